@@ -1,0 +1,60 @@
+"""Which head does the upstream get? What is not in the key must not influence a stored response (RFC 9110 7.6)."""
+
+from collections.abc import Iterable
+
+from proxy.policy.fields import end_to_end
+from proxy.policy.message import Fields, Request
+from proxy.policy.outcome import CACHE_NAME
+from proxy.policy.validation import plain_etag
+
+# What the peer in front of us says about the client counts only when that peer is trusted.
+_FORWARDED = frozenset({"x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "forwarded"})
+
+# A fill asks for the one canonical representation: unconditional, whole, not encoded. The client's own conditions are
+# answered from what comes back.
+_NOT_IN_A_FILL = frozenset(
+    {
+        "accept-encoding",
+        "cache-control",
+        "if-match",
+        "if-modified-since",
+        "if-none-match",
+        "if-range",
+        "if-unmodified-since",
+        "pragma",
+        "range",
+    }
+)
+_TAGGED = frozenset({"if-match", "if-none-match", "if-range"})
+
+
+def passing(request: Request) -> Fields:
+    """The head of a request that is forwarded as it is: end-to-end fields, and who forwards it for whom."""
+    fields = Fields(
+        (name, plain_etag(value) if name.lower() in _TAGGED else value)
+        for name, value in end_to_end(request.fields)
+        if name.lower() != "expect" and (request.peer_trusted or name.lower() not in _FORWARDED)
+    )
+    return Fields((*fields.without(("x-forwarded-for", "via")), *_added(request, fields)))
+
+
+def filling(request: Request, conditions: Iterable[tuple[str, str]] = ()) -> Fields:
+    """The head of a request whose response may be stored, with the stored entry's validators when it revalidates."""
+    fields = passing(request).without(_NOT_IN_A_FILL)
+    return Fields((*fields, ("Accept-Encoding", "identity"), *conditions))
+
+
+def _added(request: Request, fields: Fields) -> Iterable[tuple[str, str]]:
+    before = fields.get("x-forwarded-for")
+    if request.peer:
+        yield "X-Forwarded-For", f"{before}, {request.peer}" if before else request.peer
+    elif before:
+        yield "X-Forwarded-For", before
+    if "x-forwarded-proto" not in fields:
+        yield "X-Forwarded-Proto", request.scheme
+    host = fields.get("host")
+    if "x-forwarded-host" not in fields and host:
+        yield "X-Forwarded-Host", host
+    # "a proxy MUST send an appropriate Via header field ... in each message that it forwards" (RFC 9110 7.6.3)
+    via = fields.get("via")
+    yield "Via", f"{via}, 1.1 {CACHE_NAME}" if via else f"1.1 {CACHE_NAME}"

@@ -1,0 +1,90 @@
+"""What does this finished request make stale? Tags by space; the space "" is shared by all tenants (RFC 9111 4.4)."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from urllib.parse import urljoin, urlsplit
+
+from proxy.policy.identity import Identity
+from proxy.policy.key import Keyring, purge_tags
+from proxy.policy.lookup import is_ambiguous_path, is_path_doubtful, is_write
+from proxy.policy.message import Request, Response
+from proxy.policy.route import Kind, Match
+
+SHARED = ""
+SETTLE_AFTER_ACCEPTED = 30.0  # seconds
+EVERYTHING = "*"  # the tenant's own epoch: all that is stored for it
+
+Purge = dict[str, tuple[str, ...]]
+
+
+def of(
+    request: Request,
+    match: Match | None,
+    response: Response | None,
+    identity: Identity | None,
+    read_match: Callable[[str], Match | None],
+    keys: Keyring,
+) -> Purge:
+    """The tags to advance before the client has its answer.
+
+    `response` None is an unknown outcome: the upstream may have acted. `read_match` finds the read route of a path.
+    """
+    status = None if response is None else response.status
+    if not is_write(request, match) or (status is not None and 400 <= status < 500):
+        return {}
+    tenant = None if identity is None else identity.tenant
+    redirected = status is not None and 300 <= status < 400
+    if tenant is None and redirected:
+        return {}  # a redirect to the login page: anybody could flush the cache with it
+    private: dict[str, None] = {}
+    shared: dict[str, None] = {}
+    for written, target in _written(request, match, response, read_match):
+        for public, tags in purge_tags(written, target, keys).items():
+            (shared if public else private).update(dict.fromkeys(tags))
+    purge = {SHARED: shared}
+    if tenant is None:
+        # nobody knows whose entries these are: the features' shared epochs, which every entry carries
+        shared.update(dict.fromkeys(tag.partition(":")[0] for tag in private))
+    else:
+        if is_path_doubtful(request):
+            private[EVERYTHING] = None
+        purge[tenant] = private
+    return {space: tuple(tags) for space, tags in purge.items() if tags}
+
+
+def settle_after(match: Match | None, response: Response | None) -> float | None:
+    """After how many seconds the same purge is repeated, for an upstream that reads from a lagging replica."""
+    if match is not None and match.route.settle is not None:
+        return match.route.settle
+    # "the request has been accepted for processing, but the processing has not been completed" (RFC 9110 15.3.3)
+    return SETTLE_AFTER_ACCEPTED if response is not None and response.status == 202 else None
+
+
+def _written(
+    request: Request, match: Match | None, response: Response | None, read_match: Callable[[str], Match | None]
+) -> Iterator[tuple[Match, Request]]:
+    """The routes whose entries the request may have changed, each with the target it changed there."""
+    if match is not None and match.route.kind is Kind.WRITE:
+        yield match, request
+    # "A cache MUST invalidate the target URI ... when it receives a non-error status code" (4.4)
+    for path in (request.path, *_named_paths(request, response)):
+        read = read_match(path)
+        if read is not None:
+            yield read, replace(request, target=path)
+
+
+def _named_paths(request: Request, response: Response | None) -> Iterator[str]:
+    """The paths in Location and Content-Location of the same origin (4.4: other origins MUST NOT be invalidated)."""
+    if response is None or not 200 <= response.status < 400:
+        return
+    host = (request.fields.get("host") or "").lower()
+    for name in ("location", "content-location"):
+        value = response.fields.get(name)
+        if value is None:
+            continue
+        try:
+            parts = urlsplit(urljoin(f"//{host}{request.path}", value))
+        except ValueError:
+            continue
+        if parts.netloc.lower() == host and not is_ambiguous_path(parts.path):
+            yield parts.path

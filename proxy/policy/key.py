@@ -1,0 +1,344 @@
+"""What is the key of this request, and which tags can purge it? (SPEC 4; DESIGN 3.2, 3.6)
+
+    tenant:{org}:{key-name}:{identifier}[.q-hash][.r-hash|.u-hash][.v-hash]
+
+`q` hashes the query parameters that count and the body of a POST read, `r`/`u` the caller's roles or user, `v` the
+request headers that make a variant. Every hash is keyed BLAKE2b over length-prefixed parts, 128 bits, 22 characters:
+nobody without the name key can find two values that meet. Parts are separated by `:`, `.` and `~`, which no
+unhashed value contains, so two different requests never make one key.
+"""
+
+import json
+import re
+from base64 import urlsafe_b64encode
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from hashlib import blake2b
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+from proxy.policy.identity import Identity
+from proxy.policy.message import Fields, Request
+from proxy.policy.outcome import Reason
+from proxy.policy.route import IdentifierShape, Match, Route, Scope, TagTemplate
+
+LIST = "list"
+MAX_KEY = 249
+MAX_VALUE = 64
+MAX_KEYED_BODY = 64 << 10
+
+_PLAIN = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+# Headers that do not split a key (SPEC 4): negotiation, credentials (the scope speaks for them), tracing, caching and
+# conditional fields, and what is hop-by-hop or rewritten on the way. Anything else makes a variant of its own.
+NEUTRAL_HEADERS = frozenset(
+    """
+    accept accept-charset accept-encoding accept-language authorization baggage b3 cache-control cf-connecting-ip cf-ray
+    connection content-length content-type cookie date dnt expect fly-request-id from host if-match if-modified-since
+    if-none-match if-range if-unmodified-since keep-alive max-forwards pragma priority proxy-authorization
+    proxy-connection range referer save-data sec-ch-ua sec-ch-ua-mobile sec-ch-ua-platform sec-fetch-dest sec-fetch-mode
+    sec-fetch-site sec-fetch-user te trace-id traceparent tracestate trailer transfer-encoding true-client-ip
+    uber-trace-id upgrade-insecure-requests user-agent via x-amz-cf-id x-amzn-trace-id x-b3-flags x-b3-parentspanid
+    x-b3-sampled x-b3-spanid x-b3-traceid x-cloud-trace-context x-datadog-origin x-datadog-parent-id
+    x-datadog-sampling-priority x-datadog-trace-id x-forwarded-for x-forwarded-host x-forwarded-proto forwarded
+    x-real-ip x-request-id x-request-start
+    """.split()
+)
+_NEUTRAL_PREFIXES = ("sec-", "accept-")
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """Where a response to this request is kept, and what can invalidate it there."""
+
+    primary: str
+    variant: str  # "" or ".v-hash"
+    space: str  # the tenant, "" for public entries
+    tags: tuple[str, ...]
+    target: str  # what a fill asks the upstream: the target without the parameters that do not count
+    split_by: tuple[str, ...] = ()  # the header names behind `variant`
+
+    @property
+    def full(self) -> str:
+        return self.primary + self.variant
+
+    def __str__(self) -> str:
+        return self.full
+
+
+class Keyring:
+    """The secret behind every hash in a name (SIDECACHE_NAME_KEY): 16 to 64 bytes."""
+
+    __slots__ = ("_secret",)
+
+    def __init__(self, secret: bytes) -> None:
+        if not 16 <= len(secret) <= 64:
+            raise ValueError("the name key must have 16 to 64 bytes")
+        self._secret = secret
+
+    def digest(self, *parts: str | bytes) -> str:
+        """22 URL-safe characters (128 bits) over the parts, each prefixed by its length."""
+        state = blake2b(key=self._secret, digest_size=16)
+        for part in parts:
+            # surrogatepass: claims are JSON and may hold lone surrogates; no two strings share an encoding
+            data = part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part
+            state.update(len(data).to_bytes(8, "big"))
+            state.update(data)
+        return urlsafe_b64encode(state.digest())[:22].decode()
+
+
+def derive(match: Match, request: Request, identity: Identity | None, keys: Keyring, home: str | None) -> Key | Reason:
+    """The key of a read, or why it has none. `identity` is None when nobody is verified (public routes need nobody).
+
+    `home` is the one host name served, which then makes no variant; None when every Host is a variant of its own.
+    """
+    route = match.route
+    scope = _scope_part(route, identity, keys)
+    if isinstance(scope, Reason):
+        return scope
+    content = _content_part(route, request, keys)
+    if isinstance(content, Reason):
+        return content
+    hashed, target = content
+    space = identity.tenant if identity is not None and route.scope is not Scope.PUBLIC else None
+    name = identifier(route.identifier, route.feature, match.parameters, request.path, keys)
+    prefix = f"tenant:{space}" if space is not None else "shared"
+    split = _splitting_headers(route, request, home)
+    return Key(
+        primary=f"{prefix}:{route.key_name or route.feature}:{name}{hashed}{scope}",
+        variant=_variant_part(split, keys),
+        space=space or "",
+        tags=(route.feature, f"{route.feature}:{_tag_name(route, name, match.parameters, request.path, keys)}"),
+        target=target,
+        split_by=tuple(header for header, _ in split),
+    )
+
+
+def with_selected(
+    key: Key, request: Request, names: Iterable[str], route: Route, home: str | None, keys: Keyring
+) -> Key:
+    """The second key, for a response whose Vary (or whose media type) selects by fields the first key leaves out."""
+    selected = [(name, normalised(name, request.fields)) for name in sorted(names)]
+    split = sorted({*_splitting_headers(route, request, home), *selected})
+    return Key(
+        key.primary, _variant_part(split, keys), key.space, key.tags, key.target, tuple(header for header, _ in split)
+    )
+
+
+def purge_tags(match: Match, request: Request, keys: Keyring) -> dict[bool, tuple[str, ...]]:
+    """What a matched write purges: tags by "is the feature public". The list, each parent collection, and the item."""
+    route = match.route
+    shape = route.identifier
+    public = route.scope is Scope.PUBLIC
+    parameters, path = _decoded(match.parameters, request.path)
+    names = [LIST, identifier(shape, route.feature, parameters, path, keys)]
+    for length in range(1, len(shape.parts)):
+        parent = IdentifierShape(shape.parts[:length], reserved=shape.reserved)
+        names.append(identifier(parent, route.feature, parameters, path, keys))
+    tags: dict[bool, list[str]] = {public: [f"{route.feature}:{name}" for name in names]}
+    for template in route.purges:
+        tags.setdefault(template.public, []).append(_tag(template, parameters, path, keys))
+    return {shared: tuple(dict.fromkeys(found)) for shared, found in tags.items()}
+
+
+def _tag(template: TagTemplate, parameters: Mapping[str, str], path: str, keys: Keyring) -> str:
+    if template.identifier is None:
+        return template.feature
+    return f"{template.feature}:{identifier(template.identifier, template.feature, parameters, path, keys)}"
+
+
+def _tag_name(route: Route, name: str, parameters: Mapping[str, str], path: str, keys: Keyring) -> str:
+    """The identifier as purges know it: `%7C` and `|`, `%c3` and `%C3` are different keys of one resource."""
+    if "%" not in path:
+        return name
+    return identifier(route.identifier, route.feature, *_decoded(parameters, path), keys)
+
+
+def _decoded(parameters: Mapping[str, str], path: str) -> tuple[Mapping[str, str], str]:
+    if "%" not in path:
+        return parameters, path
+    return {name: _unquoted(value) for name, value in parameters.items()}, _unquoted(path)
+
+
+def _unquoted(text: str) -> str:
+    return unquote_to_bytes(text.encode("latin-1", "replace")).decode("latin-1")
+
+
+def identifier(shape: IdentifierShape, feature: str, parameters: Mapping[str, str], path: str, keys: Keyring) -> str:
+    """`list`, `77`, `job-77`, `job-77~5` or `h-` and a hash, at most 64 characters."""
+    if shape.rest:
+        return "h-" + keys.digest("rest", feature, path)
+    if not shape.parts:
+        return LIST
+    rendered = []
+    for part in shape.parts:
+        value = parameters[part.parameter]
+        if not _is_plain(value) or (not part.prefix and _is_reserved(value, shape.reserved)):
+            value = "h-" + keys.digest("value", feature, part.prefix, value)
+        rendered.append(f"{part.prefix}-{value}" if part.prefix else value)
+    name = "~".join(rendered)
+    return name if len(name) <= MAX_VALUE else "h-" + keys.digest("parts", feature, *rendered)
+
+
+def _is_plain(value: str) -> bool:
+    # fullmatch: `$` would accept a trailing newline
+    return _PLAIN.fullmatch(value) is not None and not value.startswith("h-")
+
+
+def _is_reserved(value: str, prefixes: tuple[str, ...]) -> bool:
+    return value == LIST or value.startswith(prefixes)
+
+
+def _scope_part(route: Route, identity: Identity | None, keys: Keyring) -> str | Reason:
+    if route.scope is Scope.PUBLIC:
+        return ""
+    if identity is None or identity.tenant is None or _PLAIN.fullmatch(identity.tenant) is None:
+        return Reason.NO_TENANT
+    if route.scope is Scope.ROLE:
+        if identity.roles is None:
+            return Reason.NO_ROLES
+        return ".r-" + keys.digest("roles", identity.tenant, *sorted(identity.roles))
+    if route.scope is Scope.USER:
+        if identity.user is None:
+            return Reason.NO_USER
+        return ".u-" + keys.digest("user", identity.tenant, identity.user)
+    return ""
+
+
+def _content_part(route: Route, request: Request, keys: Keyring) -> tuple[str, str] | Reason:
+    """The `.q-` part and the target of a fill: only what is in the key is sent upstream."""
+    kept, dropped = counted_query(route, request.query)
+    if dropped and ";" in (request.query or ""):
+        # an upstream that splits at `;` would see parameters that we would have dropped
+        return Reason.AMBIGUOUS_QUERY
+    target = request.target
+    if dropped or target.endswith("?"):
+        target = request.path + ("?" + "&".join(raw for _, raw in kept) if kept else "")
+    body = _body_parts(request)
+    if isinstance(body, Reason):
+        return body
+    if not kept and not body:
+        return "", target
+    ordered = sorted(kept, key=lambda pair: pair[0])  # stable: duplicates keep their order
+    method = "GET" if request.method == "HEAD" else request.method
+    return ".q-" + keys.digest("content", method, str(len(kept)), *(raw for _, raw in ordered), *body), target
+
+
+def counted_query(route: Route, query: str | None) -> tuple[list[tuple[bytes, str]], bool]:
+    """(decoded name, raw pair) of each parameter that counts, in the order received; and whether any was dropped."""
+    if not query:
+        return [], False
+    pairs = [(unquote_to_bytes(raw.partition("=")[0].replace("+", " ")), raw) for raw in query.split("&")]
+    kept = [pair for pair in pairs if _counts(route, pair[0])]
+    return kept, len(kept) != len(pairs)
+
+
+def _counts(route: Route, name: bytes) -> bool:
+    text = name.decode("utf-8", "surrogateescape")
+    if route.query is not None:
+        return text in route.query
+    return not any(fnmatchcase(text, pattern) for pattern in route.ignore_query)
+
+
+def _body_parts(request: Request) -> list[bytes] | Reason:
+    """A POST or QUERY read is keyed by its body: canonical JSON where that is unambiguous, otherwise its very bytes."""
+    if request.method not in ("POST", "QUERY"):
+        return []
+    body = request.body
+    if body is None:
+        return Reason.BODY_TOO_LARGE
+    media = (request.fields.get("content-type") or "").encode("latin-1")
+    coding = (request.fields.get("content-encoding") or "").encode("latin-1")
+    canonical = None if coding else _canonical_json(media, body)
+    return [b"json", canonical] if canonical is not None else [b"raw", media, coding, body]
+
+
+_CANONICAL_MEDIA = frozenset({b"application/json", b"application/json;charset=utf-8"})
+
+
+def _canonical_json(media: bytes, body: bytes) -> bytes | None:
+    """Sorted members, no spaces. Numbers keep their spelling (a float would round); None for duplicate members."""
+    if media.replace(b" ", b"").lower() not in _CANONICAL_MEDIA:
+        return None
+    try:
+        value = json.loads(
+            # decoded here: json would guess UTF-16 where the upstream reads UTF-8
+            body.decode("utf-8"),
+            object_pairs_hook=_unique_members,
+            parse_int=_Number,
+            parse_float=_Number,
+            parse_constant=_refuse,
+        )
+        return json.dumps(value, sort_keys=True, separators=(",", ":"), default=_spelling).encode()
+    except (ValueError, RecursionError):
+        return None
+
+
+class _Number:
+    """A number as it was written; distinct from the string of the same characters."""
+
+    __slots__ = ("text",)
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+
+def _spelling(value: Any) -> Any:
+    # an object no JSON text of a client can be equal to: its only member is not a legal string there
+    return {"\x00number": value.text}
+
+
+def _unique_members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs) or "\x00number" in members:
+        raise ValueError("no canonical form")
+    return members
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(constant)
+
+
+def _splitting_headers(route: Route, request: Request, home: str | None) -> list[tuple[str, str]]:
+    fields = request.fields
+    split: list[tuple[str, str]] = []
+    if not NEUTRAL_HEADERS.issuperset(fields.names()):
+        names = (name for name in fields.names() if not is_neutral(name) and name not in route.ignore_headers)
+        split.extend((name, _lines(name, fields)) for name in names)
+    host = fields.get("host")
+    if home is None and host:
+        split.append(("host", host.lower()))
+    if request.peer_trusted:
+        split.extend((name, _lines(name, fields)) for name in _PEER_HEADERS if name in fields)
+    split.extend((name, normalised(name, fields)) for name in route.vary)
+    return sorted(set(split))
+
+
+def is_neutral(name: str) -> bool:
+    """Whether a request header of this name makes no variant by itself."""
+    return name in NEUTRAL_HEADERS or name.startswith(_NEUTRAL_PREFIXES)
+
+
+def _lines(name: str, fields: Fields) -> str:
+    # not the combined value: an upstream may read one line of two
+    return "\n".join(fields.get_all(name))
+
+
+_PEER_HEADERS = ("x-forwarded-host", "x-forwarded-proto", "forwarded")
+
+
+def normalised(name: str, fields: Fields) -> str:
+    """A selecting value without what cannot matter: the case of ranges, spaces around commas and parameters."""
+    value = fields.get(name)
+    if value is None:
+        return ""
+    if name.startswith("accept") and '"' not in value:
+        return ",".join(part.strip().replace(" ", "").replace("\t", "").lower() for part in value.split(","))
+    return value
+
+
+def _variant_part(split: list[tuple[str, str]], keys: Keyring) -> str:
+    if not split:
+        return ""
+    return ".v-" + keys.digest("variant", *(text for pair in split for text in pair))

@@ -1,0 +1,89 @@
+"""Does a stored response still hold? Asking the origin, and answering the client's own conditions (RFC 9111 4.3)."""
+
+import re
+
+from proxy.policy.entry import Entry
+from proxy.policy.fields import end_to_end, format_http_date, parse_http_date
+from proxy.policy.message import Fields, Request, Response
+from proxy.policy.outcome import Reason
+
+# The encodings that sidecache makes itself: each has an entity tag of its own, with the coding as its suffix.
+ENCODINGS = ("gzip", "zstd")
+
+_SUFFIX = re.compile(rf'-(?:{"|".join(ENCODINGS)})"(?=[ \t]*(?:,|\Z))')
+_TAG = re.compile(r'(?:W/)?("[\x21\x23-\x7e\x80-\xff]*")')
+
+# They describe the stored body, which a 304 does not bring along (RFC 9111 3.2).
+_OF_THE_BODY = frozenset({"content-encoding", "content-length", "content-range"})
+
+
+def conditions(entry: Entry) -> tuple[tuple[str, str], ...]:
+    """The fields that make a fill conditional; none when the entry has no validator (RFC 9111 4.3.1)."""
+    found = []
+    if entry.etag is not None:
+        found.append(("If-None-Match", entry.etag))
+    if entry.last_modified is not None:
+        found.append(("If-Modified-Since", format_http_date(entry.last_modified)))
+    return tuple(found)
+
+
+def freshened(entry: Entry, response: Response) -> Response | Reason:
+    """The stored response as a 304 to our conditions updates it; `storing.decide` then judges it like any other.
+
+    A Reason when the 304 speaks of another representation: the whole response must then be fetched (RFC 9111 4.3.4).
+    """
+    if not _selects(entry, response.fields):
+        return Reason.VARIANT
+    newer = end_to_end(response.fields).without(_OF_THE_BODY)
+    replaced = set(newer.names())
+    if entry.etag is not None:
+        # the weak or strong form that the body came with stays
+        newer = newer.without(("etag",))
+        replaced.discard("etag")
+    # without a new Date the old one would make the response as old as it was before
+    kept = entry.fields().without(replaced | {"date"})
+    return Response(entry.status, Fields((*kept, *newer)))
+
+
+def _selects(entry: Entry, fields: Fields) -> bool:
+    etag = fields.get("etag")
+    if etag is not None:
+        return entry.etag is not None and _opaque(etag) == _opaque(entry.etag)
+    modified = fields.get("last-modified")
+    # "If the new response does not include any form of validator" there is only the one entry that was asked about
+    return modified is None or entry.last_modified is None or parse_http_date(modified) == entry.last_modified
+
+
+def not_modified(request: Request, etag: str | None, last_modified: float | None) -> bool:
+    """Whether a 200 with these validators is what the client already has (RFC 9110 13.1.2, 13.1.3)."""
+    if request.method not in ("GET", "HEAD"):
+        return False
+    known = request.fields.get("if-none-match")
+    if known is not None:
+        # "MUST ignore If-Modified-Since if the request contains an If-None-Match header field"
+        return known.strip() == "*" or (etag is not None and _is_listed(etag, known))
+    since = request.fields.get("if-modified-since")
+    if since is None or last_modified is None:
+        return False
+    moment = parse_http_date(since)
+    return moment is not None and last_modified <= moment
+
+
+def _is_listed(etag: str, known: str) -> bool:
+    # the tags of our own encodings stand for the one stored body
+    return _opaque(etag) in {*_TAG.findall(known), *_TAG.findall(plain_etag(known))}
+
+
+def _opaque(etag: str) -> str:
+    """What the weak comparison compares (RFC 9110 8.8.3.2)."""
+    return etag.removeprefix("W/")
+
+
+def encoded_etag(etag: str, coding: str) -> str:
+    """The entity tag of the representation in this coding: `"abc"` -> `"abc-gzip"`, a weak one stays weak."""
+    return f'{etag[:-1]}-{coding}"' if etag.endswith('"') else etag
+
+
+def plain_etag(value: str) -> str:
+    """If-Match, If-None-Match or If-Range as the origin knows its tags: without the suffixes of our encodings."""
+    return _SUFFIX.sub('"', value)
