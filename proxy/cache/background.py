@@ -1,0 +1,63 @@
+"""Which work outlives its request? Fills, refreshes, repeated purges: kept alive, bounded, and ended in order."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+
+class Background:
+    """Keeps tasks alive until they end and reports what they raise: a lost task is a lost error."""
+
+    def __init__(self, failed: Callable[[BaseException], None], *, refreshes: int = 64) -> None:
+        self._failed = failed
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._refreshing: set[str] = set()
+        self._refreshes = refreshes
+        self._delayed: dict[asyncio.TimerHandle, Callable[[], Coroutine[Any, Any, Any]]] = {}
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def start(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def refresh(self, key: str, work: Callable[[], Coroutine[Any, Any, Any]]) -> bool:
+        """Refresh an entry unless that is under way already, or too much is; whether it was started."""
+        if key in self._refreshing or len(self._refreshing) >= self._refreshes:
+            return False
+        self._refreshing.add(key)
+        task = self.start(work())
+        task.add_done_callback(lambda _: self._refreshing.discard(key))
+        return True
+
+    def later(self, seconds: float, work: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+        """Start work after `seconds`, or at once when the process ends before."""
+        loop = asyncio.get_running_loop()
+
+        def begin() -> None:
+            self._delayed.pop(handle, None)
+            _ = self.start(work())
+
+        handle = loop.call_later(seconds, begin)
+        self._delayed[handle] = work
+
+    async def drain(self, seconds: float) -> None:
+        """Start what was delayed, give everything `seconds` to end, then cancel it."""
+        for handle, work in list(self._delayed.items()):
+            handle.cancel()
+            _ = self.start(work())
+        self._delayed.clear()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=seconds)
+        for task in list(self._tasks):
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._failed(error)

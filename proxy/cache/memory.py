@@ -1,0 +1,315 @@
+"""What does this process keep of the cache itself, and what goes first when room is short? (the first tier)
+
+Two queues (S3-FIFO without its ghosts): what is new waits in one of them, and only what is asked for there moves to the
+other. A scan of things nobody asks for twice passes through a fifth of the room. A hit sets a flag and moves nothing.
+
+An entry is kept as its head, its body and one packed value with the rest: 25 attributes of their own would cost more
+than 1 KiB each. `marshal` packs because it is several times faster than anything else; its bytes never leave here.
+"""
+
+import marshal
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from proxy.policy.entry import Entry
+from proxy.policy.outcome import Reason
+
+MAX_VARIANTS = 32
+
+_OVERHEAD = 380  # what an entry costs beside the bytes counted: objects, a table slot, its places in two queues
+_NEW_SHARE = 5  # a fifth of the room is for what was not asked for again yet
+_LARGEST_SHARE = 4  # an entry may have a quarter of the room
+_SWEPT, _SWEPT_FOR_ROOM = 2, 64  # residents looked at for expiry per entry put, and where a quota is in the way
+
+
+@dataclass(slots=True, eq=False)
+class Account:
+    """What one feature of one tenant ("" for public ones) holds."""
+
+    tenant: str
+    feature: str
+    size: int = 0
+    entries: int = 0
+
+
+class _Queue:
+    __slots__ = ("dead", "residents", "size")
+
+    def __init__(self) -> None:
+        self.residents: deque[_Resident] = deque()
+        self.size = 0
+        self.dead = 0
+
+
+class _Resident:
+    """One entry, packed. `queue` is None once it was removed: what is left in a deque is then skipped."""
+
+    __slots__ = (
+        "account",
+        "body",
+        "encoded",
+        "encodings",
+        "head",
+        "key",
+        "meta",
+        "policy",
+        "queue",
+        "touched",
+        "until",
+    )
+
+    key: str
+    account: Account
+    policy: bytes
+    meta: bytes
+    head: bytes
+    body: bytes
+    encodings: dict[str, bytes] | None
+    encoded: int  # bytes of the encodings, as accounted
+    until: float
+    touched: bool
+    queue: _Queue | None
+
+    def size(self) -> int:
+        return _OVERHEAD + len(self.key) + len(self.meta) + len(self.head) + len(self.body) + self.encoded
+
+
+class Memory:
+    """Entries in this process, by key, up to `max_bytes` with everything they cost."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._table: dict[str, _Resident] = {}
+        self._new = _Queue()
+        self._main = _Queue()
+        self._ring: deque[_Resident] = deque()  # in the order they are looked at for expiry
+        self._accounts: dict[tuple[str, str], Account] = {}
+        self._variants: dict[str, list[str]] = {}
+        self.evictions = 0
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    @property
+    def size(self) -> int:
+        return self._new.size + self._main.size
+
+    @property
+    def max_entry(self) -> int:
+        return self._max_bytes // _LARGEST_SHARE
+
+    def accounts(self) -> tuple[Account, ...]:
+        return tuple(self._accounts.values())
+
+    def get(self, key: str) -> Entry | None:
+        resident = self._table.get(key)
+        if resident is None:
+            return None
+        resident.touched = True
+        return _unpacked(resident)
+
+    def put(self, entry: Entry, *, until: float, quota: int | None, now: float) -> Reason | None:
+        """Keep an entry, unless one of the limits is in the way. `until` is when it is of no more use."""
+        self._sweep(_SWEPT, now)
+        meta = _packed(entry)
+        size = _OVERHEAD + len(meta) + entry.size()
+        if size > self.max_entry:
+            return Reason.TOO_LARGE
+        if quota is not None and self._exceeds(entry, size, quota):
+            self._sweep(_SWEPT_FOR_ROOM, now)
+            if self._exceeds(entry, size, quota):
+                return Reason.QUOTA
+        resident = self._table.get(entry.key)
+        if resident is None:
+            if len(self._siblings(entry.key)) >= MAX_VARIANTS:
+                return Reason.VARIANTS
+            resident = self._admit(entry, until)
+        else:
+            self._book(resident, -resident.size())
+        resident.policy, resident.meta, resident.head, resident.body = entry.policy, meta, entry.head, entry.body
+        resident.encodings = entry.encodings or None
+        resident.encoded = sum(map(len, entry.encodings.values()))
+        resident.until = until
+        self._book(resident, resident.size())
+        self._make_room()
+        return None
+
+    def grew(self, entry: Entry) -> None:
+        """`entry` has got another encoding of its body: keep that, and count it."""
+        resident = self._table.get(entry.key)
+        if resident is None or resident.body is not entry.body:
+            return  # gone, or another one by now
+        encoded = sum(map(len, entry.encodings.values()))
+        if resident.size() - resident.encoded + encoded > self.max_entry:
+            return
+        self._book(resident, encoded - resident.encoded)
+        resident.encodings, resident.encoded = entry.encodings, encoded
+        self._make_room()
+
+    def drop(self, key: str) -> bool:
+        resident = self._table.get(key)
+        if resident is None:
+            return False
+        self._remove(resident)
+        for queue in (self._new, self._main):
+            if queue.dead > len(self._table) + 64:
+                queue.residents = deque(kept for kept in queue.residents if kept.queue is queue)
+                queue.dead = 0
+        return True
+
+    def drop_variants(self, key: str, is_dead: Callable[[Entry], bool]) -> int:
+        """Forget those that share this key's primary key and are dead; how many there were."""
+        dead = [name for name in self._siblings(key) if is_dead(_unpacked(self._table[name]))]
+        return sum(self.drop(name) for name in dead)
+
+    def _siblings(self, key: str) -> list[str]:
+        """The variants kept that share this one's primary key; none when it has no variant part itself."""
+        primary, variant, _ = key.partition(".v-")
+        return self._variants.get(primary, []) if variant else []
+
+    def _exceeds(self, entry: Entry, size: int, quota: int) -> bool:
+        account = self._accounts.get((entry.tenant, _feature(entry)))
+        held = self._table.get(entry.key)
+        before = held.size() if held is not None and held.account is account else 0
+        return (account.size if account is not None else 0) - before + size > quota
+
+    def _admit(self, entry: Entry, until: float) -> _Resident:
+        resident = _Resident()
+        resident.key, resident.until, resident.touched, resident.queue = entry.key, until, False, self._new
+        name = (entry.tenant, _feature(entry))
+        account = self._accounts.get(name)
+        if account is None:
+            account = self._accounts[name] = Account(*name)
+        account.entries += 1
+        resident.account = account
+        self._table[entry.key] = resident
+        self._new.residents.append(resident)
+        self._ring.append(resident)
+        primary, variant, _ = entry.key.partition(".v-")
+        if variant:
+            self._variants.setdefault(primary, []).append(entry.key)
+        return resident
+
+    def _book(self, resident: _Resident, size: int) -> None:
+        assert resident.queue is not None
+        resident.queue.size += size
+        resident.account.size += size
+
+    def _remove(self, resident: _Resident) -> None:
+        queue = resident.queue
+        assert queue is not None
+        self._book(resident, -resident.size())
+        queue.dead += 1
+        resident.queue = None
+        resident.meta = resident.head = resident.body = b""
+        resident.encodings = None
+        del self._table[resident.key]
+        account = resident.account
+        account.entries -= 1
+        if not account.entries:
+            del self._accounts[account.tenant, account.feature]
+        primary, variant, _ = resident.key.partition(".v-")
+        if variant:
+            keys = self._variants[primary]
+            keys.remove(resident.key)
+            if not keys:
+                del self._variants[primary]
+
+    def _make_room(self) -> None:
+        while self.size > self._max_bytes:
+            queue = self._new if self._new.size > self._max_bytes // _NEW_SHARE or not self._main.size else self._main
+            resident = queue.residents.popleft()
+            if resident.queue is not queue:
+                queue.dead -= 1
+            elif resident.touched:
+                self._keep(resident, queue)
+            else:
+                self.evictions += 1
+                self._remove(resident)
+                queue.dead -= 1
+
+    def _keep(self, resident: _Resident, queue: _Queue) -> None:
+        size = resident.size()
+        queue.size -= size
+        self._main.size += size
+        resident.touched = False
+        resident.queue = self._main
+        self._main.residents.append(resident)
+
+    def _sweep(self, count: int, now: float) -> None:
+        for _ in range(min(count, len(self._ring))):
+            resident = self._ring.popleft()
+            if resident.queue is None:
+                continue
+            if resident.until <= now:
+                self._remove(resident)
+            else:
+                self._ring.append(resident)
+
+
+def _feature(entry: Entry) -> str:
+    return entry.tags[0].partition(":")[0] if entry.tags else ""
+
+
+def _packed(entry: Entry) -> bytes:
+    return marshal.dumps(
+        (
+            entry.request,
+            entry.status,
+            entry.stored_at,
+            entry.age,
+            entry.fresh_until,
+            entry.grace_until,
+            entry.error_until,
+            entry.etag,
+            entry.last_modified,
+            entry.content_type,
+            entry.vary,
+            entry.must_revalidate,
+            entry.no_cache,
+            entry.tags,
+            entry.epochs_hard,
+            entry.epochs_soft,
+            entry.fetch_seconds,
+            entry.compress,
+            entry.sensitive,
+        )
+    )
+
+
+def _unpacked(resident: _Resident) -> Entry:
+    # on the way of every hit: what `_packed` packed is in the order of Entry's attributes, so nothing is named
+    # fmt: off
+    (
+        request, status, stored, age, fresh, grace, error, etag, modified, media,
+        vary, must_revalidate, no_cache, tags, hard, soft, seconds, compress, sensitive,
+    ) = marshal.loads(resident.meta)
+    # fmt: on
+    return Entry(
+        resident.key,
+        resident.account.tenant,
+        request,
+        resident.policy,
+        status,
+        resident.head,
+        resident.body,
+        stored,
+        age,
+        fresh,
+        grace,
+        error,
+        etag,
+        modified,
+        media,
+        vary,
+        must_revalidate,
+        no_cache,
+        tags,
+        hard,
+        soft,
+        seconds,
+        compress,
+        sensitive,
+        {} if resident.encodings is None else resident.encodings,
+    )

@@ -1,0 +1,40 @@
+"""What does sidecache need of a store? A handful of operations on bytes; every store passes the same contract suite."""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+EPOCH_BYTES = 16  # random; a field is either a hard epoch or a soft one
+
+
+class Store(Protocol):
+    """Bytes in, bytes out. Failures are `StoreError`; a missing value is None. Names follow DESIGN 4 and 7.
+
+    A name is printable ASCII, shorter than 250 characters. TTLs are seconds, > 0.
+    """
+
+    name: str  # memory | redis | upstash
+    shared: bool  # other processes use it too
+
+    async def get(self, names: Sequence[str]) -> list[bytes | None]:
+        """The values of these names, in their order."""
+
+    async def set(self, name: str, value: bytes, ttl: float) -> None:
+        """Keep a value for at most `ttl` seconds. A store may forget earlier, never later."""
+
+    async def delete(self, names: Sequence[str]) -> int:
+        """Forget these names; how many there were."""
+
+    async def epochs(self, space: str, fields: Sequence[str]) -> list[bytes | None]:
+        """The epochs of these fields of one space's hash, in their order, as of one moment."""
+
+    async def create_epochs(self, space: str, values: Mapping[str, bytes]) -> None:
+        """Set each field that has no value yet; never replaces one."""
+
+    async def advance_epochs(self, space: str, values: Mapping[str, bytes]) -> None:
+        """Replace these fields in one write. When it returns, the store has acknowledged all of them."""
+
+    async def ping(self) -> str:
+        """The store's own answer (`PONG`); StoreError when it does not answer."""
+
+    async def close(self) -> None:
+        """Release connections. Further calls raise StoreError."""

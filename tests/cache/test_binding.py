@@ -1,0 +1,57 @@
+"""Which fields an entry is bound to: the names are in stores that outlive a release, so they are pinned here."""
+
+import itertools
+
+from proxy.cache.binding import SHARED, binding, covering, field_of, hash_of, is_soft, slot, soft_of
+
+TAGS = ("jobs", "jobs:77")
+LIST = ("jobs", "jobs:list")
+ORG_A = "tenant:org_a:epochs"
+
+
+def test_the_slot_of_an_item_never_changes():
+    assert [slot(tag) for tag in ("jobs:77", "jobs:list", "search:h-x~y")] == ["slot:c4", "slot:2e", "slot:18"]
+
+
+def test_a_tenant_s_entry_is_bound_to_the_feature_everywhere_and_to_its_own_item():
+    hard = binding("org_a", TAGS)[::2]
+    assert hard == ((SHARED, "*"), (SHARED, "jobs"), (ORG_A, "*"), (ORG_A, "jobs"), (ORG_A, slot("jobs:77")))
+
+
+def test_a_public_entry_is_bound_to_the_shared_hash_alone():
+    assert binding("", TAGS)[::2] == ((SHARED, "*"), (SHARED, "jobs"), (SHARED, slot("jobs:77")))
+
+
+def test_each_hard_epoch_is_followed_by_its_soft_one():
+    fields = binding("org_a", TAGS)
+    assert all(soft == (hard[0], f"soft:{hard[1]}") for hard, soft in zip(fields[::2], fields[1::2], strict=True))
+
+
+def test_two_items_in_one_slot_are_bound_once_and_a_read_still_begins_with_the_binding():
+    names = (f"jobs:{number}" for number in itertools.count())
+    twin = next(name for name in names if slot(name) == slot("jobs:77") and name != "jobs:77")
+    tags = ("jobs", "jobs:77", twin)
+    assert len(binding("org_a", tags)) == len(binding("org_a", TAGS))
+    assert covering("org_a", tags)[: len(binding("org_a", tags))] == binding("org_a", tags)
+
+
+def test_a_read_covers_the_list_of_the_feature():
+    assert set(binding("org_a", LIST)) < set(covering("org_a", TAGS))
+
+
+def test_no_feature_s_field_is_a_slot_or_everything():
+    # a feature is kebab-case; the names of slots and of soft epochs hold a colon
+    assert ":" in slot("jobs:77")
+    assert hash_of("epochs") != SHARED
+
+
+def test_a_tag_is_a_feature_s_field_an_item_s_slot_or_everything():
+    assert [field_of(tag) for tag in ("jobs", "jobs:77", "*")] == ["jobs", slot("jobs:77"), "*"]
+
+
+def test_a_soft_field_is_told_from_a_hard_one():
+    assert [is_soft(name) for name in ("*", soft_of("*"), "soft", slot("a:b"))] == [False, True, False, False]
+
+
+def test_all_256_slots_are_in_use():
+    assert len({slot(f"jobs:{number}") for number in range(5000)}) == 256

@@ -1,0 +1,418 @@
+"""Both tiers over a real store that can fail, wait and be tampered with."""
+
+import asyncio
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+
+from proxy.cache import record
+from proxy.cache.background import Background
+from proxy.cache.epochs import Epochs, Stamp
+from proxy.cache.record import Rejection
+from proxy.cache.tiers import Cache, Found, Missing
+from proxy.policy.entry import Entry
+from proxy.policy.outcome import Reason
+from proxy.stores.memory import MemoryStore
+from tests import builders
+from tests.builders import NOW
+from tests.cache.test_epochs import counted
+from tests.doubles import FakeClock, StoreDouble, settle
+
+KEY = "tenant:org_a:jobs:77"
+TAGS = ("jobs", "jobs:77")
+POLICY = b"rule"
+SECRET = b"n" * 32
+
+
+@dataclass
+class World:
+    """One store, and replicas over it. Their clock is the wall's and the epochs' at once."""
+
+    clock: FakeClock = field(default_factory=lambda: FakeClock(NOW))
+    raised: list[BaseException] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.store = StoreDouble(MemoryStore(64 << 20, self.clock))
+        self.background = Background(self.raised.append)
+        self.random = counted()
+        self.cache, self.epochs = self.replica()
+
+    def replica(self, l1_bytes: int = 32 << 20) -> tuple[Cache, Epochs]:
+        epochs = Epochs(self.store, self.clock, self.random, self.background, sleep=self.clock.sleep)
+        cache = Cache(
+            self.store, epochs, l1_bytes=l1_bytes, clock=self.clock, secret=SECRET, background=self.background
+        )
+        return cache, epochs
+
+    async def find(
+        self, cache: Cache | None = None, *, key: str = KEY, policy: bytes = POLICY, strict: bool = False
+    ) -> Found | Missing:
+        return await (cache or self.cache).find(key, "org_a", TAGS, policy, strict=strict)
+
+    async def fill(self, key: str = KEY, *, cache: Cache | None = None, **more: Any) -> Entry:
+        """What the exchange does on a miss: find, fetch, put."""
+        tags = more.pop("tags", TAGS)
+        missing = await self.find(cache, key=key)
+        assert missing.stamp is not None
+        stamp = missing.stamp.of(tags)
+        assert stamp is not None
+        entry = builders.entry(key=key, tags=tags, epochs_hard=stamp.hard, epochs_soft=stamp.soft, **more)
+        assert await (cache or self.cache).put(entry, quota=None) is None
+        return entry
+
+
+@pytest.fixture
+async def world():
+    made = World()
+    yield made
+    await made.epochs.close()
+    await made.background.drain(1)
+    assert made.raised == []
+
+
+def body_of(found: Found | Missing) -> bytes:
+    assert isinstance(found, Found)
+    return found.entry.body
+
+
+# Found and missing
+
+
+async def test_what_was_never_stored_is_cold_and_may_be_stored(world):
+    missing = await world.find()
+    assert missing.reason is Reason.COLD
+    assert isinstance(missing.stamp, Stamp)
+
+
+async def test_what_was_put_is_found_without_asking_the_store(world):
+    await world.fill(body=b"77")
+    world.store.calls.clear()
+    found = await world.find()
+    assert body_of(found) == b"77"
+    assert found.soft_purged is False
+    assert found.stamp.hard == found.entry.epochs_hard
+    assert world.store.calls == []
+    short = world.cache.find_in_memory(KEY, "org_a", TAGS, POLICY)
+    assert short is not None
+    assert short.entry.body == b"77"
+
+
+async def test_another_replica_finds_it_in_the_store_and_keeps_it(world):
+    await world.fill(body=b"77" * 2000, etag='"1"')
+    cache, _ = world.replica()
+    found = await world.find(cache)
+    assert body_of(found) == b"77" * 2000
+    assert found.entry.etag == '"1"'
+    world.store.calls.clear()
+    assert body_of(await world.find(cache)) == b"77" * 2000
+    assert world.store.calls == []
+
+
+async def test_the_short_way_is_not_taken_when_copies_are_not_trusted(world):
+    await world.fill()
+    world.clock.advance(0.9)
+    assert world.cache.find_in_memory(KEY, "org_a", TAGS, POLICY) is None
+    assert isinstance(await world.find(), Found)
+    assert world.cache.find_in_memory(KEY, "org_a", TAGS, POLICY) is not None
+
+
+async def test_strict_asks_the_store_for_epochs_on_a_hit_in_memory(world):
+    await world.fill()
+    _, other = world.replica()
+    await other.advance({"org_a": ["jobs:77"]})
+    assert isinstance(await world.find(), Found)
+    assert (await world.find(strict=True)).reason is Reason.PURGED
+
+
+async def test_strict_works_on_what_only_the_store_has(world):
+    await world.fill()
+    cache, _ = world.replica()
+    assert isinstance(await world.find(cache, strict=True), Found)
+
+
+async def test_another_policy_is_a_miss_in_both_tiers(world):
+    await world.fill()
+    cache, _ = world.replica()
+    assert (await world.find(policy=b"tightened")).reason is Reason.RULES_CHANGED
+    assert (await world.find(cache, policy=b"tightened")).reason is Reason.RULES_CHANGED
+
+
+async def test_an_entry_bound_to_tags_the_request_does_not_cover_is_not_used(world):
+    entry = await world.fill()
+    entry.tags = ("search", "search:list")
+    await world.cache.put(entry, quota=None)
+    assert (await world.find()).reason is Reason.RULES_CHANGED
+
+
+async def test_a_purge_makes_it_a_miss_in_both_tiers(world):
+    await world.fill()
+    cache, _ = world.replica()
+    await world.epochs.advance({"org_a": ["jobs:77"]})
+    assert (await world.find()).reason is Reason.PURGED
+    assert (await world.find(cache)).reason is Reason.PURGED
+
+
+async def test_after_a_purge_what_another_replica_filled_since_is_found(world):
+    await world.fill(body=b"old")
+    await world.epochs.advance({"org_a": ["jobs:77"]})
+    cache, _ = world.replica()
+    await world.fill(cache=cache, body=b"new")
+    assert body_of(await world.find()) == b"new"
+
+
+async def test_a_soft_purge_leaves_it_usable_and_says_so(world):
+    await world.fill()
+    await world.epochs.advance({"org_a": ["jobs:77"]}, soft=True)
+    found = await world.find()
+    assert isinstance(found, Found)
+    assert found.soft_purged is True
+    assert found.stamp.soft != found.entry.epochs_soft
+
+
+async def test_an_entry_is_usable_until_its_last_window_ends_and_then_dropped(world):
+    await world.fill(fresh_until=NOW + 10, grace_until=NOW + 30, error_until=NOW + 20)
+    world.clock.advance(29)
+    assert isinstance(await world.find(), Found)
+    world.clock.advance(1)
+    assert (await world.find()).reason is Reason.EXPIRED
+    assert world.cache.stats().entries == 0
+    assert (await world.find()).reason is Reason.COLD
+
+
+async def test_a_negative_entry_is_bound_to_its_list_as_well(world):
+    await world.fill(tags=(*TAGS, "jobs:list"), status=404)
+    assert isinstance(await world.find(), Found)
+    await world.epochs.advance({"org_a": ["jobs:list"]})
+    assert (await world.find()).reason is Reason.PURGED
+
+
+async def test_a_positive_entry_is_not_bound_to_its_list(world):
+    await world.fill()
+    await world.epochs.advance({"org_a": ["jobs:list"]})
+    assert isinstance(await world.find(), Found)
+
+
+@pytest.mark.isolation
+async def test_one_tenant_s_record_under_another_tenant_s_key_is_never_served(world):
+    await world.fill(body=b"org_a's")
+    (data,) = await world.store.inner.get([KEY])
+    other = KEY.replace("org_a", "org_b")
+    await world.store.inner.set(other, data, 60)
+    missing = await world.cache.find(other, "org_b", TAGS, POLICY)
+    assert missing.reason is Reason.COLD
+    assert world.cache.stats().rejected == {Rejection.TENANT: 1}
+
+
+@pytest.mark.isolation
+async def test_one_user_s_record_under_another_user_s_key_is_never_served(world):
+    await world.fill(KEY + ".u-one", body=b"one's")
+    (data,) = await world.store.inner.get([KEY + ".u-one"])
+    await world.store.inner.set(KEY + ".u-two", data, 60)
+    assert (await world.find(key=KEY + ".u-two")).reason is Reason.COLD
+    assert world.cache.stats().rejected == {Rejection.KEY: 1}
+
+
+@pytest.mark.parametrize("data", [b"", b"garbage", b"SCR\x09" + b"x" * 100], ids=["empty", "garbage", "version"])
+async def test_whatever_else_is_in_the_store_is_a_counted_miss(world, data):
+    await world.store.set(KEY, data, 60)
+    assert (await world.find()).reason is Reason.COLD
+    assert sum(world.cache.stats().rejected.values()) == 1
+
+
+async def test_a_record_signed_by_somebody_else_is_a_counted_miss(world):
+    entry = builders.entry(key=KEY, tags=TAGS)
+    await world.store.set(KEY, record.encode(entry, record.mac_key(b"other" * 5)), 60)
+    assert (await world.find()).reason is Reason.COLD
+    assert world.cache.stats().rejected == {Rejection.MAC: 1}
+
+
+async def test_a_large_body_goes_through_both_tiers(world):
+    body = b'{"id":77},' * 100_000
+    await world.fill(body=body)
+    (data,) = await world.store.inner.get([KEY])
+    assert len(data) < len(body) / 20
+    cache, _ = world.replica()
+    assert body_of(await world.find(cache)) == body
+
+
+async def test_what_the_first_tier_has_no_room_for_is_still_served_from_the_store(world):
+    for number in range(32):
+        await world.fill(f"{KEY}.v-{number}")
+    cache, _ = world.replica()
+    for number in range(32):
+        await world.find(cache, key=f"{KEY}.v-{number}")
+    entry = await world.fill(f"{KEY}.v-x", cache=world.replica()[0], body=b"x")
+    assert entry.body == b"x"
+    assert body_of(await world.find(cache, key=f"{KEY}.v-x")) == b"x"
+    assert cache.stats().entries == 32
+
+
+# Stored and refused
+
+
+async def test_it_is_in_memory_before_put_first_waits(world):
+    missing = await world.find()
+    entry = builders.entry(key=KEY, tags=TAGS, epochs_hard=missing.stamp.hard, epochs_soft=missing.stamp.soft)
+    world.store.held = {"set"}
+    putting = world.cache.put(entry, quota=None)
+    putting.send(None)
+    assert world.cache.find_in_memory(KEY, "org_a", TAGS, POLICY) is not None
+    world.store.held = set()
+    putting.close()
+
+
+async def test_a_caller_that_leaves_does_not_keep_it_out_of_the_store(world):
+    missing = await world.find()
+    entry = builders.entry(key=KEY, tags=TAGS, epochs_hard=missing.stamp.hard, epochs_soft=missing.stamp.soft)
+    world.store.held = {"set"}
+    putting = asyncio.ensure_future(world.cache.put(entry, quota=None))
+    await settle()
+    putting.cancel()
+    await settle()
+    while world.store.gates:
+        world.store.open_gate()
+        await settle()
+    assert await world.store.inner.get([KEY]) != [None]
+
+
+async def test_a_sensitive_entry_never_reaches_the_store(world):
+    await world.fill(sensitive=True)
+    assert isinstance(await world.find(), Found)
+    assert world.store.count("set") == 0
+    assert await world.store.inner.get([KEY]) == [None]
+
+
+async def test_what_is_of_no_use_any_more_is_not_stored(world):
+    stamp = (await world.find()).stamp
+    entry = builders.entry(key=KEY, tags=TAGS, fresh_until=NOW, grace_until=NOW, error_until=NOW)
+    entry.epochs_hard, entry.epochs_soft = stamp.hard, stamp.soft
+    assert await world.cache.put(entry, quota=None) is Reason.NOT_FRESH
+    assert world.cache.stats().entries == 0
+
+
+async def test_a_fill_that_a_purge_overtook_does_not_replace_a_newer_one(world):
+    late = (await world.find()).stamp
+    await world.epochs.advance({"org_a": ["jobs:77"]})
+    await world.fill(body=b"new")
+    old = builders.entry(key=KEY, tags=TAGS, body=b"old", epochs_hard=late.hard, epochs_soft=late.soft)
+    assert await world.cache.put(old, quota=None) is Reason.PURGED
+    assert body_of(await world.find()) == b"new"
+
+
+async def test_a_fill_that_a_purge_overtook_is_never_served(world):
+    late = (await world.find()).stamp
+    await world.epochs.advance({"org_a": ["jobs:77"]})
+    old = builders.entry(key=KEY, tags=TAGS, body=b"old", epochs_hard=late.hard, epochs_soft=late.soft)
+    assert await world.cache.put(old, quota=None) is None  # no copy is trusted, so it cannot know
+    assert (await world.find()).reason is Reason.PURGED
+
+
+async def test_the_store_forgets_it_when_its_last_window_ends(world):
+    await world.fill(fresh_until=NOW + 5, grace_until=NOW + 8, error_until=NOW + 6)
+    world.clock.advance(7.9)
+    assert await world.store.inner.get([KEY]) != [None]
+    world.clock.advance(0.2)
+    assert await world.store.inner.get([KEY]) == [None]
+
+
+async def test_a_refusal_of_the_first_tier_is_the_answer_and_keeps_it_out_of_the_store(world):
+    stamp = (await world.find()).stamp
+    entry = builders.entry(key=KEY, tags=TAGS, body=bytes(9 << 20), epochs_hard=stamp.hard, epochs_soft=stamp.soft)
+    assert await world.cache.put(entry, quota=None) is Reason.TOO_LARGE
+    assert await world.cache.put(replace(entry, body=bytes(1000)), quota=1000) is Reason.QUOTA
+    assert world.store.count("set") == 0
+
+
+async def test_variants_that_are_expired_or_purged_make_room_for_a_live_one(world):
+    stamps = {}
+    for number in range(32):
+        until = NOW + (10 if number < 3 else 900)
+        await world.fill(f"{KEY}.v-{number}", fresh_until=until, grace_until=until, error_until=until)
+    stamps = (await world.find(key=f"{KEY}.v-x")).stamp
+    new = builders.entry(key=f"{KEY}.v-x", tags=TAGS, epochs_hard=stamps.hard, epochs_soft=stamps.soft)
+    assert await world.cache.put(new, quota=None) is Reason.VARIANTS
+    world.clock.advance(0.1)
+    await world.epochs.advance({"org_a": ["jobs:77"]})
+    stamps = (await world.find(key=f"{KEY}.v-x")).stamp
+    new = builders.entry(key=f"{KEY}.v-x", tags=TAGS, epochs_hard=stamps.hard, epochs_soft=stamps.soft)
+    assert await world.cache.put(new, quota=None) is None
+    assert world.cache.stats().entries == 1
+
+
+async def test_dropping_forgets_it_in_both_tiers(world):
+    await world.fill()
+    await world.cache.drop(KEY)
+    assert (await world.find()).reason is Reason.COLD
+
+
+async def test_stats_say_who_holds_what(world):
+    entry = await world.fill(body=bytes(5000))
+    await world.cache.put(replace(entry, key="tenant:org_a:search:x", tags=("search", "search:x")), quota=None)
+    before = world.cache.stats()
+    assert before.entries == 2
+    assert before.tenants == {"org_a": before.size}
+    assert set(before.features) == {("org_a", "jobs"), ("org_a", "search")}
+    assert before.max_size == 32 << 20
+    held = world.cache.find_in_memory(KEY, "org_a", TAGS, POLICY)
+    held.entry.encodings["gzip"] = bytes(300)
+    world.cache.grew(held.entry)
+    assert world.cache.stats().size == before.size + 300
+
+
+# The store fails
+
+
+async def test_a_store_that_cannot_read_values_is_a_miss_that_may_be_stored(world):
+    world.store.down = {"get"}
+    missing = await world.find()
+    assert missing.reason is Reason.STORE_UNAVAILABLE
+    assert missing.stamp is not None
+    assert world.cache.stats().store_failures == 1
+
+
+async def test_a_store_that_cannot_read_epochs_is_a_miss_that_may_not_be_stored(world):
+    world.store.down = {"get", "epochs"}
+    assert await world.find() == Missing(Reason.STORE_UNAVAILABLE, None)
+
+
+async def test_without_the_store_memory_answers_for_800_ms_and_then_not(world):
+    await world.fill()
+    world.store.down = {"get", "epochs", "set", "create_epochs", "advance_epochs"}
+    world.clock.advance(0.7)
+    assert isinstance(await world.find(), Found)
+    world.clock.advance(0.2)
+    assert await world.find() == Missing(Reason.STORE_UNAVAILABLE, None)
+
+
+async def test_a_store_that_cannot_write_still_leaves_the_first_tier(world):
+    world.store.down = {"set", "delete"}
+    await world.fill()
+    assert isinstance(await world.find(), Found)
+    await world.cache.drop(KEY)
+    assert world.cache.stats().store_failures == 2
+
+
+async def test_a_refused_purge_is_never_served_from_memory(world):
+    await world.fill()
+    world.store.down = {"advance_epochs"}
+    assert await world.epochs.advance({"org_a": ["jobs:77"]}) is False
+    assert await world.find() == Missing(Reason.STORE_UNAVAILABLE, None)
+    world.store.down = set()
+    await settle()
+    assert (await world.find()).reason is Reason.PURGED
+
+
+async def test_a_caller_that_leaves_while_looking_ends_nothing(world):
+    await world.fill()
+    cache, epochs = world.replica()
+    world.store.held = {"get", "epochs"}
+    finding = asyncio.ensure_future(world.find(cache))
+    await settle()
+    finding.cancel()
+    await settle()
+    while world.store.gates:
+        world.store.open_gate()
+        await settle()
+    assert finding.cancelled()
+    assert epochs.peek("org_a", TAGS) is not None

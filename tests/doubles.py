@@ -1,0 +1,118 @@
+"""Stand-ins that several tests share: a clock that moves when told, and a store that fails or waits when told."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+from proxy.errors import StoreError
+from proxy.stores.base import Store
+
+
+class FakeClock:
+    """Seconds that pass only by `advance`, or by `sleep`, which passes them at once."""
+
+    def __init__(self, now: float = 1_700_000_000.0) -> None:
+        self.now = now
+        self.slept: list[float] = []
+
+    def __call__(self) -> float:
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        self.now += seconds
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+        await asyncio.sleep(0)
+
+
+class StoreDouble:
+    """A store around a real one. `down` names the operations that raise StoreError; `lost` those that are carried out
+    and then raise it (the answer was lost); `held` those that wait at `gates`, once on their way there and once on
+    their way back; `delayed` those that wait on their way back only. `calls` lists every operation with its names.
+    """
+
+    def __init__(self, inner: Store) -> None:
+        self.inner = inner
+        self.name = inner.name
+        self.shared = inner.shared
+        self.down: set[str] = set()
+        self.lost: set[str] = set()
+        self.held: set[str] = set()
+        self.delayed: set[str] = set()
+        self.gates: list[tuple[str, asyncio.Future[None]]] = []
+        self.calls: list[tuple[str, tuple[str, ...]]] = []
+
+    async def _before(self, operation: str, names: Sequence[str]) -> None:
+        self.calls.append((operation, tuple(names)))
+        if operation in self.held:
+            await self.wait(operation)
+        if operation in self.down:
+            raise StoreError(f"{operation}: the store is down")
+
+    async def _after(self, operation: str) -> None:
+        if operation in self.held or operation in self.delayed:
+            await self.wait(operation)
+        if operation in self.lost:
+            raise StoreError(f"{operation}: the answer was lost")
+
+    async def wait(self, operation: str) -> None:
+        """Stand at a gate until it is opened; for a test's own steps too."""
+        gate: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.gates.append((operation, gate))
+        await gate
+
+    def open_gate(self, index: int = 0) -> str:
+        """Let one waiting operation take its next step; which one it was."""
+        operation, gate = self.gates.pop(index)
+        gate.set_result(None)
+        return operation
+
+    def count(self, operation: str) -> int:
+        return sum(called == operation for called, _ in self.calls)
+
+    async def get(self, names: Sequence[str]) -> list[bytes | None]:
+        await self._before("get", names)
+        values = await self.inner.get(names)
+        await self._after("get")
+        return values
+
+    async def set(self, name: str, value: bytes, ttl: float) -> None:
+        await self._before("set", (name,))
+        await self.inner.set(name, value, ttl)
+        await self._after("set")
+
+    async def delete(self, names: Sequence[str]) -> int:
+        await self._before("delete", names)
+        deleted = await self.inner.delete(names)
+        await self._after("delete")
+        return deleted
+
+    async def epochs(self, space: str, fields: Sequence[str]) -> list[bytes | None]:
+        await self._before("epochs", (space, *fields))
+        values = await self.inner.epochs(space, fields)
+        await self._after("epochs")
+        return values
+
+    async def create_epochs(self, space: str, values: Mapping[str, bytes]) -> None:
+        await self._before("create_epochs", (space, *values))
+        await self.inner.create_epochs(space, values)
+        await self._after("create_epochs")
+
+    async def advance_epochs(self, space: str, values: Mapping[str, bytes]) -> None:
+        await self._before("advance_epochs", (space, *values))
+        await self.inner.advance_epochs(space, values)
+        await self._after("advance_epochs")
+
+    async def ping(self) -> str:
+        await self._before("ping", ())
+        return await self.inner.ping()
+
+    async def close(self) -> None:
+        await self.inner.close()
+
+
+async def settle(turns: int = 12) -> None:
+    """Let every task that can go on go on: after this all of them wait for something else."""
+    for _ in range(turns):
+        await asyncio.sleep(0)

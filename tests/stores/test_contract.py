@@ -1,0 +1,249 @@
+"""What every store promises (`proxy.stores.base`). A store joins by one entry in STORES."""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import pytest
+
+from proxy.errors import StoreError
+from proxy.stores.base import EPOCH_BYTES, Store
+from proxy.stores.memory import MemoryStore
+from tests.doubles import FakeClock
+
+MIB = 1 << 20
+
+
+@dataclass
+class Subject:
+    """A store under test, and how time passes for it."""
+
+    store: Store
+    fast_forward: Callable[[float], Awaitable[None]]
+
+
+def memory() -> Subject:
+    clock = FakeClock()
+
+    async def fast_forward(seconds: float) -> None:
+        clock.advance(seconds)
+
+    return Subject(MemoryStore(64 * MIB, clock), fast_forward)
+
+
+STORES = {"memory": memory}
+
+
+@pytest.fixture(params=STORES)
+async def subject(request):
+    made = STORES[request.param]()
+    yield made
+    await made.store.close()
+
+
+@pytest.fixture
+def store(subject):
+    return subject.store
+
+
+async def test_a_store_says_who_it_is_and_whether_it_is_shared(store):
+    assert store.name in {"memory", "redis", "upstash"}
+    assert store.shared is (store.name != "memory")
+
+
+async def test_what_was_never_set_is_none(store):
+    assert await store.get(["never"]) == [None]
+
+
+async def test_values_come_back_in_the_order_of_their_names_with_gaps_and_repeats(store):
+    await store.set("a", b"1", 60)
+    await store.set("b", b"2", 60)
+    assert await store.get(["b", "missing", "a", "b"]) == [b"2", None, b"1", b"2"]
+
+
+async def test_asking_for_no_names_gives_no_values(store):
+    assert await store.get([]) == []
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b'{"id":77}',  # realistic
+        b"x" * (256 * 1024),  # realistic
+        b"",  # pathological
+        bytes(range(256)),  # pathological: every byte
+        b"\r\n$-1\r\n\x00\xff+OK\r\n",  # pathological: looks like a protocol
+        os.urandom(4 * MIB),  # pathological: large, not compressible
+    ],
+    ids=["json", "256k", "empty", "every-byte", "protocol", "4m"],
+)
+async def test_a_value_comes_back_byte_for_byte(store, value):
+    await store.set("tenant:org_a:jobs:77", value, 60)
+    assert await store.get(["tenant:org_a:jobs:77"]) == [value]
+
+
+async def test_a_name_of_249_characters_is_a_name_like_any_other(store):
+    name = "tenant:" + "n" * 242
+    await store.set(name, b"long", 60)
+    assert await store.get([name, name[:-1]]) == [b"long", None]
+
+
+async def test_many_names_are_read_at_once(store):
+    names = [f"tenant:org_a:jobs:{number}" for number in range(1000)]
+    for name in names[::2]:
+        await store.set(name, name.encode(), 60)
+    values = await store.get(names)
+    assert values == [name.encode() if place % 2 == 0 else None for place, name in enumerate(names)]
+
+
+async def test_setting_again_replaces_the_value_and_its_time(subject):
+    await subject.store.set("k", b"old", 10)
+    await subject.store.set("k", b"new", 1000)
+    await subject.fast_forward(11)
+    assert await subject.store.get(["k"]) == [b"new"]
+
+
+async def test_setting_again_can_shorten_the_time(subject):
+    await subject.store.set("k", b"old", 1000)
+    await subject.store.set("k", b"new", 10)
+    await subject.fast_forward(11)
+    assert await subject.store.get(["k"]) == [None]
+
+
+async def test_a_value_is_there_before_its_time_is_over_and_never_after(subject):
+    await subject.store.set("k", b"v", 10)
+    await subject.fast_forward(9)
+    assert await subject.store.get(["k"]) == [b"v"]
+    await subject.fast_forward(1.5)
+    assert await subject.store.get(["k"]) == [None]
+
+
+async def test_reading_does_not_lengthen_the_time(subject):
+    await subject.store.set("k", b"v", 10)
+    for _ in range(3):
+        await subject.fast_forward(4)
+        await subject.store.get(["k"])
+    assert await subject.store.get(["k"]) == [None]
+
+
+async def test_a_ttl_may_be_a_fraction_of_a_second(subject):
+    await subject.store.set("k", b"v", 0.5)
+    await subject.fast_forward(0.6)
+    assert await subject.store.get(["k"]) == [None]
+
+
+async def test_delete_forgets_and_says_how_many_there_were(store):
+    await store.set("a", b"1", 60)
+    await store.set("b", b"2", 60)
+    assert await store.delete(["a", "missing", "b"]) == 2
+    assert await store.get(["a", "b"]) == [None, None]
+    assert await store.delete(["a"]) == 0
+
+
+async def test_delete_does_not_count_what_has_expired(subject):
+    await subject.store.set("k", b"v", 10)
+    await subject.fast_forward(11)
+    assert await subject.store.delete(["k"]) == 0
+
+
+async def test_epochs_that_were_never_made_are_none(store):
+    assert await store.epochs("tenant:org_a:epochs", ["*", "jobs"]) == [None, None]
+
+
+async def test_epochs_come_back_in_the_order_of_their_fields(store):
+    values = {"*": os.urandom(EPOCH_BYTES), "jobs": os.urandom(EPOCH_BYTES)}
+    await store.create_epochs("tenant:org_a:epochs", values)
+    read = await store.epochs("tenant:org_a:epochs", ["jobs", "slot:00", "*"])
+    assert read == [values["jobs"], None, values["*"]]
+
+
+async def test_creating_never_replaces_an_epoch_and_still_makes_the_others(store):
+    await store.create_epochs("s", {"a": b"first"})
+    await store.create_epochs("s", {"a": b"second", "b": b"new"})
+    assert await store.epochs("s", ["a", "b"]) == [b"first", b"new"]
+
+
+async def test_creators_at_the_same_time_agree_on_one_epoch(store):
+    async def create(number: int) -> bytes | None:
+        await store.create_epochs("s", {"a": b"%d" % number})
+        values: list[bytes | None] = await store.epochs("s", ["a"])
+        return values[0]
+
+    seen = await asyncio.gather(*(create(number) for number in range(20)))
+    assert len(set(seen)) == 1
+    assert seen[0] is not None
+
+
+async def test_advancing_replaces_epochs_and_makes_missing_ones(store):
+    await store.create_epochs("s", {"a": b"1", "b": b"1"})
+    await store.advance_epochs("s", {"a": b"2", "c": b"2"})
+    assert await store.epochs("s", ["a", "b", "c"]) == [b"2", b"1", b"2"]
+
+
+async def test_creating_after_an_advance_does_not_undo_it(store):
+    await store.advance_epochs("s", {"a": b"advanced"})
+    await store.create_epochs("s", {"a": b"created"})
+    assert await store.epochs("s", ["a"]) == [b"advanced"]
+
+
+async def test_whoever_reads_after_an_advance_returned_reads_it(store):
+    for number in range(50):
+        await store.advance_epochs("s", {"a": b"%d" % number})
+        readers = await asyncio.gather(*(store.epochs("s", ["a"]) for _ in range(4)))
+        assert readers == [[b"%d" % number]] * 4
+
+
+async def test_a_read_sees_one_advance_whole_or_not_at_all(store):
+    await store.advance_epochs("s", {"a": b"0", "b": b"0"})
+
+    async def advance() -> None:
+        for number in range(1, 50):
+            await store.advance_epochs("s", {"a": b"%d" % number, "b": b"%d" % number})
+
+    async def read() -> list[list[bytes | None]]:
+        return [await store.epochs("s", ["a", "b"]) for _ in range(50)]
+
+    _, *seen = await asyncio.gather(advance(), read(), read())
+    assert all(first == second for reads in seen for first, second in reads)
+
+
+async def test_spaces_do_not_share_fields(store):
+    await store.advance_epochs("tenant:org_a:epochs", {"jobs": b"a"})
+    await store.advance_epochs("tenant:org_b:epochs", {"jobs": b"b"})
+    assert await store.epochs("tenant:org_a:epochs", ["jobs"]) == [b"a"]
+
+
+async def test_epochs_are_not_values_and_have_no_end(subject):
+    await subject.store.advance_epochs("s", {"a": b"1"})
+    await subject.fast_forward(400 * 86400)
+    assert await subject.store.epochs("s", ["a"]) == [b"1"]
+
+
+async def test_ping_gives_the_store_s_own_answer(store):
+    assert await store.ping() == "PONG"
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda store: store.get(["a"]),
+        lambda store: store.set("a", b"1", 1),
+        lambda store: store.delete(["a"]),
+        lambda store: store.epochs("s", ["a"]),
+        lambda store: store.create_epochs("s", {"a": b"1"}),
+        lambda store: store.advance_epochs("s", {"a": b"1"}),
+        lambda store: store.ping(),
+    ],
+    ids=["get", "set", "delete", "epochs", "create_epochs", "advance_epochs", "ping"],
+)
+async def test_a_closed_store_raises_store_error_for_everything(store, call):
+    await store.set("a", b"1", 60)
+    await store.close()
+    with pytest.raises(StoreError):
+        await call(store)
+
+
+async def test_closing_twice_is_closing_once(store):
+    await store.close()
+    await store.close()
