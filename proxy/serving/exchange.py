@@ -1,0 +1,259 @@
+"""What happens to a request? Read `handle` from top to bottom: this is the product.
+
+    rules.match -> identity.resolve -> key.derive -> cache.find -> reuse.decide
+        serve | serve stale and refresh | fetch once for all who wait -> storing.decide -> cache.put
+        a write: fetch -> purge BEFORE the reply is released
+
+There is no `if` on a header here: if one is wanted, a function in `policy/` is missing.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, replace
+
+from proxy.cache.background import Background
+from proxy.cache.epochs import Epochs
+from proxy.cache.tiers import Cache, Found, Missing
+from proxy.errors import UpstreamError
+from proxy.identity.sources import IdentityResolver
+from proxy.policy import forwarding, invalidation, lookup, reuse
+from proxy.policy.identity import Identity
+from proxy.policy.key import MAX_KEYED_BODY, Keyring, derive, with_selected
+from proxy.policy.message import Request, Response
+from proxy.policy.outcome import Forward, Outcome, Reason
+from proxy.policy.route import Kind, Match, Scope
+from proxy.rules.compile import RuleSet
+from proxy.serving.fetch import Fetcher, Reading
+from proxy.serving.problem import problem, upstream_problem
+from proxy.serving.reply import Reply, from_stream
+from proxy.serving.upstream import Body, Stream, Upstream
+
+Noted = Callable[[str, Mapping[str, str]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Hosts:
+    """The host names that are served from the cache. None named: all of them, each a variant of its own (SPEC 3)."""
+
+    names: frozenset[str] = frozenset()
+
+    @property
+    def home(self) -> str | None:
+        """The one name that makes no variant of a key."""
+        return next(iter(self.names)) if len(self.names) == 1 else None
+
+
+class Exchange:
+    """Answers requests from the cache or the upstream. Knows neither the server's framework nor the store's."""
+
+    def __init__(
+        self,
+        *,
+        rules: Callable[[], RuleSet],
+        identity: IdentityResolver,
+        cache: Cache,
+        epochs: Epochs,
+        fetcher: Fetcher,
+        upstream: Upstream,
+        background: Background,
+        keys: Keyring,
+        clock: Callable[[], float],
+        hosts: Hosts,
+        noted: Noted,
+    ) -> None:
+        self._rules = rules
+        self._identity = identity
+        self._cache = cache
+        self._epochs = epochs
+        self._fetcher = fetcher
+        self._upstream = upstream
+        self._background = background
+        self._keys = keys
+        self._clock = clock
+        self._hosts = hosts
+        self._noted = noted  # what an operator should hear of: conflicts, unmatched writes, failed assertions
+
+    async def handle(self, request: Request, body: Body) -> Reply:
+        """The reply to one request. Never raises for what a client, an upstream or a store does."""
+        if not lookup.is_served(request, self._hosts.names):
+            return await self._pass(request, body, Outcome(Reason.HOST, forward=Forward.BYPASS))
+        rules = self._rules()
+        match = rules.match(request.method, request.path)
+        if lookup.is_write(request, match):
+            return await self._write(request, body, match, rules)
+        if match is None:
+            return await self._pass(request, body, Outcome(Reason.NO_RULE, forward=Forward.BYPASS))
+        return await self._read(request, body, match, rules)
+
+    # Reading
+
+    async def _read(self, request: Request, body: Body, match: Match, rules: RuleSet) -> Reply:
+        reading = await self._prepared(request, body, match, rules)
+        if isinstance(reading, _Bypass):
+            return await self._pass(reading.request, reading.body, reading.outcome, match)
+        body = reading.request.body  # a keyed body was read whole; any other read has none
+        reading, decision = await self._find(reading)
+        match decision:
+            case reuse.Serve():
+                return await self._fetcher.serve(reading, decision.reason)
+            case reuse.ServeStale():
+                self._fetcher.refresh(reading, body)
+                return await self._fetcher.serve(reading, decision.reason)
+            case reuse.Revalidate() | reuse.Fetch():
+                return await self._fetcher.fetch(reading, body, decision.reason)
+            case reuse.Unsatisfiable():
+                fields, text = problem(504, "Only a stored response was wanted, and there is none.")
+                return Reply.own(504, fields, text, reading.outcome(decision.reason))
+
+    async def _prepared(self, request: Request, body: Body, match: Match, rules: RuleSet) -> "Reading | _Bypass":
+        """Everything that is known before the cache is asked; or why it is not asked."""
+        route = match.route
+        reason = lookup.bypass_reason(request)
+        if reason is not None:
+            return _bypassed(request, body, route.feature, reason)
+        identity = await self._who(request, match, rules) if route.scope is not Scope.PUBLIC else None
+        if isinstance(identity, Reason):
+            return _bypassed(request, body, route.feature, identity)
+        if not lookup.is_permitted(route, identity):
+            return _bypassed(request, body, route.feature, Reason.PERMISSION)
+        if lookup.is_keyed_by_body(request):
+            request, body = await _with_body(request, body)
+        key = derive(match, request, identity, self._keys, self._hosts.home)
+        if isinstance(key, Reason):
+            return _bypassed(request, body, route.feature, key)
+        return Reading(request, match, identity, key, key)
+
+    async def _who(self, request: Request, match: Match | None, rules: RuleSet) -> Identity | Reason:
+        parameters = match.parameters if match is not None else {}
+        identity = await self._identity.resolve(request, parameters, rules.identity, self._clock())
+        if identity is Reason.TENANT_CONFLICT:
+            self._noted("tenant-conflict", {"request": str(request), "peer": request.peer})
+        return identity
+
+    async def _find(self, reading: Reading) -> tuple[Reading, reuse.Decision]:
+        """Look under the first key; where what is there was selected by other fields, once more under the second."""
+        found = await self._look_up(reading)
+        if isinstance(found, Found) and (names := reuse.second_key_names(found.entry, reading.request)) is not None:
+            key = with_selected(reading.key, reading.request, names, reading.route, self._hosts.home, self._keys)
+            reading = replace(reading, key=key)
+            found = await self._look_up(reading)
+            if (isinstance(found, Found) and reuse.second_key_names(found.entry, reading.request) is not None) or (
+                isinstance(found, Missing) and found.reason is Reason.COLD
+            ):
+                found = Missing(Reason.VARIANT, found.stamp)
+        reading = replace(reading, stamp=found.stamp)
+        if isinstance(found, Missing):
+            return reading, reuse.decide_without(reading.request, reading.route, found.reason)
+        reading = replace(reading, entry=found.entry)
+        decision = reuse.decide(
+            reading.request, reading.route, found.entry, self._clock(), soft_purged=found.soft_purged
+        )
+        return reading, decision
+
+    async def _look_up(self, reading: Reading) -> Found | Missing:
+        key, route = reading.key, reading.route
+        return await self._cache.find(key.full, key.space, key.tags, route.digest, strict=route.strict)
+
+    # Writing
+
+    async def _write(self, request: Request, body: Body, match: Match | None, rules: RuleSet) -> Reply:
+        """Forward a request that may change something, and purge what it may have changed before the reply leaves.
+
+        Runs in a task of its own: it outlives its client (SPEC 4).
+        """
+        ruled = match is not None and match.route.kind is Kind.WRITE
+        outcome = Outcome(
+            Reason.WRITE if ruled else Reason.UNMATCHED_WRITE,
+            forward=Forward.METHOD,
+            feature=match.route.feature if match is not None else None,
+        )
+        if not ruled:
+            self._noted("unmatched-write", {"request": str(request)})
+        written = await asyncio.shield(self._background.start(self._forward_and_purge(request, body, match, rules)))
+        if isinstance(written, UpstreamError):
+            return _failed(written, outcome)
+        return from_stream(written, request, None, outcome)
+
+    async def _forward_and_purge(
+        self, request: Request, body: Body, match: Match | None, rules: RuleSet
+    ) -> Stream | UpstreamError:
+        who = await self._who(request, match, rules)
+        identity = None if isinstance(who, Reason) else who
+        try:
+            stream = await self._upstream.fetch(_passing(request), body)
+        except UpstreamError as failure:
+            if failure.delivered:  # it may have acted: an unknown outcome counts as a change
+                await self._purge(request, match, None, identity, rules)
+            return failure
+        await self._purge(request, match, stream.response, identity, rules)
+        return stream
+
+    async def _purge(
+        self,
+        request: Request,
+        match: Match | None,
+        response: Response | None,
+        identity: Identity | None,
+        rules: RuleSet,
+    ) -> None:
+        purge = invalidation.of(request, match, response, identity, lambda path: rules.match("GET", path), self._keys)
+        if not purge:
+            return
+        await self._epochs.advance(purge)
+        again = invalidation.settle_after(match, response)
+        if again is not None:
+            self._background.later(again, lambda: self._epochs.advance(purge))
+
+    # Passing through
+
+    async def _pass(self, request: Request, body: Body, outcome: Outcome, match: Match | None = None) -> Reply:
+        """Forward unchanged, store nothing."""
+        try:
+            stream = await self._upstream.fetch(_passing(request), body)
+        except UpstreamError as failure:
+            return _failed(failure, outcome)
+        return from_stream(stream, request, match.route if match is not None else None, outcome)
+
+
+@dataclass(frozen=True, slots=True)
+class _Bypass:
+    """A matched read that is not looked up: its request and body as they go on."""
+
+    request: Request
+    body: Body
+    outcome: Outcome
+
+
+def _bypassed(request: Request, body: Body, feature: str, reason: Reason) -> _Bypass:
+    return _Bypass(request, body, Outcome(reason, forward=Forward.BYPASS, feature=feature))
+
+
+def _passing(request: Request) -> Request:
+    return replace(request, fields=forwarding.passing(request))
+
+
+def _failed(failure: UpstreamError, outcome: Outcome) -> Reply:
+    fields, text = upstream_problem(failure)
+    return Reply.own(failure.status, fields, text, replace(outcome, reason=Reason.UPSTREAM_FAILED))
+
+
+async def _with_body(request: Request, body: Body) -> tuple[Request, Body]:
+    """Read a body that is part of the key. One too large for that goes on as a stream, unread parts included."""
+    if not isinstance(body, AsyncIterator):
+        return replace(request, body=body or b""), body
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in body:
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > MAX_KEYED_BODY:
+            return request, _resumed(chunks, body)
+    whole = b"".join(chunks)
+    return replace(request, body=whole), whole
+
+
+async def _resumed(chunks: list[bytes], rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    for chunk in chunks:
+        yield chunk
+    async for chunk in rest:
+        yield chunk

@@ -1,0 +1,279 @@
+"""How does a response come in that is missing or stale? One fetch for all who wait; stored, if it may be (P2, P5)."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from proxy.cache.background import Background
+from proxy.cache.coalesce import Flight, Flights, Landed, Shared
+from proxy.cache.epochs import Stamp
+from proxy.cache.tiers import Cache
+from proxy.errors import UpstreamError
+from proxy.policy import forwarding, reuse, storing, validation
+from proxy.policy.entry import Entry, pack_head
+from proxy.policy.identity import Identity
+from proxy.policy.key import Key
+from proxy.policy.message import Request, Response
+from proxy.policy.outcome import Forward, Outcome, Reason
+from proxy.policy.route import Match, Route
+from proxy.serving.encoding import OFF_LOOP_BYTES
+from proxy.serving.fill import Fill
+from proxy.serving.problem import upstream_problem
+from proxy.serving.reply import Reply, from_entry, from_stream, unchanged
+from proxy.serving.upstream import Body, Stream, Upstream
+
+FOLLOWER_WAIT = 10.0  # seconds a follower waits for another's fetch before it asks for itself
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One read on its way: everything that was decided about it so far."""
+
+    request: Request
+    match: Match
+    identity: Identity | None
+    first_key: Key
+    key: Key  # the first key, or the second where other fields select the response too
+    stamp: Stamp | None = None  # None: the store is in doubt, nothing may be stored
+    entry: Entry | None = None
+
+    @property
+    def route(self) -> Route:
+        return self.match.route
+
+    def outcome(self, reason: Reason) -> Outcome:
+        return Outcome(reason, feature=self.route.feature, key=self.key.full, tenant=self.key.space)
+
+
+class Fetcher:
+    """Brings responses in from the upstream on behalf of reads."""
+
+    def __init__(
+        self,
+        *,
+        upstream: Upstream,
+        cache: Cache,
+        flights: Flights,
+        background: Background,
+        clock: Callable[[], float],
+        jitter: Callable[[], float],
+        noted: Callable[[str, Mapping[str, str]], None],
+    ) -> None:
+        self._upstream = upstream
+        self._cache = cache
+        self._flights = flights
+        self._background = background
+        self._clock = clock
+        self._jitter = jitter
+        self._noted = noted
+
+    async def fetch(self, reading: Reading, body: Body, reason: Reason) -> Reply:
+        """Join the fetch that is under way for the same entry under the same epochs, or lead one."""
+        if reading.request.method == "HEAD" or reading.stamp is None:
+            # HEAD is answered from a stored GET but brings no body to store; in doubt about the store nothing is kept
+            missed = reason if reading.stamp is not None else Reason.STORE_UNAVAILABLE
+            return await self._through(reading, body, _missed(reading, missed, reason))
+        flight_key = (reading.key.full, reading.stamp)
+        under_way = self._flights.under_way(flight_key)
+        if under_way is None:
+            return await self._lead(reading, body, reason, self._flights.take_off(flight_key))
+        landed = await under_way.wait(FOLLOWER_WAIT)
+        if isinstance(landed, UpstreamError):
+            return await self._failed(reading, landed)
+        if isinstance(landed, Shared) and reuse.second_key_names(landed.entry, reading.request) is None:
+            return await self.serve(replace(reading, entry=landed.entry), landed.reason, collapsed=True)
+        # not to be shared, or too slow: each asks for itself and none waits for another
+        return await self._lead(reading, body, reason, None)
+
+    def refresh(self, reading: Reading, body: Body) -> None:
+        """Fetch in the background what was just served stale."""
+        if reading.stamp is None:
+            return
+        flight_key = (reading.key.full, reading.stamp)
+        if self._flights.under_way(flight_key) is None:
+            self._background.refresh(reading.key.full, lambda: self._refreshed(reading, body, flight_key))
+
+    async def serve(self, reading: Reading, reason: Reason, *, collapsed: bool = False) -> Reply:
+        """The reply from the reading's entry."""
+        entry = reading.entry
+        assert entry is not None, "only a reading with an entry is served"
+        now = self._clock()
+        outcome = replace(reading.outcome(reason), hit=True, ttl=entry.ttl_at(now), collapsed=collapsed)
+        return await self._from_entry(entry, reading, outcome)
+
+    async def _from_entry(self, entry: Entry, reading: Reading, outcome: Outcome) -> Reply:
+        encodings = len(entry.encodings)
+        reply = await from_entry(entry, reading.request, reading.route, outcome, self._clock())
+        if len(entry.encodings) != encodings:
+            self._cache.grew(entry)
+        return reply
+
+    async def _refreshed(self, reading: Reading, body: Body, flight_key: tuple[str, Stamp]) -> None:
+        reply = await self._lead(reading, body, Reason.EXPIRED, self._flights.take_off(flight_key))
+        reply.close()
+
+    async def _lead(self, reading: Reading, body: Body, reason: Reason, flight: Flight | None) -> Reply:
+        landed: Landed = Reason.INCOMPLETE  # what followers hear when this is cancelled
+        try:
+            asked_at = self._clock()
+            stale = reading.entry
+            conditions = validation.conditions(stale) if stale is not None else ()
+            stream = await self._upstream.fetch(_fill(reading, conditions), body)
+            status = stream.response.status
+            if stale is not None and status == 304 and conditions:
+                stream.close()
+                updated = validation.freshened(stale, stream.response)
+                if isinstance(updated, Reason):  # it speaks of another representation: ask for the whole one
+                    return await self._lead(replace(reading, entry=None), body, reason, None)
+                landed, reply = await self._revalidated(reading, stale, updated, asked_at)
+                return reply
+            if (
+                stale is not None
+                and reuse.is_failure(status)
+                and reuse.may_serve_on_error(stale, reading.route, asked_at)
+            ):
+                stream.close()
+                landed = Shared(stale, Reason.STALE_IF_ERROR)
+                return await self.serve(reading, Reason.STALE_IF_ERROR)
+            storable = self._storable(reading, stream.response, stream.framed, asked_at)
+            if isinstance(storable, Reason):
+                landed = storable
+                return self._not_stored(reading, stream, storable, reason)
+            stored = self._stored(reading, stream, storable, reason, flight, asked_at)
+            flight = None  # it lands when the body is here
+            return stored
+        except UpstreamError as failure:
+            landed = failure
+            return await self._failed(reading, failure)
+        finally:
+            if flight is not None:
+                flight.land(landed)
+
+    def _storable(
+        self, reading: Reading, response: Response, framed: bool, asked_at: float
+    ) -> storing.Storable | Reason:
+        return storing.decide(
+            reading.request,
+            response,
+            reading.match,
+            now=self._clock(),
+            requested_at=asked_at,
+            jitter=self._jitter(),
+            framed=framed,
+        )
+
+    def _stored(
+        self, reading: Reading, stream: Stream, storable: storing.Storable, reason: Reason, flight: Flight | None,
+        asked_at: float,
+    ) -> Reply:  # fmt: skip
+        """Stream the response to the client and into the cache."""
+        fill = Fill(stream, storable.max_body, stream.length)
+        _ = self._background.start(self._keep(reading, storable, fill, flight, self._clock() - asked_at))
+        outcome = replace(_missed(reading, reason, reason), stored=True)
+        reply = unchanged(stream, reading.request, reading.route, outcome)
+        if reply is not None:
+            fill.abandon()
+            return reply
+        reply = from_stream(stream, reading.request, reading.route, outcome, fill.chunks())
+        reply.close = fill.abandon
+        return reply
+
+    async def _keep(
+        self, reading: Reading, storable: storing.Storable, fill: Fill, flight: Flight | None, seconds: float
+    ) -> None:
+        landed: Landed = Reason.INCOMPLETE
+        try:
+            body = await fill.collect()
+            if isinstance(body, Reason):
+                landed = body
+            else:
+                landed = await self._put(reading, storable, body, seconds)
+        finally:
+            fill.settle()
+            if flight is not None:
+                flight.land(landed)
+
+    async def _put(self, reading: Reading, storable: storing.Storable, body: bytes, seconds: float) -> Landed:
+        stamp = reading.stamp
+        assert stamp is not None, "a reading in doubt is never stored"
+        if not await self._asserted(reading, body):
+            self._noted("assertion-failed", {"feature": reading.route.feature, "assert": str(reading.route.assertion)})
+            return Reason.ASSERTION
+        # the second key only while it covers what this response was selected by; the first one then names the fields
+        key = reading.key if storable.selected_within(reading.key) else reading.first_key
+        bound = stamp.of(storable.tags(key))
+        if bound is None:
+            return Reason.NOT_FRESH
+        entry = storable.entry(key, reading.request, body, bound.hard, bound.soft, seconds)
+        refused = await self._cache.put(entry, quota=reading.route.quota)
+        return refused if refused is not None else self._shared(entry)
+
+    async def _asserted(self, reading: Reading, body: bytes) -> bool:
+        assertion = reading.route.assertion
+        if assertion is None:
+            return True
+        if len(body) > OFF_LOOP_BYTES:
+            return await asyncio.to_thread(storing.asserts, assertion, body, reading.identity)
+        return storing.asserts(assertion, body, reading.identity)
+
+    def _shared(self, entry: Entry) -> Landed:
+        """Followers may have it only while it may be used without asking the upstream again."""
+        usable = not entry.no_cache and self._clock() < entry.fresh_until
+        return Shared(entry, Reason.COLLAPSED) if usable else Reason.NOT_FRESH
+
+    async def _revalidated(
+        self, reading: Reading, stale: Entry, updated: Response, asked_at: float
+    ) -> tuple[Landed, Reply]:
+        """The upstream said 304: the stored body under the updated head, stored anew if it may be."""
+        storable = self._storable(reading, updated, True, asked_at)
+        outcome = replace(_missed(reading, Reason.REVALIDATED, Reason.EXPIRED), fwd_status=304)
+        if isinstance(storable, Reason):
+            await self._cache.drop(stale.key)
+            entry = replace(stale, head=pack_head(updated.fields), encodings={})
+            return storable, await self._from_entry(entry, reading, replace(outcome, reason=storable))
+        landed = await self._put(reading, storable, stale.body, self._clock() - asked_at)
+        fresh = landed.entry if isinstance(landed, Shared) else replace(stale, head=storable.head, encodings={})
+        outcome = replace(outcome, stored=isinstance(landed, Shared))
+        return landed, await self._from_entry(fresh, reading, outcome)
+
+    def _not_stored(self, reading: Reading, stream: Stream, verdict: Reason, reason: Reason) -> Reply:
+        outcome = _missed(reading, verdict, reason)
+        reply = unchanged(stream, reading.request, reading.route, outcome)
+        if reply is not None:
+            stream.close()
+            return reply
+        return from_stream(stream, reading.request, reading.route, outcome)
+
+    async def _through(self, reading: Reading, body: Body, outcome: Outcome) -> Reply:
+        request = replace(reading.request, fields=forwarding.passing(reading.request))
+        try:
+            return from_stream(await self._upstream.fetch(request, body), reading.request, reading.route, outcome)
+        except UpstreamError as failure:
+            return await self._failed(reading, failure)
+
+    async def _failed(self, reading: Reading, failure: UpstreamError) -> Reply:
+        stale = reading.entry
+        if stale is not None and reuse.may_serve_on_error(stale, reading.route, self._clock()):
+            return await self.serve(reading, Reason.STALE_IF_ERROR)
+        fields, text = upstream_problem(failure)
+        outcome = _missed(reading, Reason.UPSTREAM_FAILED, Reason.UPSTREAM_FAILED)
+        return Reply.own(failure.status, fields, text, outcome)
+
+
+def _fill(reading: Reading, conditions: tuple[tuple[str, str], ...]) -> Request:
+    """The request of a fill: only what is in the key reaches the upstream."""
+    request = reading.request
+    return replace(request, target=reading.key.target, fields=forwarding.filling(request, conditions))
+
+
+def _missed(reading: Reading, told: Reason, missed: Reason) -> Outcome:
+    """A request that went to the upstream because of `missed`; `told` is what is worth knowing about it."""
+    return replace(reading.outcome(told), forward=_FORWARDS.get(missed, Forward.URI_MISS))
+
+
+_FORWARDS = {
+    Reason.EXPIRED: Forward.STALE,
+    Reason.STALE_WHILE_REVALIDATE: Forward.STALE,
+    Reason.VARIANT: Forward.VARY_MISS,
+    Reason.REQUEST_CONTROL: Forward.REQUEST,
+}

@@ -1,0 +1,521 @@
+"""The request path as scripts: what a client sends, what the upstream is asked, what comes back and why."""
+
+import asyncio
+
+import pytest
+
+from proxy.errors import UpstreamError
+from tests.serving.world import World, answered, unsigned
+
+HIT = "sidecache; hit; ttl=900"
+COLD = "sidecache; fwd=uri-miss; stored"
+
+
+@pytest.fixture(name="world")
+async def _world():
+    world = World()
+    yield world
+    await world.background.drain(1.0)
+    assert world.failures == []
+
+
+async def test_a_miss_is_stored_and_the_next_request_is_a_hit(world):
+    first = await world.get("/api/jobs")
+    second = await world.get("/api/jobs")
+
+    assert (first.cache, first.body) == (COLD, b"answer 1")
+    assert (second.cache, second.body) == (HIT, b"answer 1")
+    assert len(world.upstream.asked) == 1
+
+
+async def test_the_other_tenant_gets_its_own_answer(world):
+    await world.get("/api/jobs", token=unsigned("org_a"))
+    other = await world.get("/api/jobs", token=unsigned("org_b"))
+
+    assert (other.cache, other.body) == (COLD, b"answer 2")
+
+
+async def test_after_a_write_the_next_read_is_fresh(world):
+    await world.get("/api/jobs")
+    await world.get("/api/jobs/77")
+    await world.get("/api/jobs/78")
+    await world.get("/api/search?q=x")
+    written = await world.send("PUT", "/api/jobs/77", body=b"{}")
+
+    assert written.cache == "sidecache; fwd=method; detail=write"
+    assert (await world.get("/api/jobs")).cache == "sidecache; fwd=uri-miss; stored; detail=purged"
+    assert (await world.get("/api/jobs/77")).cache == "sidecache; fwd=uri-miss; stored; detail=purged"
+    assert (await world.get("/api/search?q=x")).cache == "sidecache; fwd=uri-miss; stored; detail=purged"
+    assert (await world.get("/api/jobs/78")).cache == HIT
+
+
+async def test_a_write_leaves_the_other_tenant_alone(world):
+    await world.get("/api/jobs", token=unsigned("org_b"))
+    await world.send("POST", "/api/jobs", token=unsigned("org_a"), body=b"{}")
+
+    assert (await world.get("/api/jobs", token=unsigned("org_b"))).cache == HIT
+
+
+@pytest.mark.parametrize(
+    ("answer", "purged"),
+    [
+        (answered(status=201), True),
+        (answered(status=303), True),
+        (answered(status=500), True),
+        (UpstreamError("http_response_timeout", status=504), True),
+        (UpstreamError("connection_refused", delivered=False), False),
+        (answered(status=409), False),
+        (answered(status=422), False),
+    ],
+)
+async def test_a_write_purges_unless_the_upstream_surely_did_nothing(world, answer, purged):
+    await world.get("/api/jobs")
+    world.upstream.answer = lambda request, n: answer
+    await world.send("POST", "/api/jobs", body=b"{}")
+    world.upstream.answer = lambda request, n: b"new"
+
+    assert ((await world.get("/api/jobs")).body == b"new") is purged
+
+
+async def test_a_fill_that_was_in_flight_during_a_write_is_never_served(world):
+    world.upstream.gate = asyncio.Event()
+    reading = asyncio.ensure_future(world.get("/api/jobs"))
+    await world.settle()
+    gate, world.upstream.gate = world.upstream.gate, None
+    await world.send("POST", "/api/jobs", body=b"{}")
+    gate.set()
+    old = await reading
+    fresh = await world.get("/api/jobs")
+
+    assert old.body == b"answer 1"
+    assert fresh.body == b"answer 3"
+
+
+async def test_a_reader_that_arrives_after_a_write_does_not_join_the_fetch_from_before(world):
+    world.upstream.gate = asyncio.Event()
+    before = asyncio.ensure_future(world.get("/api/jobs"))
+    await world.settle()
+    gate, world.upstream.gate = world.upstream.gate, None
+    await world.send("POST", "/api/jobs", body=b"{}")
+    after = await world.get("/api/jobs")
+    gate.set()
+
+    assert after.body == b"answer 3"
+    assert (await before).body == b"answer 1"
+
+
+async def test_many_cold_requests_cost_one_upstream_request(world):
+    world.upstream.gate = asyncio.Event()
+    waiting = [asyncio.ensure_future(world.get("/api/jobs")) for _ in range(64)]
+    await world.settle()
+    world.upstream.gate.set()
+    answers = await asyncio.gather(*waiting)
+
+    assert len(world.upstream.asked) == 1
+    assert {answer.body for answer in answers} == {b"answer 1"}
+    assert sorted({answer.cache for answer in answers}) == [COLD, "sidecache; hit; ttl=900; collapsed"]
+
+
+async def test_followers_of_an_uncacheable_response_each_ask_at_once(world):
+    world.upstream.gate = asyncio.Event()
+    world.upstream.answer = lambda request, n: answered(f"own {n}", cache_control="no-store")
+    waiting = [asyncio.ensure_future(world.get("/api/jobs")) for _ in range(8)]
+    await world.settle()
+    world.upstream.gate.set()
+    answers = await asyncio.gather(*waiting)
+
+    assert len({answer.body for answer in answers}) == 8
+    assert {answer.cache for answer in answers} == {"sidecache; fwd=uri-miss; detail=no-store"}
+
+
+async def test_followers_share_the_upstreams_failure_instead_of_waiting_in_a_row(world):
+    world.upstream.gate = asyncio.Event()
+    world.upstream.answer = lambda request, n: UpstreamError("http_response_timeout", status=504)
+    waiting = [asyncio.ensure_future(world.get("/api/jobs")) for _ in range(8)]
+    await world.settle()
+    world.upstream.gate.set()
+    answers = await asyncio.gather(*waiting)
+
+    assert {answer.status for answer in answers} == {504}
+    assert len(world.upstream.asked) == 1
+
+
+async def test_a_follower_whose_client_is_gone_does_not_end_the_fetch(world):
+    world.upstream.gate = asyncio.Event()
+    leader = asyncio.ensure_future(world.begin("GET", "/api/jobs"))
+    follower = asyncio.ensure_future(world.get("/api/jobs"))
+    await world.settle()
+    world.upstream.gate.set()
+    reply = await leader
+    reply.close()  # the leader's client left without reading
+
+    assert (await follower).body == b"answer 1"
+
+
+async def test_a_stale_answer_is_served_while_one_request_refreshes_it(world):
+    await world.get("/api/jobs")
+    world.clock.advance(910)
+    stale = [await world.get("/api/jobs") for _ in range(3)]
+    await world.settle()
+    fresh = await world.get("/api/jobs")
+
+    assert stale[0].cache == "sidecache; hit; ttl=-11; detail=stale-while-revalidate"
+    assert stale[0].body == b"answer 1"
+    assert (fresh.cache, fresh.body) == (HIT, b"answer 2")
+    assert len(world.upstream.asked) == 2
+
+
+async def test_past_the_grace_the_request_waits_for_the_upstream(world):
+    await world.get("/api/jobs")
+    world.clock.advance(900 + 121)
+
+    assert (await world.get("/api/jobs")).cache == "sidecache; fwd=stale; stored; detail=expired"
+
+
+@pytest.mark.parametrize(
+    "failure", [UpstreamError("connection_refused"), answered(b"oops", status=503), answered(b"oops", status=500)]
+)
+async def test_a_stale_answer_stands_in_for_a_failing_upstream(world, failure):
+    await world.get("/api/jobs")
+    world.clock.advance(900 + 121)
+    world.upstream.answer = lambda request, n: failure
+    answer = await world.get("/api/jobs")
+
+    assert (answer.status, answer.body) == (200, b"answer 1")
+    assert answer.cache == "sidecache; hit; ttl=-122; detail=stale-if-error"
+
+
+async def test_past_if_error_the_failure_is_told(world):
+    await world.get("/api/jobs")
+    world.clock.advance(900 + 3601)
+    world.upstream.answer = lambda request, n: UpstreamError("connection_refused")
+    answer = await world.get("/api/jobs")
+
+    assert answer.status == 502
+    assert answer.fields.get("content-type") == "application/problem+json"
+    assert answer.fields.get("proxy-status") == "sidecache; error=connection_refused"
+    assert answer.cache == "sidecache; fwd=uri-miss; detail=upstream-failed"
+
+
+async def test_a_purged_answer_never_stands_in_for_a_failing_upstream(world):
+    await world.get("/api/jobs")
+    await world.send("POST", "/api/jobs", body=b"{}")
+    world.upstream.answer = lambda request, n: UpstreamError("connection_refused")
+
+    assert (await world.get("/api/jobs")).status == 502
+
+
+async def test_a_not_found_is_kept_for_its_own_short_time_and_a_new_item_ends_it(world):
+    world.upstream.answer = lambda request, n: answered(f"missing {n}", status=404)
+    await world.get("/api/jobs/9")
+    kept = await world.get("/api/jobs/9")
+    world.clock.advance(31 + 120)
+    later = await world.get("/api/jobs/9")
+    world.upstream.answer = lambda request, n: answered("made", status=201)
+    await world.send("POST", "/api/jobs", body=b"{}")
+
+    assert (kept.status, kept.cache) == (404, "sidecache; hit; ttl=30")
+    assert later.body == b'"missing 2"'
+    assert (await world.get("/api/jobs/9")).body == b'"made"'
+
+
+async def test_an_unchanged_answer_is_revalidated_and_lives_on(world):
+    world.upstream.answer = lambda request, n: answered(b"body", etag='"v1"')
+    await world.get("/api/jobs")
+    world.clock.advance(900 + 121)
+    world.upstream.answer = lambda request, n: answered(b"", status=304, etag='"v1"', x_seen="again")
+    answer = await world.get("/api/jobs")
+
+    assert world.upstream.asked[-1].fields.get("if-none-match") == '"v1"'
+    assert (answer.status, answer.body, answer.fields.get("x-seen")) == (200, b"body", "again")
+    assert answer.cache == "sidecache; fwd=stale; fwd-status=304; stored; detail=revalidated"
+    assert (await world.get("/api/jobs")).cache == HIT
+
+
+async def test_a_304_for_another_representation_is_asked_again_without_conditions(world):
+    world.upstream.answer = lambda request, n: answered(b"old", etag='"v1"')
+    await world.get("/api/jobs")
+    world.clock.advance(900 + 121)
+    world.upstream.answer = lambda request, n: (
+        answered(b"", status=304, etag='"v2"') if "if-none-match" in request.fields else answered(b"new", etag='"v2"')
+    )
+
+    assert (await world.get("/api/jobs")).body == b"new"
+
+
+async def test_the_client_that_has_the_answer_gets_304_on_a_miss_and_on_a_hit(world):
+    world.upstream.answer = lambda request, n: answered(b"body", etag='"v1"')
+    miss = await world.get("/api/jobs", headers={"If-None-Match": '"v1"'})
+    await world.settle()
+    hit = await world.get("/api/jobs", headers={"If-None-Match": 'W/"v1"'})
+
+    assert "if-none-match" not in world.upstream.asked[0].fields
+    assert (miss.status, miss.body, miss.fields.get("etag")) == (304, b"", '"v1"')
+    assert (hit.status, hit.body, hit.cache) == (304, b"", HIT)
+
+
+async def test_head_is_answered_from_a_stored_get_and_stores_nothing_itself(world):
+    cold = await world.send("HEAD", "/api/jobs")
+    await world.get("/api/jobs")
+    hit = await world.send("HEAD", "/api/jobs")
+
+    assert cold.cache == "sidecache; fwd=uri-miss"
+    assert world.upstream.asked[0].method == "HEAD"
+    assert (hit.cache, hit.body, hit.fields.get("content-length")) == (HIT, b"", "8")
+
+
+@pytest.mark.parametrize(
+    ("more", "reason"),
+    [
+        ({"token": ""}, "no-credentials"),
+        ({"token": "garbage"}, "token-invalid"),
+        ({"token": unsigned("org_a", exp=1)}, "token-expired"),
+        ({"token": unsigned(None)}, "no-tenant"),
+        ({"token": unsigned("org_a\n")}, "no-tenant"),
+        ({"headers": {"X-Org-Id": "org_b"}}, "tenant-conflict"),
+        ({"headers": {"X-Original-URL": "/admin"}}, "override-header"),
+        ({"headers": {"Range": "bytes=0-1"}}, "range"),
+        ({"headers": {"If-Match": '"x"'}}, "precondition"),
+        ({"body": b"fat"}, "request-body"),
+        ({"headers": {"Host": "other.test"}}, "host-not-served"),
+    ],
+)
+async def test_what_cannot_be_keyed_is_forwarded_and_neither_read_nor_stored(world, more, reason):
+    await world.get("/api/jobs")
+    bypassed = await world.get("/api/jobs", **more)
+    again = await world.get("/api/jobs", **more)
+
+    assert bypassed.cache == f"sidecache; fwd=bypass; detail={reason}"
+    assert [bypassed.body, again.body] == [b"answer 2", b"answer 3"]
+    assert (await world.get("/api/jobs")).body == b"answer 1"
+
+
+async def test_a_tenant_conflict_is_noted(world):
+    await world.get("/api/jobs", headers={"X-Org-Id": "org_b"})
+
+    assert world.noted == ["tenant-conflict"]
+
+
+async def test_a_trusted_peers_header_establishes_the_tenant(world):
+    first = await world.get("/api/jobs", token="", headers={"X-Org-Id": "org_a"}, trusted=True)
+    second = await world.get("/api/jobs", token="", headers={"X-Org-Id": "org_a"}, trusted=True)
+
+    assert (first.cache, second.cache) == (COLD, HIT)
+
+
+async def test_a_required_permission_guards_hits(world):
+    await world.get("/api/jobs/7/applications")
+    refused = await world.get("/api/jobs/7/applications", token=unsigned(permissions=[]))
+
+    assert refused.cache == "sidecache; fwd=bypass; detail=permission"
+    assert refused.body == b"answer 2"
+
+
+async def test_a_user_scope_is_not_shared_within_the_tenant(world):
+    await world.get("/api/me", token=unsigned(sub="u1"))
+    other = await world.get("/api/me", token=unsigned(sub="u2"))
+
+    assert other.body == b"answer 2"
+
+
+async def test_a_public_answer_is_shared_by_all_and_needs_no_token(world):
+    await world.get("/api/catalogue", token="")
+    hit = await world.get("/api/catalogue", token=unsigned("org_b"))
+
+    assert (hit.cache, hit.body) == ("sidecache; hit; ttl=3600", b"answer 1")
+
+
+async def test_an_answer_for_another_organisation_fails_its_assertion_and_is_not_stored(world):
+    world.upstream.answer = lambda request, n: answered({"org_id": "org_b", "n": n})
+    await world.get("/api/checked")
+    again = await world.get("/api/checked")
+
+    assert again.body == b'{"org_id": "org_b", "n": 2}'
+    assert world.noted == ["assertion-failed", "assertion-failed"]
+
+
+async def test_what_is_not_in_the_key_is_not_sent_on_a_fill(world):
+    await world.get("/api/search?utm_source=x&q=py", headers={"If-None-Match": '"a"', "Cache-Control": "no-cache"})
+    asked = world.upstream.asked[0]
+
+    assert asked.target == "/api/search?q=py"
+    assert asked.fields.get("accept-encoding") == "identity"
+    assert {"if-none-match", "cache-control"}.isdisjoint(asked.fields.names())
+    assert (await world.get("/api/search?q=py&gclid=7")).cache == "sidecache; hit; ttl=600"
+
+
+async def test_a_post_read_is_keyed_by_its_canonical_body(world):
+    json_type = {"Content-Type": "application/json"}
+    await world.send("POST", "/api/search", body=b'{"a":1,"b":2}', headers=json_type)
+    same = await world.send("POST", "/api/search", body=b'{ "b": 2, "a": 1 }', headers=json_type)
+    other = await world.send("POST", "/api/search", body=b'{"a":1,"b":3}', headers=json_type)
+
+    assert (same.cache, same.body) == ("sidecache; hit; ttl=600", b"answer 1")
+    assert other.body == b"answer 2"
+    assert world.upstream.bodies == [b'{"a":1,"b":2}', b'{"a":1,"b":3}']
+
+
+async def test_a_post_read_too_large_for_a_key_is_forwarded_whole(world):
+    body = b"x" * 200_000
+    answer = await world.send("POST", "/api/search", body=body)
+
+    assert answer.cache == "sidecache; fwd=bypass; detail=request-body-too-large"
+    assert world.upstream.bodies == [body]
+
+
+async def test_an_unknown_header_is_a_variant_and_cannot_poison_the_others(world):
+    world.upstream.answer = lambda request, n: answered(request.fields.get("x-theme") or "none")
+    await world.get("/api/jobs", headers={"X-Theme": "evil"})
+    plain = await world.get("/api/jobs")
+
+    assert plain.body == b'"none"'
+
+
+async def test_vary_selects_among_stored_answers(world):
+    def by_language(request, n):
+        return answered(request.fields.get("accept-language") or "none", vary="Accept-Language")
+
+    world.upstream.answer = by_language
+    cold = [await world.get("/api/jobs", headers={"Accept-Language": language}) for language in ("de", "fr", "en")]
+    hits = [await world.get("/api/jobs", headers={"Accept-Language": language}) for language in ("de", "fr", "en")]
+
+    assert [answer.cache for answer in cold] == [COLD, *["sidecache; fwd=vary-miss; stored; detail=variant"] * 2]
+    assert [answer.body for answer in hits] == [b'"de"', b'"fr"', b'"en"']
+    assert {answer.cache for answer in hits} == {HIT}
+
+
+async def test_an_answer_the_client_does_not_accept_is_another_variant(world):
+    world.upstream.answer = lambda request, n: (
+        answered(b"a,b", content_type="text/csv") if request.fields.get("accept") == "text/csv" else answered(b"{}")
+    )
+    await world.get("/api/jobs", headers={"Accept": "text/csv"})
+    json_answer = await world.get("/api/jobs", headers={"Accept": "application/json"})
+    again = await world.get("/api/jobs", headers={"Accept": "application/json"})
+
+    assert json_answer.body == b"{}"
+    assert (again.body, again.cache) == (b"{}", HIT)
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (lambda: answered(b"x", cache_control="private"), "private"),
+        (lambda: answered(b"x", set_cookie="a=b"), "set-cookie"),
+        (lambda: answered(b"x", vary="*"), "vary-star"),
+        (lambda: answered(b"x", vary="Cookie"), "vary-credentials"),
+        (lambda: answered(b"x", status=206), "partial"),
+        (lambda: answered(b"x", status=500), "status"),
+        (lambda: answered(b"x", content_encoding="br"), "content-encoding"),
+        (lambda: answered(b"x", content_type="text/event-stream"), "event-stream"),
+        (lambda: answered(b"x", framed=False), "unframed"),
+        (lambda: answered(b"x" * (1 << 20) + b"x"), "too-large"),
+    ],
+)
+async def test_what_must_not_be_stored_is_passed_on_with_its_reason(world, answer, reason):
+    world.upstream.answer = lambda request, n: answer()
+    first = await world.get("/api/jobs")
+    await world.get("/api/jobs")
+
+    assert first.cache == f"sidecache; fwd=uri-miss; detail={reason}"
+    assert len(world.upstream.asked) == 2
+
+
+async def test_a_truncated_answer_reaches_its_client_truncated_and_is_not_stored(world):
+    cut = UpstreamError("http_response_incomplete")
+    world.upstream.answer = lambda request, n: answered([b"half", cut], content_length="8")
+    first = await world.get("/api/jobs")
+    world.upstream.answer = lambda request, n: b"whole"
+
+    assert (first.body, first.error) == (b"half", cut)
+    assert (await world.get("/api/jobs")).body == b"whole"
+
+
+async def test_a_body_that_outgrows_the_limit_reaches_its_client_whole_and_is_not_stored(world):
+    chunks = [b"x" * 400_000 for _ in range(5)]
+    world.upstream.answer = lambda request, n: answered(list(chunks))
+    first = await world.get("/api/jobs")
+    await world.get("/api/jobs")
+
+    assert len(first.body) == 2_000_000
+    assert len(world.upstream.asked) == 2
+
+
+async def test_the_entry_is_readable_before_the_client_has_the_last_byte(world):
+    reply = await world.begin("GET", "/api/jobs")
+    assert not isinstance(reply.body, bytes)
+    assert [chunk async for chunk in reply.body] == [b"answer 1"]
+    reply.close()
+
+    assert (await world.get("/api/jobs")).cache == HIT
+
+
+async def test_an_unmatched_write_purges_what_is_stored_under_its_own_path(world):
+    await world.get("/api/me")
+    await world.send("PATCH", "/api/me", body=b"{}")
+
+    assert world.noted == ["unmatched-write"]
+    assert (await world.get("/api/me")).body == b"answer 3"
+
+
+async def test_a_write_by_nobody_known_purges_the_feature_for_every_tenant(world):
+    await world.get("/api/jobs", token=unsigned("org_b"))
+    await world.send("POST", "/api/jobs", token="", body=b"{}")
+
+    assert (await world.get("/api/jobs", token=unsigned("org_b"))).body == b"answer 3"
+
+
+async def test_settle_purges_once_more_after_an_accepted_write(world):
+    world.upstream.answer = lambda request, n: answered(f"v{n}", status=202 if request.method == "POST" else 200)
+    await world.send("POST", "/api/jobs", body=b"{}")
+    await world.get("/api/jobs")
+    await world.background.drain(1.0)  # what was to come after 30 s comes now
+
+    assert (await world.get("/api/jobs")).body == b'"v3"'
+
+
+async def test_with_the_store_down_every_read_is_answered_by_the_upstream(world):
+    await world.get("/api/jobs")
+    world.store.down.update({"epochs", "create_epochs", "get", "set"})
+    world.clock.advance(1.0)  # the copies of the epochs are no longer trusted
+    answers = [await world.get("/api/jobs") for _ in range(2)]
+
+    assert [answer.body for answer in answers] == [b"answer 2", b"answer 3"]
+    assert {answer.cache for answer in answers} == {"sidecache; fwd=uri-miss; detail=store-unavailable"}
+
+
+async def test_a_write_succeeds_with_the_store_down_and_nothing_stale_follows(world):
+    await world.get("/api/jobs")
+    world.store.down.add("advance_epochs")
+    written = await world.send("POST", "/api/jobs", body=b"{}")
+    read = await world.get("/api/jobs")
+
+    assert written.status == 200
+    assert read.body == b"answer 3"
+
+
+async def test_no_rule_means_straight_through(world):
+    answer = await world.get("/api/billing?x=%41&&y", headers={"Accept-Encoding": "br"})
+    asked = world.upstream.asked[0]
+
+    assert answer.cache == "sidecache; fwd=bypass; detail=no-rule"
+    assert (asked.target, asked.fields.get("accept-encoding")) == ("/api/billing?x=%41&&y", "br")
+
+
+async def test_only_if_cached_is_answered_504_where_the_origin_rules(world):
+    answer = await world.get("/api/origin", headers={"Cache-Control": "only-if-cached"})
+
+    assert (answer.status, answer.cache) == (504, "sidecache; detail=only-if-cached")
+    assert world.upstream.asked == []
+
+
+async def test_a_client_cannot_evict_for_others(world):
+    await world.get("/api/jobs")
+
+    assert (await world.get("/api/jobs", headers={"Cache-Control": "no-cache"})).cache == HIT
+
+
+async def test_browsers_are_told_not_to_keep_a_tenants_answer(world):
+    miss = await world.get("/api/jobs")
+    hit = await world.get("/api/jobs")
+
+    assert miss.fields.get("cache-control") == hit.fields.get("cache-control") == "private, no-cache"
