@@ -1,7 +1,9 @@
-"""Stand-ins that several tests share: a clock that moves when told, and a store that fails or waits when told."""
+"""Stand-ins that several tests share: a clock that moves when told, a store that fails or waits when told, a counter
+for randomness."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 
 from proxy.errors import StoreError
 from proxy.stores.base import Store
@@ -116,3 +118,9 @@ async def settle(turns: int = 12) -> None:
     """Let every task that can go on go on: after this all of them wait for something else."""
     for _ in range(turns):
         await asyncio.sleep(0)
+
+
+def counted() -> Callable[[int], bytes]:
+    """Random bytes, except that they are not: never the same twice."""
+    numbers = itertools.count(1)
+    return lambda size: next(numbers).to_bytes(size, "big")

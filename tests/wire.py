@@ -32,7 +32,6 @@ features:
     write: [POST /api/jobs]
   secret:
     ttl: 10m
-    scope: public
     sensitive: true
     read: [GET /secret]
 """

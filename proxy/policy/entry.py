@@ -10,7 +10,7 @@ class Entry:
     """One stored response (RFC 9111 3). All times are unix seconds; "parse when storing, compare when serving".
 
     `head` holds the field lines as received, `Name: value\\r\\n` each in Latin-1, without hop-by-hop fields.
-    `epochs_hard` and `epochs_soft` are the epochs of `tags`, in their order, read before the upstream was asked.
+    `epochs_hard` and `epochs_soft` digest the epochs of `tags`, in their order, read before the upstream was asked.
     """
 
     key: str

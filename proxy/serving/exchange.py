@@ -90,7 +90,7 @@ class Exchange:
     async def _read(self, request: Request, body: Body, match: Match, rules: RuleSet) -> Reply:
         reading = await self._prepared(request, body, match, rules)
         if isinstance(reading, _Bypass):
-            return await self._pass(reading.request, reading.body, reading.outcome, match)
+            return await self._pass(reading.request, reading.body, reading.outcome)
         body = reading.request.body  # a keyed body was read whole; any other read has none
         reading, decision = await self._find(reading)
         match decision:
@@ -206,13 +206,13 @@ class Exchange:
 
     # Passing through
 
-    async def _pass(self, request: Request, body: Body, outcome: Outcome, match: Match | None = None) -> Reply:
+    async def _pass(self, request: Request, body: Body, outcome: Outcome) -> Reply:
         """Forward unchanged, store nothing."""
         try:
             stream = await self._upstream.fetch(_passing(request), body)
         except UpstreamError as failure:
             return _failed(failure, outcome)
-        return from_stream(stream, request, match.route if match is not None else None, outcome)
+        return from_stream(stream, request, None, outcome)
 
 
 @dataclass(frozen=True, slots=True)

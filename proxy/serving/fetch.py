@@ -89,6 +89,8 @@ class Fetcher:
         """Fetch in the background what was just served stale."""
         if reading.stamp is None:
             return
+        # a HEAD may be what finds it stale, but only a GET brings the body
+        reading = replace(reading, request=replace(reading.request, method=_filling_method(reading.request)))
         flight_key = (reading.key.full, reading.stamp)
         if self._flights.under_way(flight_key) is None:
             self._background.refresh(reading.key.full, lambda: self._refreshed(reading, body, flight_key))
@@ -264,6 +266,10 @@ def _fill(reading: Reading, conditions: tuple[tuple[str, str], ...]) -> Request:
     """The request of a fill: only what is in the key reaches the upstream."""
     request = reading.request
     return replace(request, target=reading.key.target, fields=forwarding.filling(request, conditions))
+
+
+def _filling_method(request: Request) -> str:
+    return "GET" if request.method == "HEAD" else request.method
 
 
 def _missed(reading: Reading, told: Reason, missed: Reason) -> Outcome:

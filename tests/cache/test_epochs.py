@@ -1,7 +1,6 @@
 """Epochs against a real store: what binds an entry, whom a copy is trusted for, and what a purge does when it fails."""
 
 import asyncio
-import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -12,17 +11,11 @@ from proxy.cache.binding import SHARED, hash_of, slot
 from proxy.cache.epochs import TRUSTED_SECONDS, Doubt, Epochs, Stamp
 from proxy.policy.outcome import Reason
 from proxy.stores.memory import MemoryStore
-from tests.doubles import FakeClock, StoreDouble, settle
+from tests.doubles import FakeClock, StoreDouble, counted, settle
 
 TAGS = ("jobs", "jobs:77")
 LIST = ("jobs", "jobs:list")
 ORG_A = "tenant:org_a:epochs"
-
-
-def counted() -> Callable[[int], bytes]:
-    """Random bytes, except that they are not: never the same twice."""
-    numbers = itertools.count(1)
-    return lambda size: next(numbers).to_bytes(size, "big")
 
 
 @dataclass

@@ -16,8 +16,7 @@ from proxy.policy.outcome import Reason
 from proxy.stores.memory import MemoryStore
 from tests import builders
 from tests.builders import NOW
-from tests.cache.test_epochs import counted
-from tests.doubles import FakeClock, StoreDouble, settle
+from tests.doubles import FakeClock, StoreDouble, counted, settle
 
 KEY = "tenant:org_a:jobs:77"
 TAGS = ("jobs", "jobs:77")

@@ -89,7 +89,7 @@ def test_a_key_name_of_a_route_wins():
 
 def test_parameters_that_name_the_tenant_are_left_out_of_the_identifier():
     head = "identity: {tenant: [jwt.org_id, path.org-id]}\n"
-    read = "read: [GET /orgs/{org-id}/jobs/{job-id}], write: []"
+    read = "read: ['GET /orgs/{org-id}/jobs/{job-id}'], write: []"
     found = accepted(features(f"a: {{{read}}}", head=head)).routes[0]
     assert found.tenant_parameters == ("org-id",)
     assert [part.parameter for part in found.identifier.parts] == ["job-id"]

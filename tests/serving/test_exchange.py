@@ -519,3 +519,23 @@ async def test_browsers_are_told_not_to_keep_a_tenants_answer(world):
     hit = await world.get("/api/jobs")
 
     assert miss.fields.get("cache-control") == hit.fields.get("cache-control") == "private, no-cache"
+
+
+async def test_a_head_that_finds_a_stale_answer_has_it_refreshed_by_get(world):
+    await world.get("/api/jobs")
+    world.clock.advance(910)
+    await world.send("HEAD", "/api/jobs")
+    await world.settle()
+
+    assert [request.method for request in world.upstream.asked] == ["GET", "GET"]
+    assert (await world.get("/api/jobs")).cache == HIT
+
+
+async def test_what_bypasses_is_passed_on_as_it_is(world):
+    world.upstream.answer = lambda request, n: answered(b"x" * 5000, etag='"v"')
+    answer = await world.get("/api/jobs;v=1", headers={"Accept-Encoding": "gzip"})
+    odd = await world.get("/api/jobs/7%2F8", headers={"Accept-Encoding": "gzip"})
+
+    for passed in (answer, odd):
+        assert {"cache-control", "content-encoding", "vary"}.isdisjoint(passed.fields.names())
+        assert passed.body == b"x" * 5000
