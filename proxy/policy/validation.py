@@ -10,7 +10,9 @@ from proxy.policy.outcome import Reason
 # The encodings that sidecache makes itself: each has an entity tag of its own, with the coding as its suffix.
 ENCODINGS = ("gzip", "zstd")
 
-_SUFFIX = re.compile(rf'-(?:{"|".join(ENCODINGS)})"(?=[ \t]*(?:,|\Z))')
+# A suffix no origin uses: Apache's own is `-gzip`, and an origin must get its own tags back unchanged.
+_MARK = "--sidecache-"
+_SUFFIX = re.compile(rf'{_MARK}(?:{"|".join(ENCODINGS)})"(?=[ \t]*(?:,|\Z))')
 _TAG = re.compile(r'(?:W/)?("[\x21\x23-\x7e\x80-\xff]*")')
 
 # They describe the stored body, which a 304 does not bring along (RFC 9111 3.2).
@@ -80,8 +82,8 @@ def _opaque(etag: str) -> str:
 
 
 def encoded_etag(etag: str, coding: str) -> str:
-    """The entity tag of the representation in this coding: `"abc"` -> `"abc-gzip"`, a weak one stays weak."""
-    return f'{etag[:-1]}-{coding}"' if etag.endswith('"') else etag
+    """The entity tag of the representation in this coding: `"abc"` -> `"abc--sidecache-gzip"`; weak stays weak."""
+    return f'{etag[:-1]}{_MARK}{coding}"' if etag.endswith('"') else etag
 
 
 def plain_etag(value: str) -> str:

@@ -77,6 +77,10 @@ def test_three_routes_with_one_key_are_two_problems():
     assert len(refused(features("a: {read: [GET /a, GET /b, GET /c]}"))) == 2
 
 
+def test_a_pair_that_meets_by_two_methods_is_one_problem():
+    assert len(refused(features("a: {read: [GET|POST /a, GET|POST /b]}"))) == 1
+
+
 def test_a_route_that_is_refused_once_is_not_refused_again():
     assert len(refused(features("a: {read: [GET /a, GET /a]}"))) == 1
 
