@@ -1,19 +1,15 @@
 """Which rules are in force, and how do new ones take over? Validated, tested, swapped; the last good ones stay."""
 
 import asyncio
-import hashlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-
-from watchfiles import awatch
 
 from proxy.errors import ConfigError
 from proxy.rules.compile import Rejected, RuleSet, compile_rules
 from proxy.rules.scenarios import run
-from proxy.rules.source import Problem
+from proxy.rules.source import MAX_BYTES, Problem, decode
 
-MAX_FILE = 256 << 10
-_RETRY = 1.0  # seconds until a directory that vanished is watched again
+INTERVAL = 0.4  # seconds between two looks at the file; a change is in force after two of them
 
 Report = Callable[[str, Mapping[str, object]], None]
 
@@ -26,7 +22,8 @@ class LiveRules:
         self._profile = profile
         self._clock = clock
         self._report = report
-        self._seen = b""
+        self._judged: bytes | Problem = b""  # what the verdict in force, or the problems, are about
+        self._judging = asyncio.Lock()
         self._current: RuleSet | None = None
         self.loaded_at = 0.0
         self.problems: tuple[Problem, ...] = ()  # why the file as it is now is not in force
@@ -42,55 +39,59 @@ class LiveRules:
 
     def load(self) -> None:
         """The first rules; ConfigError with every problem when there are none to be had."""
-        verdict = self._judge(self._read())
+        data = self._read()
+        if isinstance(data, Problem):
+            raise ConfigError(f"{self._file}: {data.message}; --rules FILE says where the rules are")
+        verdict = self._judge(data)
         if not isinstance(verdict, RuleSet):
             raise ConfigError(*map(str, verdict))
+        self._judged = data
         self._take(verdict)
 
     async def reload(self) -> None:
         """Take the file over if it is different and good; otherwise keep what is in force and say why."""
-        data = await asyncio.to_thread(self._read)
-        digest = hashlib.blake2b(data if isinstance(data, bytes) else str(data).encode(), digest_size=16).digest()
-        if digest == self._seen:
-            return
-        verdict = await asyncio.to_thread(self._judge, data)
-        self._seen = digest
-        if isinstance(verdict, RuleSet):
-            self._take(verdict)
-            self._report("rules-loaded", {"file": str(self._file), "digest": verdict.digest})
-        else:
-            self.problems = verdict
-            self._report("rules-refused", {"file": str(self._file), "problems": [str(each) for each in verdict]})
+        await self._take_over(await asyncio.to_thread(self._read))
 
-    async def watch(self) -> None:
-        """Reload when the file changes, until cancelled.
+    async def watch(self, interval: float = INTERVAL) -> None:
+        """Reload when the content of the file changes, until cancelled.
 
-        The directory is watched, not the file: an editor's rename and a ConfigMap's symlink swap replace the file,
-        and a watch on it would follow the old one.
+        The content is compared, not waited for: an editor's rename, a ConfigMap's symlink swap, a network file system
+        and a directory that comes back are then all the same, and no change falls into a gap. It counts when it was
+        read twice: a file is not taken while it is being written.
         """
+        last: bytes | Problem = self._judged
         while True:
-            try:
-                async for _ in awatch(self._file.parent, recursive=False, debounce=200, step=50):
-                    await self.reload()
-            except OSError:
-                await self.reload()
-            await asyncio.sleep(_RETRY)
+            await asyncio.sleep(interval)
+            data = await asyncio.to_thread(self._read)
+            if data == last:
+                await self._take_over(data)
+            last = data
+
+    async def _take_over(self, data: bytes | Problem) -> None:
+        async with self._judging:  # one after the other: an older content never replaces a newer one
+            if data == self._judged:
+                return
+            verdict = await asyncio.to_thread(self._judge, data)
+            self._judged = data
+            if isinstance(verdict, RuleSet):
+                self._take(verdict)
+                self._report("rules-loaded", {"file": str(self._file), "digest": verdict.digest})
+            else:
+                self.problems = verdict
+                self._report("rules-refused", {"file": str(self._file), "problems": [str(each) for each in verdict]})
 
     def _read(self) -> bytes | Problem:
         try:
             with self._file.open("rb") as file:
-                return file.read(MAX_FILE + 1)
+                return file.read(MAX_BYTES + 1)
         except OSError as error:
-            return Problem(str(self._file), 1, 1, "error", "", f"cannot be read: {error.strerror}")
+            message = f"cannot be read: {(error.strerror or str(error)).lower()}"
+            return Problem(str(self._file), 1, 1, "error", "", message)
 
     def _judge(self, data: bytes | Problem) -> RuleSet | tuple[Problem, ...]:
-        if isinstance(data, Problem):
-            return (data,)
-        try:
-            text = data.decode("utf-8")
-        except UnicodeDecodeError as error:
-            line = data[: error.start].count(b"\n") + 1
-            return (Problem(str(self._file), line, 1, "error", "", "is not UTF-8 text"),)
+        text = decode(data, str(self._file)) if isinstance(data, bytes) else data
+        if isinstance(text, Problem):
+            return (text,)
         rules = compile_rules(text, file=str(self._file), profile=self._profile)
         if isinstance(rules, Rejected):
             return rules.problems

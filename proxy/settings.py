@@ -2,15 +2,12 @@
 
 import difflib
 import ipaddress
-import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
-
-from dotenv import dotenv_values
 
 from proxy.errors import ConfigError
 
@@ -20,7 +17,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 PROFILES = ("development", "staging", "production")
 # A fixed secret so that a development machine needs none. Production refuses to start without its own.
 _DEVELOPMENT_NAME_KEY = "development-only-name-key"
-_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+_LOCAL_FILE = ".env.local"
 _PROVIDERS = {"memory": "memory", "elasticache": "elasticache", "redis": "elasticache", "upstash": "upstash"}
 
 
@@ -31,7 +28,10 @@ class Address:
 
     @property
     def loopback(self) -> bool:
-        return self.host in _LOOPBACK or self.host.startswith("127.")
+        try:
+            return self.host == "localhost" or ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False  # any other name resolves to whatever someone wants
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
@@ -68,7 +68,8 @@ class Settings:
         for each in fields(self):
             if each.name != "warnings":
                 value = getattr(self, each.name)
-                yield each.name.replace("_", "-"), "(set)" if each.name == "name_key" else _shown(value)
+                shown = _masked(value) if each.name == "name_key" else _shown(value)
+                yield each.name.replace("_", "-"), shown
 
 
 def load(environ: Mapping[str, str], **flags: Any) -> Settings:
@@ -78,7 +79,7 @@ def load(environ: Mapping[str, str], **flags: Any) -> Settings:
 
 def admin_address(environ: Mapping[str, str], flag: str | None) -> Address:
     """Where the admin port is, without the rest of the configuration: for commands that only talk to it."""
-    return _Reader(environ, {"admin": flag}).admin_alone()
+    return _Reader(_with_local_file(environ, None), {"admin": flag}).admin_alone()
 
 
 class _Reader:
@@ -87,11 +88,14 @@ class _Reader:
     def __init__(self, environ: Mapping[str, str], flags: Mapping[str, Any]) -> None:
         self._environ = environ
         self._flags = {name: value for name, value in flags.items() if value is not None}
+        self._sources: dict[str, str] = {}
         self._problems: list[str] = []
         self._warnings: list[str] = []
 
     def settings(self) -> Settings:
         profile = self._choice("SIDECACHE_PROFILE", PROFILES, "production", flag="profile")
+        if self._problems:
+            profile = "development"  # nothing is asked for the sake of a profile that is none
         issuer = self._text("SIDECACHE_JWT_ISSUER", flag="jwt_issuer")
         settings = Settings(
             upstream=self._upstream(),
@@ -101,18 +105,18 @@ class _Reader:
             listen=self._address("SIDECACHE_LISTEN", "0.0.0.0:8080", flag="listen"),
             admin=self._admin(),
             prefix=self._prefix(),
-            hosts=frozenset(host.lower() for host in self._words("SIDECACHE_HOSTS")),
+            hosts=frozenset(self._hosts()),
             trusted_peers=tuple(self._networks("SIDECACHE_TRUSTED_PEERS")),
             jwt_issuer=issuer,
             jwt_audience=self._text("SIDECACHE_JWT_AUDIENCE", flag="jwt_audience"),
             jwks_url=self._jwks_url(issuer),
             dev_auth=self._switch("SIDECACHE_DEV_AUTH"),
             name_key=self._name_key(profile),
-            l1_bytes=self._integer("SIDECACHE_L1_BYTES", 64 << 20, least=1 << 20),
+            l1_bytes=self._integer("SIDECACHE_L1_BYTES", 64 << 20, 1 << 20, 1 << 40),
             connect_timeout=self._milliseconds("SIDECACHE_CONNECT_TIMEOUT_MS", 1000),
             first_byte_timeout=self._milliseconds("SIDECACHE_FIRST_BYTE_TIMEOUT_MS", 30000),
             idle_timeout=self._milliseconds("SIDECACHE_IDLE_TIMEOUT_MS", 60000),
-            drain=float(self._integer("SIDECACHE_DRAIN_S", 25, least=0)),
+            drain=float(self._integer("SIDECACHE_DRAIN_S", 25, 0, _HOUR)),
             access_log=self._switch("SIDECACHE_ACCESS_LOG"),
         )
         self._check_together(settings)
@@ -132,21 +136,36 @@ class _Reader:
         return self._address("SIDECACHE_ADMIN_LISTEN", "127.0.0.1:9900", flag="admin")
 
     def _raw(self, name: str, flag: str | None = None) -> tuple[str | None, str]:
-        """The value and where it came from: a flag, NAME, or the file named by NAME_FILE."""
+        """The value (None: there is none) and where it came from: a flag, NAME, or the file named by NAME_FILE."""
         if flag is not None and flag in self._flags:
-            return str(self._flags[flag]), "--" + flag.replace("_", "-")
+            source = self._sources[name] = "--" + flag.replace("_", "-")
+            return str(self._flags[flag]), source
         file = self._environ.get(f"{name}_FILE")
         if file and name in self._environ:
             self._problems.append(f"{name}: set both directly and as {name}_FILE; keep one")
         if file:
-            try:
-                return Path(file).read_text().strip(), f"{name}_FILE"
-            except (OSError, UnicodeDecodeError) as error:
-                reason = error.strerror if isinstance(error, OSError) else "not text"
-                self._problems.append(f"{name}_FILE: cannot read {file}: {reason}")
-                return None, f"{name}_FILE"
-        value = self._environ.get(name)
-        return (value.strip() or None if value is not None else None), name
+            self._sources[name] = f"{name}_FILE"
+            return self._content(file, f"{name}_FILE"), f"{name}_FILE"
+        return self._environ.get(name, "").strip() or None, name
+
+    def _content(self, file: str, source: str) -> str | None:
+        try:
+            content = Path(file).read_text("utf-8").strip()
+        except (OSError, ValueError) as error:
+            reason = (error.strerror or "").lower() if isinstance(error, OSError) else "it is not text"
+            self._problems.append(f"{source}: cannot read {_quoted(file)}: {reason}")
+            return None
+        if not content:
+            self._problems.append(f"{source}: {_quoted(file)} is empty")
+        return content or None
+
+    def _source(self, name: str) -> str:
+        """Where a value that is wrong only beside others came from."""
+        return self._sources.get(name, name)
+
+    def _missing(self, name: str, why: str) -> None:
+        if name not in self._sources:  # a file that could not be read was said already
+            self._problems.append(f"{name}: missing; {why}")
 
     def _text(self, name: str, default: str | None = None, *, flag: str | None = None) -> str | None:
         return self._raw(name, flag)[0] or default
@@ -155,150 +174,173 @@ class _Reader:
         value, source = self._raw(name, flag)
         if value is None or value in allowed:
             return value or default
-        self._problems.append(f"{source}: '{value}' is not one of {', '.join(allowed)}{_meant(value, allowed)}")
+        self._problems.append(f"{source}: {_quoted(value)} is not one of {', '.join(allowed)}{_meant(value, allowed)}")
         return default
 
     def _switch(self, name: str) -> bool:
-        return self._choice(name, ("0", "1", "false", "true", "off", "on"), "0") in ("1", "true", "on")
+        value, source = self._raw(name)
+        switched = _SWITCHES.get((value or "off").lower())
+        if switched is None:
+            self._problems.append(f"{source}: {_quoted(value or '')} is not one of {', '.join(_SWITCHES)}")
+        return bool(switched)
 
-    def _integer(self, name: str, default: int, *, least: int) -> int:
+    def _integer(self, name: str, default: int, least: int, most: int) -> int:
         value, source = self._raw(name)
         if value is None:
             return default
-        if not re.fullmatch(r"\d{1,15}", value) or int(value) < least:
-            self._problems.append(f"{source}: '{value}' is not a whole number of at least {least}")
+        if not re.fullmatch(r"[0-9]{1,15}", value) or not least <= int(value) <= most:
+            self._problems.append(f"{source}: {_quoted(value)} is not a whole number from {least} to {most}")
             return default
         return int(value)
 
     def _milliseconds(self, name: str, default: int) -> float:
-        return self._integer(name, default, least=1) / 1000
+        return self._integer(name, default, 1, _HOUR * 1000) / 1000
 
     def _words(self, name: str) -> list[str]:
         return [word for word in re.split(r"[,\s]+", self._text(name) or "") if word]
 
+    def _hosts(self) -> Iterator[str]:
+        for word in self._words("SIDECACHE_HOSTS"):
+            if not _HOST.fullmatch(word):
+                self._problems.append(
+                    f"{self._source('SIDECACHE_HOSTS')}: {_quoted(word)} is not a host name such as api.example.com"
+                )
+            yield word.lower()
+
     def _networks(self, name: str) -> Iterator[Network]:
         for word in self._words(name):
             try:
-                yield ipaddress.ip_network(word)
+                network = ipaddress.ip_network(word)
             except ValueError:
-                self._problems.append(f"{name}: '{word}' is not an address range such as 10.0.0.0/8 or 127.0.0.1/32")
+                self._problems.append(
+                    f"{self._source(name)}: {_quoted(word)} is not an address range such as 10.0.0.0/8 or 127.0.0.1/32"
+                )
+                continue
+            if network.prefixlen == 0:
+                self._warnings.append(f"{self._source(name)}: {word} lets every client say who it is")
+            yield network
 
     def _address(self, name: str, default: str, *, flag: str) -> Address:
         value, source = self._raw(name, flag)
-        match = re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[^:\s]+):(\d{1,5})", value or default)
-        if match is None or int(match[2]) > 65535:
-            self._problems.append(f"{source}: '{value}' is not HOST:PORT such as {default}")
+        host, colon, port = (value or default).rpartition(":")
+        host = host[1:-1] if _is_bracketed(host) else host if _HOST.fullmatch(host) else ""
+        if not host or not colon or not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65535:
+            self._problems.append(f"{source}: {_quoted(value or '')} is not HOST:PORT such as {default}")
             return Address("127.0.0.1", 0)
-        return Address(match[1].strip("[]"), int(match[2]))
+        return Address(host, int(port))
 
     def _upstream(self) -> str:
         value, source = self._raw("SIDECACHE_UPSTREAM", "upstream")
         if value is None:
-            self._problems.append(
-                "SIDECACHE_UPSTREAM: missing; say where requests go, e.g. --upstream http://127.0.0.1:3000"
-            )
+            self._missing("SIDECACHE_UPSTREAM", "say where requests go, e.g. --upstream http://127.0.0.1:3000")
             return ""
-        if value.startswith("unix:/") and len(value) > len("unix:/"):
+        if re.fullmatch(r"unix:(//)?/[^\s/]\S*", value):
             return value
-        try:
-            parts = urlsplit(value)
-            usable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
-        except ValueError:
-            usable, parts = False, urlsplit("")
-        if not usable or parts.path not in ("", "/") or parts.query or parts.fragment or parts.username:
+        origin = value.removesuffix("/")
+        if not _is_url(origin) or origin.count("/") != 2 or "?" in origin or "#" in origin or "@" in origin:
             self._problems.append(
-                f"{source}: '{_without_userinfo(value)}' is not a URL such as http://127.0.0.1:3000, "
-                "https://api.internal or unix:/run/portal.sock (no path, no query, no credentials)"
+                f"{source}: {_quoted(value)} is not a URL such as http://127.0.0.1:3000, https://api.internal or "
+                "unix:/run/portal.sock (no path, no query, no credentials)"
             )
-        return value.rstrip("/")
+        return origin
 
     def _jwks_url(self, issuer: str | None) -> str | None:
         url = self._text("SIDECACHE_JWKS_URL", flag="jwks_url")
         for name, value in (("SIDECACHE_JWT_ISSUER", issuer), ("SIDECACHE_JWKS_URL", url)):
-            if value is not None and urlsplit(value).scheme not in ("http", "https"):
-                self._problems.append(f"{name}: '{value}' is not a URL such as https://tenant.eu.auth0.com/")
+            if value is not None and not _is_url(value):
+                self._problems.append(
+                    f"{self._source(name)}: {_quoted(value)} is not a URL such as https://tenant.eu.auth0.com/"
+                )
         if url is None and issuer is not None:
             return issuer.rstrip("/") + "/.well-known/jwks.json"
         return url
 
     def _prefix(self) -> str:
-        raw = self._environ.get("SIDECACHE_PREFIX")
-        if raw is None:
-            return "/.sidecache"
-        if raw in ("", "off"):
+        if self._environ.get("SIDECACHE_PREFIX") == "":
             return ""
-        if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", raw):
-            self._problems.append(f"SIDECACHE_PREFIX: '{raw}' is not a path such as /.sidecache (or off)")
-        return raw
+        value, source = self._raw("SIDECACHE_PREFIX")
+        if value == "off":
+            return ""
+        if value is not None and not re.fullmatch(r"(/(?!\.{1,2}(/|$))[A-Za-z0-9._~-]+)+", value):
+            self._problems.append(f"{source}: {_quoted(value)} is not a path such as /.sidecache (or off)")
+        return value or "/.sidecache"
 
     def _provider(self, profile: str) -> str:
         value, source = self._raw("REDIS_PROVIDER")
+        if value is None and (found := next(self._inferred(), None)) is not None:
+            value, source = found[0], f"REDIS_PROVIDER (inferred from {found[1]})"
         if value is None:
-            inferred = next(
-                (
-                    (provider, name)
-                    for provider, name in (("upstash", "UPSTASH_REDIS_REST_URL"), ("elasticache", "REDIS_HOST"))
-                    if self._environ.get(name)
-                ),
-                None,
-            )
-            if inferred is not None:
-                value, source = inferred[0], f"REDIS_PROVIDER (inferred from {inferred[1]})"
-            elif profile == "production":
-                self._problems.append(
-                    "REDIS_PROVIDER: not set; production needs it said: memory keeps everything in this process"
-                )
-                return "memory"
-            else:
-                return "memory"
+            if profile == "production":
+                self._missing("REDIS_PROVIDER", "production needs it said: memory keeps everything in this process")
+            return "memory"
         provider = _PROVIDERS.get(value.lower())
         if provider is None:
             names = tuple(_PROVIDERS)
-            self._problems.append(f"{source}: '{value}' is not one of {', '.join(names)}{_meant(value, names)}")
+            self._problems.append(f"{source}: {_quoted(value)} is not one of {', '.join(names)}{_meant(value, names)}")
         elif provider != "memory":
-            self._problems.append(f"{source}: '{value}' is not available in this version; set REDIS_PROVIDER=memory")
+            self._problems.append(f"{source}: '{provider}' is not available in this version; set REDIS_PROVIDER=memory")
+        else:
+            for _, name in self._inferred():
+                self._warnings.append(f"{name}: has no effect with REDIS_PROVIDER=memory")
+        port = self._environ.get("REDIS_PORT", "")
+        if port.startswith("tcp://"):
+            self._warnings.append("REDIS_PORT: ignored; Kubernetes put it there for a service named redis")
         return "memory"
+
+    def _inferred(self) -> Iterator[tuple[str, str]]:
+        """The providers whose variables are present, and the variable that says so."""
+        for provider, name in (("upstash", "UPSTASH_REDIS_REST_URL"), ("elasticache", "REDIS_HOST")):
+            if self._environ.get(name) or self._environ.get(f"{name}_FILE"):
+                yield provider, name
 
     def _name_key(self, profile: str) -> str:
         value, source = self._raw("SIDECACHE_NAME_KEY")
         if value is None:
             if profile == "production":
-                self._problems.append(
-                    "SIDECACHE_NAME_KEY: missing; production needs its own secret, e.g. from `openssl rand -hex 32`"
-                )
+                self._missing("SIDECACHE_NAME_KEY", "production needs a secret, e.g. from `openssl rand -hex 32`")
             return _DEVELOPMENT_NAME_KEY
-        if not 16 <= len(value.encode()) <= 1024:
+        if not 16 <= len(value.encode("utf-8", "surrogateescape")) <= 1024:
             self._problems.append(f"{source}: a name key has 16 to 1024 characters")
         return value
 
     def _check_together(self, settings: Settings) -> None:
+        admin, listen = self._source("SIDECACHE_ADMIN_LISTEN"), settings.listen
         if not settings.admin.loopback:
             self._problems.append(
-                f"SIDECACHE_ADMIN_LISTEN: {settings.admin} is reachable from outside and has no tokens; use 127.0.0.1"
+                f"{admin}: {settings.admin} is reachable from outside and has no tokens; use 127.0.0.1"
             )
-        if settings.dev_auth and not (settings.profile == "development" and settings.listen.loopback):
+        if settings.dev_auth and not (settings.profile == "development" and listen.loopback):
             self._problems.append("SIDECACHE_DEV_AUTH: unsigned tokens are for development on a loopback address only")
-        if settings.listen == settings.admin and settings.listen.port:
-            self._problems.append(f"SIDECACHE_ADMIN_LISTEN: {settings.admin} is the data port; choose another")
+        if listen == settings.admin and listen.port:
+            self._problems.append(f"{admin}: {settings.admin} is the data port; choose another")
         if settings.jwks_url and not settings.jwt_issuer:
-            self._problems.append("SIDECACHE_JWT_ISSUER: missing; SIDECACHE_JWKS_URL does not say whose tokens count")
+            url = self._source("SIDECACHE_JWKS_URL")
+            self._missing("SIDECACHE_JWT_ISSUER", f"{url} does not say whose tokens count")
+        elif settings.jwt_issuer and settings.jwt_audience is None:
+            self._missing("SIDECACHE_JWT_AUDIENCE", "tokens are checked for issuer and audience")
         if settings.jwks_url is None and not settings.dev_auth:
             self._warnings.append(
-                "SIDECACHE_JWT_ISSUER is not set: no token can be verified, so only public features are cached"
+                "SIDECACHE_JWT_ISSUER: missing; no token can be verified, so only public features are cached"
             )
-        elif settings.jwt_issuer and settings.jwt_audience is None:
-            self._problems.append("SIDECACHE_JWT_AUDIENCE: missing; tokens are checked for issuer and audience")
 
     def _note_unknown_names(self) -> None:
         for name in sorted(self._environ):
-            known = name.removesuffix("_FILE") in _NAMES
-            # Kubernetes adds SIDECACHE_PORT=tcp://... and the like for a service of that name: warn, do not refuse
-            if name.startswith("SIDECACHE_") and not known:
-                later = name.removesuffix("_FILE") in _LATER
-                hint = " in this version" if later else _meant(name, _NAMES)
-                self._warnings.append(f"{name}: has no effect{hint}")
+            setting = name.removesuffix("_FILE")
+            if not name.startswith(_OWN) or setting in _NAMES or _KUBERNETES.fullmatch(name):
+                continue
+            # a typing error is no reason to stay down: it is said, and the default holds
+            known = [each.removeprefix(_OWN) for each in _NAMES]
+            near = difflib.get_close_matches(setting.removeprefix(_OWN), known, n=1)
+            hint = " in this version" if setting in _LATER else f" (did you mean '{_OWN}{near[0]}'?)" if near else ""
+            self._warnings.append(f"{name}: has no effect{hint}")
 
 
+_OWN = "SIDECACHE_"
+_HOUR = 3600
+_SWITCHES = {"0": False, "1": True, "false": False, "true": True, "off": False, "on": True}
+_HOST = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*", re.ASCII)
+# What Kubernetes sets in every pod beside a service of our name.
+_KUBERNETES = re.compile(r"SIDECACHE_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP)(_(PROTO|PORT|ADDR))?)?)")
 _NAMES = (
     "SIDECACHE_ACCESS_LOG SIDECACHE_ADMIN_LISTEN SIDECACHE_CONNECT_TIMEOUT_MS SIDECACHE_DEV_AUTH SIDECACHE_DRAIN_S "
     "SIDECACHE_FIRST_BYTE_TIMEOUT_MS SIDECACHE_HOSTS SIDECACHE_IDLE_TIMEOUT_MS SIDECACHE_JWKS_URL "
@@ -315,22 +357,57 @@ _LATER = (
 
 def _with_local_file(environ: Mapping[str, str], profile: object) -> Mapping[str, str]:
     """In development `.env.local` stands behind the real environment (the guide's way to keep the Upstash token)."""
-    if (profile or environ.get("SIDECACHE_PROFILE")) != "development" or not os.path.isfile(".env.local"):
+    file = Path(_LOCAL_FILE)
+    if (profile or environ.get("SIDECACHE_PROFILE")) != "development" or not file.is_file():
         return environ
-    local = {name: value for name, value in dotenv_values(".env.local").items() if value is not None}
-    return {**local, **environ}
+    from dotenv import dotenv_values  # here: only development needs it
+
+    try:
+        local = dotenv_values(file, interpolate=False, encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = (error.strerror or "").lower() if isinstance(error, OSError) else "it is not text"
+        raise ConfigError(f"{_LOCAL_FILE}: cannot be read: {reason}") from None
+    # NAME in the environment also stands before NAME_FILE in the file, and the other way round
+    said = {name.removesuffix("_FILE") for name in environ}
+    behind = {name: value for name, value in local.items() if value is not None}
+    return {**{name: value for name, value in behind.items() if name.removesuffix("_FILE") not in said}, **environ}
 
 
-def _meant(word: str, known: Any) -> str:
-    close = difflib.get_close_matches(word, known, n=1)
+def _is_url(value: str) -> bool:
+    """An absolute http or https URL with a host; whatever follows is the caller's to judge."""
+    try:
+        parts = urlsplit(value)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        return False
+    named = _HOST.fullmatch(host) is not None or _is_bracketed(f"[{host}]")
+    return parts.scheme in ("http", "https") and named and port != 0 and re.fullmatch(r"[!-~]+", value) is not None
+
+
+def _is_bracketed(host: str) -> bool:
+    try:
+        return host.startswith("[") and host.endswith("]") and ipaddress.IPv6Address(host[1:-1]) is not None
+    except ValueError:
+        return False
+
+
+def _meant(word: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
     return f" (did you mean '{close[0]}'?)" if close else ""
 
 
-def _without_userinfo(url: str) -> str:
-    return re.sub(r"//[^/@]*@", "//***@", url)
+def _quoted(value: str) -> str:
+    """A value as a message shows it: one line, not too long, without credentials."""
+    return repr(re.sub(r"//[^/@]*@", "//***@", value)[:120])
 
 
 def _shown(value: object) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
     if isinstance(value, frozenset | tuple):
         return ", ".join(sorted(map(str, value))) or "(none)"
-    return "(none)" if value is None else str(value)
+    return "(none)" if value is None else str(value) or "(none)"
+
+
+def _masked(secret: str) -> str:
+    return "(the fixed key for development)" if secret == _DEVELOPMENT_NAME_KEY else "(set)"

@@ -42,6 +42,7 @@ class Rejection(StrEnum):
     KEY_ID = "unknown-key-id"
     KEY = "wrong-key"
     TENANT = "wrong-tenant"
+    REQUEST = "wrong-request"
     MALFORMED = "malformed"
     TOO_LARGE = "too-large"
     BODY = "bad-body"
@@ -100,8 +101,8 @@ def unpacked_size(data: bytes) -> int:
     return max(declared, len(data))
 
 
-def decode(data: bytes, *, key: str, tenant: str, mac: bytes, max_body: int) -> Entry | Rejection:
-    """The entry in `data`, if it is what was stored under `key` for `tenant`. `mac` is `mac_key` of the name key."""
+def decode(data: bytes, *, key: str, tenant: str, request: str, mac: bytes, max_body: int) -> Entry | Rejection:
+    """The entry in `data`, if it is the one of `key`, `tenant` and `request`. `mac`: `mac_key` of the name key."""
     if len(data) < _START:
         return Rejection.TRUNCATED
     magic, version, codec, key_id, length, size = _LEAD.unpack_from(data)
@@ -117,12 +118,12 @@ def decode(data: bytes, *, key: str, tenant: str, mac: bytes, max_body: int) -> 
     if size > max_body:
         return Rejection.TOO_LARGE
     try:
-        return _parse(payload, codec, size, key, tenant)
+        return _parse(payload, codec, size, key, tenant, request)
     except (struct.error, ValueError):
         return Rejection.MALFORMED
 
 
-def _parse(payload: memoryview, codec: int, size: int, key: str, tenant: str) -> Entry | Rejection:
+def _parse(payload: memoryview, codec: int, size: int, key: str, tenant: str, request: str) -> Entry | Rejection:
     numbers = _NUMBERS.unpack_from(payload)
     status, compress, flags, stored_at, age, fresh, grace, error, modified, fetch_seconds = numbers
     parts = _split(payload[_NUMBERS.size :])
@@ -132,6 +133,8 @@ def _parse(payload: memoryview, codec: int, size: int, key: str, tenant: str) ->
         return Rejection.TENANT
     if _string(parts[1]) != key:
         return Rejection.KEY
+    if _string(parts[2]) != request:
+        return Rejection.REQUEST
     vary = [_string(part) for part in _split(memoryview(parts[6]))]
     body = seal.decompress(codec, parts[11], size)
     if body is None:
@@ -139,7 +142,7 @@ def _parse(payload: memoryview, codec: int, size: int, key: str, tenant: str) ->
     return Entry(
         key=key,
         tenant=tenant,
-        request=_string(parts[2]),
+        request=request,
         policy=parts[3],
         status=status,
         head=parts[10],

@@ -14,6 +14,7 @@ from proxy.cache.memory import Memory
 from proxy.cache.record import Rejection
 from proxy.errors import StoreError
 from proxy.policy.entry import Entry
+from proxy.policy.key import Key
 from proxy.policy.outcome import Reason
 from proxy.stores.base import Store
 
@@ -74,62 +75,59 @@ class Cache:
         self._rejected: Counter[Rejection] = Counter()
         self._store_failures = 0
 
-    def find_in_memory(self, full_key: str, space: str, tags: tuple[str, ...], policy: bytes) -> Found | None:
+    def find_in_memory(self, key: Key, policy: bytes) -> Found | None:
         """The short way: from the first tier, under epochs that are trusted now. None: take the long one."""
-        entry = self._memory.get(full_key)
+        entry = self._memory.get(key.full)
         if entry is None:
             return None
-        stamp = self._epochs.peek(space, tags)
+        stamp = self._epochs.peek(key.space, key.tags)
         if stamp is None:
             return None
-        verdict = _judge(entry, tags, policy, stamp, self._clock())
+        verdict = _judge(entry, key, policy, stamp, self._clock())
         return verdict if isinstance(verdict, Found) else None
 
-    async def find(
-        self, full_key: str, space: str, tags: tuple[str, ...], policy: bytes, *, strict: bool = False
-    ) -> Found | Missing:
+    async def find(self, key: Key, policy: bytes, *, strict: bool = False) -> Found | Missing:
         """The entry under this key, if it was stored under this policy and under the epochs of now."""
-        if not strict and (found := self.find_in_memory(full_key, space, tags, policy)) is not None:
+        if not strict and (found := self.find_in_memory(key, policy)) is not None:
             return found
-        held = self._memory.get(full_key)
+        held = self._memory.get(key.full)
         if held is None:
-            known = None if strict else self._epochs.peek(space, tags)
+            known = None if strict else self._epochs.peek(key.space, key.tags)
             if known is not None:
-                return self._concluded(Reason.COLD, await self._load(full_key, space), tags, policy, known)
+                return self._concluded(Reason.COLD, await self._load(key), key, policy, known)
             # both at once; the epochs are read during this request either way, and that is all a hit needs
             stamp, loaded = await asyncio.gather(
-                self._epochs.current(space, tags, strict=strict), self._load(full_key, space)
+                self._epochs.current(key.space, key.tags, strict=strict), self._load(key)
             )
-            return self._concluded(Reason.COLD, loaded, tags, policy, stamp)
-        stamp = await self._epochs.current(space, tags, strict=strict)
+            return self._concluded(Reason.COLD, loaded, key, policy, stamp)
+        stamp = await self._epochs.current(key.space, key.tags, strict=strict)
         if isinstance(stamp, Doubt):
             return Missing(stamp.reason, None)
-        verdict = _judge(held, tags, policy, stamp, self._clock())
+        verdict = _judge(held, key, policy, stamp, self._clock())
         if isinstance(verdict, Found):
             return verdict
         if verdict is Reason.EXPIRED:
-            self._memory.drop(full_key)
+            self._memory.drop(key.full)
         # another replica may have filled it again since
-        return self._concluded(verdict, await self._load(full_key, space), tags, policy, stamp)
+        return self._concluded(verdict, await self._load(key), key, policy, stamp)
 
-    async def put(self, entry: Entry, *, quota: int | None) -> Reason | None:
-        """Store an entry; why not, otherwise. It is in the first tier before this first waits."""
+    def put(self, entry: Entry, *, quota: int | None) -> Reason | None:
+        """Store an entry; why not, otherwise. It is in the first tier at once and in the store soon after."""
         now = self._clock()
-        until = _useful_until(entry)
+        until = entry.kept_until()
         if until <= now:
             return Reason.NOT_FRESH
         stamp = self._epochs.peek(entry.tenant, entry.tags)
         if stamp is not None and stamp.hard != entry.epochs_hard:
-            return (
-                Reason.PURGED
-            )  # while it was on its way: nobody may be served it, and it must not replace a newer one
+            # while it was on its way: nobody may be served it, and it must not replace a newer one
+            return Reason.PURGED
         refusal = self._memory.put(entry, until=until, quota=quota, now=now)
         if refusal is Reason.VARIANTS and self._memory.drop_variants(entry.key, self._is_dead):
             # those that nobody can be served any more kept a live one out
             refusal = self._memory.put(entry, until=until, quota=quota, now=now)
         # sensitive entries are for the store only when they are encrypted
         if refusal is None and not entry.sensitive:
-            await asyncio.shield(self._background.start(self._save(entry, until - now)))
+            _ = self._background.start(self._save(entry, until - now))
         return refusal
 
     def grew(self, entry: Entry) -> None:
@@ -161,7 +159,7 @@ class Cache:
         self,
         otherwise: Reason,
         loaded: Entry | Reason | None,
-        tags: tuple[str, ...],
+        key: Key,
         policy: bytes,
         stamp: Stamp | Doubt,
     ) -> Found | Missing:
@@ -173,40 +171,42 @@ class Cache:
         if isinstance(loaded, Reason):
             return Missing(loaded, stamp)
         now = self._clock()
-        verdict = _judge(loaded, tags, policy, stamp, now)
+        verdict = _judge(loaded, key, policy, stamp, now)
         if not isinstance(verdict, Found):
             return Missing(verdict, stamp)
         loaded.policy = policy  # equal, and one object for all entries of a route
         # a limit of the first tier in the way makes it no less usable
-        _ = self._memory.put(loaded, until=_useful_until(loaded), quota=None, now=now)
+        _ = self._memory.put(loaded, until=loaded.kept_until(), quota=None, now=now)
         return verdict
 
     def _is_dead(self, entry: Entry) -> bool:
         stamp = self._epochs.peek(entry.tenant, entry.tags)
-        return _useful_until(entry) <= self._clock() or (stamp is not None and stamp.hard != entry.epochs_hard)
+        return entry.kept_until() <= self._clock() or (stamp is not None and stamp.hard != entry.epochs_hard)
 
-    async def _load(self, full_key: str, space: str) -> Entry | Reason | None:
-        return await asyncio.shield(self._background.start(self._loaded(full_key, space)))
+    async def _load(self, key: Key) -> Entry | Reason | None:
+        return await asyncio.shield(self._background.start(self._loaded(key)))
 
-    async def _loaded(self, full_key: str, space: str) -> Entry | Reason | None:
+    async def _loaded(self, key: Key) -> Entry | Reason | None:
         try:
-            (data,) = await self._store.get((full_key,))
+            (data,) = await self._store.get((key.full,))
         except StoreError:
             self._store_failures += 1
             return Reason.STORE_UNAVAILABLE
         if data is None:
             return None
         if record.unpacked_size(data) > THREAD_BYTES:
-            entry = await asyncio.to_thread(self._decoded, data, full_key, space)
+            entry = await asyncio.to_thread(self._decoded, data, key)
         else:
-            entry = self._decoded(data, full_key, space)
+            entry = self._decoded(data, key)
         if isinstance(entry, Rejection):
             self._rejected[entry] += 1
             return None
         return entry
 
-    def _decoded(self, data: bytes, full_key: str, space: str) -> Entry | Rejection:
-        return record.decode(data, key=full_key, tenant=space, mac=self._mac, max_body=self._memory.max_entry)
+    def _decoded(self, data: bytes, key: Key) -> Entry | Rejection:
+        return record.decode(
+            data, key=key.full, tenant=key.space, request=key.request, mac=self._mac, max_body=self._memory.max_entry
+        )
 
     async def _save(self, entry: Entry, ttl: float) -> None:
         if len(entry.body) > THREAD_BYTES:
@@ -225,20 +225,18 @@ class Cache:
             self._store_failures += 1
 
 
-def _judge(entry: Entry, tags: tuple[str, ...], policy: bytes, stamp: Stamp, now: float) -> Found | Reason:
-    """May this entry be used by a request of `tags` and `policy`, under the epochs in `stamp`?"""
+def _judge(entry: Entry, key: Key, policy: bytes, stamp: Stamp, now: float) -> Found | Reason:
+    """May this entry be used by a request with this key and `policy`, under the epochs in `stamp`?"""
+    if entry.request != key.request:
+        return Reason.COLD  # keys are made so that this cannot be; were it to happen, it must not be served
     if entry.policy != policy:
         return Reason.RULES_CHANGED
     # an entry is held to the epochs of its own tags: a negative one is bound to its list as well
-    bound = stamp if entry.tags == tags else stamp.of(entry.tags)
+    bound = stamp if entry.tags == key.tags else stamp.of(entry.tags)
     if bound is None:
         return Reason.RULES_CHANGED
     if bound.hard != entry.epochs_hard:
         return Reason.PURGED
-    if entry.fresh_until <= now and _useful_until(entry) <= now:
+    if entry.fresh_until <= now and entry.kept_until() <= now:
         return Reason.EXPIRED
     return Found(entry, stamp, bound.soft != entry.epochs_soft)
-
-
-def _useful_until(entry: Entry) -> float:
-    return max(entry.fresh_until, entry.grace_until, entry.error_until)

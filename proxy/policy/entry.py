@@ -4,6 +4,9 @@ from dataclasses import dataclass, field
 
 from proxy.policy.message import Fields
 
+# Seconds for which a stale entry that has a validator is kept to be asked about: a 304 costs less than a body.
+REVALIDATED = 3600.0
+
 
 @dataclass(slots=True, eq=False)
 class Entry:
@@ -15,7 +18,7 @@ class Entry:
 
     key: str
     tenant: str  # "" for a public entry
-    request: str  # the canonical request: method and the target that was sent upstream
+    request: str  # the canonical request it answers (`Key.request`)
     policy: bytes  # digest of the route that stored it
     status: int
     head: bytes
@@ -49,6 +52,13 @@ class Entry:
     def ttl_at(self, now: float) -> int:
         """Remaining freshness in whole seconds; negative when stale."""
         return int(self.fresh_until - now) if now < self.fresh_until else -int(now - self.fresh_until) - 1
+
+    def kept_until(self) -> float:
+        """When it is of no more use: neither fresh nor servable stale, nor worth a conditional request."""
+        servable = max(self.fresh_until, self.grace_until, self.error_until)
+        if self.etag is None and self.last_modified is None:
+            return servable
+        return max(servable, max(self.fresh_until, self.stored_at) + REVALIDATED)
 
     def size(self) -> int:
         """Bytes of key, head and bodies."""

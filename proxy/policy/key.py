@@ -12,7 +12,7 @@ import json
 import re
 from base64 import urlsafe_b64encode
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from hashlib import blake2b
 from typing import Any
@@ -56,6 +56,7 @@ class Key:
     variant: str  # "" or ".v-hash"
     space: str  # the tenant, "" for public entries
     tags: tuple[str, ...]
+    request: str  # the canonical request: what every entry under this key answers, checked on every read
     target: str  # what a fill asks the upstream: the target without the parameters that do not count
     split_by: tuple[str, ...] = ()  # the header names behind `variant`
 
@@ -100,7 +101,7 @@ def derive(match: Match, request: Request, identity: Identity | None, keys: Keyr
     content = _content_part(route, request, keys)
     if isinstance(content, Reason):
         return content
-    hashed, target = content
+    hashed, canonical, target = content
     space = identity.tenant if identity is not None and route.scope is not Scope.PUBLIC else None
     name = identifier(route.identifier, route.feature, match.parameters, request.path, keys)
     prefix = f"tenant:{space}" if space is not None else "shared"
@@ -110,6 +111,7 @@ def derive(match: Match, request: Request, identity: Identity | None, keys: Keyr
         variant=_variant_part(split, keys),
         space=space or "",
         tags=(route.feature, f"{route.feature}:{_tag_name(route, name, match.parameters, request.path, keys)}"),
+        request=canonical,
         target=target,
         split_by=tuple(header for header, _ in split),
     )
@@ -121,9 +123,7 @@ def with_selected(
     """The second key, for a response whose Vary (or whose media type) selects by fields the first key leaves out."""
     selected = [(name, normalised(name, request.fields)) for name in sorted(names)]
     split = sorted({*_splitting_headers(route, request, home), *selected})
-    return Key(
-        key.primary, _variant_part(split, keys), key.space, key.tags, key.target, tuple(header for header, _ in split)
-    )
+    return replace(key, variant=_variant_part(split, keys), split_by=tuple(header for header, _ in split))
 
 
 def purge_tags(match: Match, request: Request, keys: Keyring) -> dict[bool, tuple[str, ...]]:
@@ -206,8 +206,8 @@ def _scope_part(route: Route, identity: Identity | None, keys: Keyring) -> str |
     return ""
 
 
-def _content_part(route: Route, request: Request, keys: Keyring) -> tuple[str, str] | Reason:
-    """The `.q-` part and the target of a fill: only what is in the key is sent upstream."""
+def _content_part(route: Route, request: Request, keys: Keyring) -> tuple[str, str, str] | Reason:
+    """The `.q-` part, the canonical request and the target of a fill: only what is in the key is sent upstream."""
     kept, dropped = counted_query(route, request.query)
     if dropped and ";" in (request.query or ""):
         # an upstream that splits at `;` would see parameters that we would have dropped
@@ -218,11 +218,12 @@ def _content_part(route: Route, request: Request, keys: Keyring) -> tuple[str, s
     body = _body_parts(request)
     if isinstance(body, Reason):
         return body
-    if not kept and not body:
-        return "", target
-    ordered = sorted(kept, key=lambda pair: pair[0])  # stable: duplicates keep their order
     method = "GET" if request.method == "HEAD" else request.method
-    return ".q-" + keys.digest("content", method, str(len(kept)), *(raw for _, raw in ordered), *body), target
+    if not kept and not body:
+        return "", f"{method} {request.path}", target
+    ordered = [raw for _, raw in sorted(kept, key=lambda pair: pair[0])]  # stable: duplicates keep their order
+    canonical = f"{method} {request.path}?{'&'.join(ordered)}"
+    return ".q-" + keys.digest("content", method, str(len(ordered)), *ordered, *body), canonical, target
 
 
 def counted_query(route: Route, query: str | None) -> tuple[list[tuple[bytes, str]], bool]:

@@ -77,7 +77,7 @@ class Storable:
         return Entry(
             key=key.full,
             tenant=key.space,
-            request=canonical_request(request, key),
+            request=key.request,
             policy=self.route.digest,
             status=self.status,
             head=self.head,
@@ -100,11 +100,6 @@ class Storable:
             compress=self.route.compress,
             sensitive=self.route.sensitive,
         )
-
-
-def canonical_request(request: Request, key: Key) -> str:
-    """What an entry answers: the method (HEAD is answered from GET) and the target that was sent upstream."""
-    return f"{'GET' if request.method == 'HEAD' else request.method} {key.target}"
 
 
 def decide(

@@ -54,8 +54,13 @@ def compile_rules(
         return Rejected(_in_order(problems))
     sound = validate(root, file)
     problems += sound.problems
-    base = _Effective(file, sound, None, has_encryption_key)
-    compiled = {name: _Effective(file, sound, name, has_encryption_key) for name in PROFILES}
+    base = _Effective(file, sound, sound.root, has_encryption_key)
+    environments = sound.root.at("environments")
+    compiled = {name: base for name in PROFILES}
+    for name in PROFILES:
+        overlay = environments.child(name)
+        if overlay is not None:
+            compiled[name] = _Effective(file, sound, merge(sound.root, overlay), has_encryption_key)
     for name, effective in compiled.items():
         problems += effective.report.errors
         if name != "development":
@@ -73,10 +78,8 @@ def _in_order(problems: list[Problem]) -> tuple[Problem, ...]:
 class _Effective:
     """The document as one profile sees it, on its way to a RuleSet."""
 
-    def __init__(self, file: str, sound: Validated, profile: str | None, has_encryption_key: bool) -> None:
-        environments = sound.root.child("environments")
-        overlay = environments.child(profile) if environments is not None and profile is not None else None
-        self.tree: Node = merge(sound.root, overlay)
+    def __init__(self, file: str, sound: Validated, tree: Node, has_encryption_key: bool) -> None:
+        self.tree = tree
         self.document = Document.read(self.tree.plain())
         self.report = Report(file, sound)
         self.identity = _identity(self.document, self.tree, self.report)
@@ -96,8 +99,11 @@ class _Effective:
 
     def _compiled(self) -> Iterator[Route]:
         reserved = reserved_prefixes(self.drafts)
+        features: dict[str, list[Draft]] = {}
         for draft in self.drafts:
-            route = route_of(draft, reserved[draft.feature], purges_of(draft, self.drafts, reserved, self.report))
+            features.setdefault(draft.feature, []).append(draft)
+        for draft in self.drafts:
+            route = route_of(draft, reserved[draft.feature], purges_of(draft, features, reserved, self.report))
             yield replace(route, digest=_digest(route, self.identity))
 
     def rule_set(self) -> RuleSet:

@@ -1,7 +1,8 @@
 """What does each route line of the document say, with the settings of the levels above it?"""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from proxy.policy.identity import IdentitySources
@@ -28,7 +29,7 @@ class Report:
         self.warnings.append(Problem(self.file, node.line, node.column, "warning", node.path, message))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Draft:
     """One route line on its way to a Route. `levels` and `nodes` go from the narrowest level to the widest."""
 
@@ -49,7 +50,7 @@ class Draft:
     def is_read(self) -> bool:
         return self.kind is Kind.READ
 
-    @property
+    @cached_property
     def scope(self) -> Scope:
         scope: Scope = self.setting("scope")
         return scope
@@ -63,13 +64,20 @@ class Draft:
         own = self.block.key_name if isinstance(self.block, ReadRoute) else None
         return own or self.above.key_name or self.feature
 
-    @property
+    @cached_property
     def left_out(self) -> tuple[str, ...]:
         """Parameters that equal the tenant, which the key already names."""
         return () if self.public else tuple(name for name in self.pattern.parameters if name in self.tenant_names)
 
-    def shape(self, reserved: tuple[str, ...] = ()) -> IdentifierShape:
-        return shape_of(self.pattern, self.left_out, reserved)
+    @cached_property
+    def shape(self) -> IdentifierShape:
+        """The identifier, without what its key space reserves."""
+        return shape_of(self.pattern, self.left_out)
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """The parameters in the identifier."""
+        return tuple(part.parameter for part in self.shape.parts)
 
     def setting(self, name: str, levels: tuple[Settings, ...] = ()) -> Any:
         """The value at the narrowest level that says one: route > feature > defaults > built in."""
@@ -159,7 +167,7 @@ def route_of(draft: Draft, reserved: tuple[str, ...], purges: tuple[TagTemplate,
         pattern=draft.pattern.path,
         line=draft.node.line,
         where=draft.node.path,
-        identifier=draft.shape(reserved),
+        identifier=replace(draft.shape, reserved=reserved),
         tenant_parameters=draft.left_out,
         key_name=draft.key_space if draft.key_space != draft.feature else "",
         scope=draft.scope,

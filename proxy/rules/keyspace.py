@@ -49,27 +49,26 @@ def _check_keys(reads: list[Draft], report: Report) -> None:
 def _equal_pairs(group: list[Draft]) -> Iterable[tuple[Draft, Draft]]:
     by_length: dict[int, list[Draft]] = defaultdict(list)
     for draft in group:
-        shape = draft.shape()
-        for other in by_length[len(shape.parts)]:
-            if can_be_equal(shape, other.shape()):
-                yield draft, other
-                break
-        by_length[len(shape.parts)].append(draft)
+        alike = by_length[len(draft.shape.parts)]
+        other = next((other for other in alike if can_be_equal(draft.shape, other.shape)), None)
+        if other is None:
+            alike.append(draft)
+        else:
+            yield draft, other
 
 
 def reserved_prefixes(drafts: list[Draft]) -> dict[str, tuple[str, ...]]:
     """By feature: the prefixes (`job-`) of nested identifiers in every feature that it shares a key space with."""
-    groups: list[tuple[set[str], set[str], set[str]]] = []  # names of key spaces, features, prefixes
+    joined: dict[str, str] = {}
+
+    def root(name: str) -> str:
+        while (above := joined.setdefault(name, name)) != name:
+            name = above
+        return name
+
+    prefixes: dict[str, set[str]] = defaultdict(set)
     for draft in drafts:
-        spaces, features = {draft.feature, draft.key_space}, {draft.feature}
-        prefixes = {f"{part.prefix}-" for part in draft.shape().parts if part.prefix}
-        apart = []
-        for group in groups:
-            if group[0] & spaces:
-                spaces |= group[0]
-                features |= group[1]
-                prefixes |= group[2]
-            else:
-                apart.append(group)
-        groups = [*apart, (spaces, features, prefixes)]
-    return {name: tuple(sorted(prefixes)) for _, features, prefixes in groups for name in features}
+        joined[root(draft.key_space)] = root(draft.feature)
+    for draft in drafts:
+        prefixes[root(draft.feature)].update(f"{part.prefix}-" for part in draft.shape.parts if part.prefix)
+    return {draft.feature: tuple(sorted(prefixes[root(draft.feature)])) for draft in drafts}

@@ -117,17 +117,17 @@ def prefix_of(parameter: str) -> str:
     return parameter.removesuffix("-id").removesuffix("_id")
 
 
-def shape_of(pattern: Pattern, left_out: Collection[str], reserved: tuple[str, ...] = ()) -> IdentifierShape:
+def shape_of(pattern: Pattern, left_out: Collection[str]) -> IdentifierShape:
     """The identifier of a pattern; `left_out` are the parameters that name the tenant, and so say nothing more."""
     segments = pattern.segments
     if segments[-1] == REST:
-        return IdentifierShape(rest=True, reserved=reserved)
+        return IdentifierShape(rest=True)
     parts = []
     for index, segment in enumerate(segments):
         name = segment[1:-1]
         if is_parameter(segment) and name not in left_out:
             parts.append(Part(name, "" if index == len(segments) - 1 else prefix_of(name)))
-    return IdentifierShape(tuple(parts), reserved=reserved)
+    return IdentifierShape(tuple(parts))
 
 
 def can_be_equal(one: IdentifierShape, other: IdentifierShape) -> bool:

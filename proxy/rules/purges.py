@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from proxy.policy.route import IdentifierShape, Part, TagTemplate
 from proxy.rules.document import WriteRoute
@@ -12,15 +13,15 @@ _TAG = re.compile(r"([^:{}\s]+)(?::(?:(list)|\{([^:{}\s]+)\}))?")
 
 
 def purges_of(
-    draft: Draft, drafts: list[Draft], reserved: Mapping[str, tuple[str, ...]], report: Report
+    draft: Draft, features: Mapping[str, list[Draft]], reserved: Mapping[str, tuple[str, ...]], report: Report
 ) -> tuple[TagTemplate, ...]:
     """The templates of one write; mistakes are reported at the tag that holds them."""
     if not isinstance(draft.block, WriteRoute):
         return ()
-    found = list(_own_reads(draft, drafts, reserved))
+    found = list(_own_reads(draft, features[draft.feature], reserved[draft.feature]))
     for node, tags in ((draft.node, draft.block.also_purge), (draft.nodes[1], draft.above.also_purge)):
         for index, tag in enumerate(tags):
-            templates = _named(tag, draft, drafts, reserved)
+            templates = _named(tag, draft, features, reserved)
             if isinstance(templates, str):
                 _report(report, node.at("also-purge", index), tag, templates)
             else:
@@ -28,42 +29,39 @@ def purges_of(
     return tuple(dict.fromkeys(found))
 
 
-def _own_reads(draft: Draft, drafts: list[Draft], reserved: Mapping[str, tuple[str, ...]]) -> Iterator[TagTemplate]:
+def _own_reads(draft: Draft, own: list[Draft], reserved: tuple[str, ...]) -> Iterator[TagTemplate]:
     """Reads of the same feature that this write can name by its parameters, as `POST /jobs/{job-id}/close` can the job.
 
     What a `**` read keeps cannot be named at all, so there every write purges the whole feature.
     """
     known = set(draft.pattern.parameters)
-    own = draft.shape(reserved[draft.feature])
-    for read in drafts:
-        if not read.is_read or read.feature != draft.feature:
+    for read in own:
+        if not read.is_read:
             continue
-        shape = read.shape(reserved[read.feature])
-        if shape.rest:
+        if read.shape.rest:
             yield TagTemplate(read.feature, None, read.public)
-        elif shape.parts and shape != own and known.issuperset(part.parameter for part in shape.parts):
-            yield TagTemplate(read.feature, shape, read.public)
+        elif read.shape != draft.shape and read.shape.parts and known.issuperset(read.named):
+            yield TagTemplate(read.feature, replace(read.shape, reserved=reserved), read.public)
 
 
 def _named(
-    tag: str, draft: Draft, drafts: list[Draft], reserved: Mapping[str, tuple[str, ...]]
+    tag: str, draft: Draft, features: Mapping[str, list[Draft]], reserved: Mapping[str, tuple[str, ...]]
 ) -> list[TagTemplate] | str:
     parsed = _TAG.fullmatch(tag)
     if parsed is None:
         return "is not a tag such as search, jobs:{job-id} or jobs:list"
     feature, is_list, parameter = parsed.groups()
-    own = [other for other in drafts if other.feature == feature]
-    if not own:
-        return f"unknown feature{suggestion(feature, {other.feature for other in drafts})}"
+    if feature not in features:
+        return f"unknown feature{suggestion(feature, features)}"
+    own = features[feature]
     public = own[0].public
     if is_list:
         return [TagTemplate(feature, IdentifierShape(reserved=reserved[feature]), public)]
     if parameter is None:
         return [TagTemplate(feature, None, public)]
     if parameter not in draft.pattern.parameters:
-        return f"{{{parameter}}} is no parameter of {draft.pattern.path}" + suggestion(
-            parameter, draft.pattern.parameters
-        )
+        hint = suggestion(parameter, draft.pattern.parameters)
+        return f"{{{parameter}}} is no parameter of {draft.pattern.path}{hint}"
     if parameter in draft.tenant_names and not public:
         return f"{{{parameter}}} names the tenant, whose entries alone are purged anyway"
     return _items(feature, parameter, own, public, reserved[feature])
@@ -75,9 +73,8 @@ def _items(
     """The identifiers one value can have there: the item itself, and a collection below the same parameter."""
     parts: list[Part] = []
     for read in own:
-        shape = read.shape()
-        if read.is_read and len(shape.parts) == 1:
-            part = shape.parts[0]
+        if read.is_read and len(read.shape.parts) == 1:
+            part = read.shape.parts[0]
             if not part.prefix:
                 parts.append(Part(parameter))
             elif part.parameter == parameter:
@@ -91,6 +88,8 @@ def _report(report: Report, node: Node, tag: str, message: str) -> None:
     feature = tag.partition(":")[0]
     if report.sound.damaged(f"features.{feature}") and message.startswith(("unknown", "no read")):
         return  # what is missing there has been reported
+    if any(earlier.path == node.path for earlier in report.errors):
+        return  # a feature's tag is wrong for all of its writes, and told once
     report.error(node, f"also-purge {tag!r}: {message}")
 
 

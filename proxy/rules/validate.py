@@ -57,10 +57,8 @@ def validate(root: Node, file: str) -> Validated:
             return Validated(root, document, rounds.problems, frozenset(rounds.dropped))
 
 
-def merge(base: Node, over: Node | None) -> Node:
+def merge(base: Node, over: Node) -> Node:
     """The tree with an environment's changes: mappings key by key, everything else replaced. Places stay."""
-    if over is None:
-        return base
     if not isinstance(base.value, dict) or not isinstance(over.value, dict):
         return over
     merged = dict(base.value)
@@ -183,12 +181,12 @@ def _block_at(loc: Sequence[int | str]) -> type[Block]:
             in_mapping = False
             continue
         info = next(info for name, info in block.model_fields.items() if (info.alias or name) == step)
-        block = _block_in(info.annotation) or block
+        block = block_in(info.annotation) or block
         in_mapping = get_origin(info.annotation) is dict
     return block
 
 
-def _block_in(annotation: Any) -> type[Block] | None:
+def block_in(annotation: Any) -> type[Block] | None:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation if issubclass(annotation, Block) else None
-    return next((found for argument in get_args(annotation) if (found := _block_in(argument)) is not None), None)
+    return next((found for argument in get_args(annotation) if (found := block_in(argument)) is not None), None)

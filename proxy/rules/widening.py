@@ -11,8 +11,10 @@ _WIDTH = {Scope.USER: 0, Scope.ROLE: 1, Scope.TENANT: 2, Scope.PUBLIC: 3}
 
 def widening(base: list[Draft], effective: list[Draft], before: Node, after: Node, file: str) -> list[Problem]:
     """A problem for every read whose sharing grows, and for every change of who is asking."""
-    places = [*_reads(base, effective), *_identity(before, after)]
-    return [Problem(file, node.line, node.column, "error", node.path, message) for node, message in places]
+    first: dict[str, Problem] = {}  # one setting can loosen many reads, and is told once
+    for node, message in (*_reads(base, effective), *_identity(before, after)):
+        first.setdefault(node.path, Problem(file, node.line, node.column, "error", node.path, message))
+    return list(first.values())
 
 
 def _reads(base: list[Draft], effective: list[Draft]) -> Iterator[tuple[Node, str]]:

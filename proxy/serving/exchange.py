@@ -151,8 +151,7 @@ class Exchange:
         return reading, decision
 
     async def _look_up(self, reading: Reading) -> Found | Missing:
-        key, route = reading.key, reading.route
-        return await self._cache.find(key.full, key.space, key.tags, route.digest, strict=route.strict)
+        return await self._cache.find(reading.key, reading.route.digest, strict=reading.route.strict)
 
     # Writing
 

@@ -90,10 +90,10 @@ class Fetcher:
         if reading.stamp is None:
             return
         # a HEAD may be what finds it stale, but only a GET brings the body
-        reading = replace(reading, request=replace(reading.request, method=_filling_method(reading.request)))
+        as_get = replace(reading, request=replace(reading.request, method=_filling_method(reading.request)))
         flight_key = (reading.key.full, reading.stamp)
         if self._flights.under_way(flight_key) is None:
-            self._background.refresh(reading.key.full, lambda: self._refreshed(reading, body, flight_key))
+            self._background.refresh(reading.key.full, lambda: self._refreshed(as_get, body, flight_key))
 
     async def serve(self, reading: Reading, reason: Reason, *, collapsed: bool = False) -> Reply:
         """The reply from the reading's entry."""
@@ -207,7 +207,7 @@ class Fetcher:
         if bound is None:
             return Reason.NOT_FRESH
         entry = storable.entry(key, reading.request, body, bound.hard, bound.soft, seconds)
-        refused = await self._cache.put(entry, quota=reading.route.quota)
+        refused = self._cache.put(entry, quota=reading.route.quota)
         return refused if refused is not None else self._shared(entry)
 
     async def _asserted(self, reading: Reading, body: bytes) -> bool:

@@ -22,7 +22,7 @@ from proxy.serving.encoding import (
 )
 from proxy.serving.upstream import Stream
 
-_VIA = ("Via", f"1.1 {CACHE_NAME}")
+VIA = f"1.1 {CACHE_NAME}"
 
 
 def _nothing() -> None:
@@ -39,23 +39,19 @@ class Reply:
     outcome: Outcome
     reason: str = ""
     close: Callable[[], None] = _nothing
+    last: bool = False  # the connection ends with it
 
     @classmethod
-    def own(cls, status: int, fields: Fields, body: bytes, outcome: Outcome) -> "Reply":
+    def own(cls, status: int, fields: Fields, body: bytes, outcome: Outcome, *, last: bool = False) -> "Reply":
         """An answer that sidecache makes itself."""
         sized = (*fields, ("Content-Length", str(len(body))), ("Cache-Status", outcome.cache_status()))
-        return cls(status, Fields(sized), body, outcome)
+        return cls(status, Fields(sized), body, outcome, last=last)
 
 
 async def from_entry(entry: Entry, request: Request, route: Route, outcome: Outcome, now: float) -> Reply:
     """A stored response: in the encoding the client prefers, or 304 when it has it already."""
     fields = heads.stored_head(entry, route, now)
-    coding = None
-    if len(entry.body) > route.compress and may_encode(route, entry.status, fields):
-        fields = varying(fields)
-        coding = preferred(request.fields.get("accept-encoding"))
-        if coding is not None:
-            fields = encoded_fields(fields, coding)
+    fields, coding = _negotiated(fields, request, route, entry.status, len(entry.body))
     if entry.status == 200 and not_modified(request, entry.etag, entry.last_modified):
         return Reply(304, _finished(heads.not_modified_head(fields), outcome), b"", outcome)
     body = entry.body if coding is None else await _encoded(entry, coding)
@@ -68,17 +64,13 @@ def from_stream(
 ) -> Reply:
     """The upstream's response as it arrives. `route` is the matched read, whose bodies may be encoded for the wire."""
     response = stream.response
-    fields = end_to_end(response.fields)
     body = chunks if chunks is not None else stream.chunks()
-    if route is not None:
-        fields = heads.passing_head(fields, route)
-        length = fields.get("content-length")
-        big = length is None or not length.isdigit() or int(length) > route.compress
-        if big and may_encode(route, response.status, fields):
-            fields = varying(fields)
-            coding = preferred(request.fields.get("accept-encoding"))
-            if coding is not None and request.method != "HEAD":
-                fields, body = encoded_fields(fields, coding), compressed(body, coding)
+    if route is None:
+        fields = end_to_end(response.fields)
+    else:
+        fields, coding = _passing(stream, request, route)
+        if coding is not None:
+            body = compressed(body, coding)
     return Reply(response.status, _finished(fields, outcome), body, outcome, response.reason, stream.close)
 
 
@@ -89,8 +81,24 @@ def unchanged(stream: Stream, request: Request, route: Route, outcome: Outcome) 
     modified = parse_http_date(response.fields.get("last-modified") or "")
     if response.status != 200 or not not_modified(request, etag, modified):
         return None
-    fields = heads.not_modified_head(heads.passing_head(end_to_end(response.fields), route))
-    return Reply(304, _finished(fields, outcome), b"", outcome)
+    fields, _ = _passing(stream, request, route)
+    return Reply(304, _finished(heads.not_modified_head(fields), outcome), b"", outcome)
+
+
+def _passing(stream: Stream, request: Request, route: Route) -> tuple[Fields, str | None]:
+    fields = heads.passing_head(end_to_end(stream.response.fields), route)
+    return _negotiated(fields, request, route, stream.response.status, stream.length)
+
+
+def _negotiated(
+    fields: Fields, request: Request, route: Route, status: int, length: int | None
+) -> tuple[Fields, str | None]:
+    """The head of the encoding this client gets, and which one that is. `length` None: as long as it takes."""
+    if (length is not None and length <= route.compress) or not may_encode(route, status, fields):
+        return fields, None
+    coding = preferred(request.fields.get("accept-encoding"))
+    fields = varying(fields)
+    return (encoded_fields(fields, coding), coding) if coding is not None else (fields, None)
 
 
 async def _encoded(entry: Entry, coding: str) -> bytes:
@@ -105,4 +113,4 @@ async def _encoded(entry: Entry, coding: str) -> bytes:
 
 
 def _finished(fields: Fields, outcome: Outcome) -> Fields:
-    return Fields((*fields, ("Cache-Status", outcome.cache_status()), _VIA))
+    return Fields((*fields, ("Cache-Status", outcome.cache_status()), ("Via", VIA)))

@@ -18,9 +18,14 @@ JOBS = b'{"title":"Engineer","location":"Berlin"},' * 100
 
 
 def opened(
-    data: bytes, key: str = KEY, tenant: str = "org_a", mac: bytes = MAC, max_body: int = 1 << 20
+    data: bytes,
+    key: str = KEY,
+    tenant: str = "org_a",
+    request: str = "GET /api/jobs",
+    mac: bytes = MAC,
+    max_body: int = 1 << 20,
 ) -> Entry | Rejection:
-    return decode(data, key=key, tenant=tenant, mac=mac, max_body=max_body)
+    return decode(data, key=key, tenant=tenant, request=request, mac=mac, max_body=max_body)
 
 
 def as_dict(entry: Entry) -> dict[str, object]:
@@ -62,7 +67,7 @@ FULL = builders.entry(
     ],
 )
 def test_an_entry_comes_back_as_it_was(entry):
-    back = opened(encode(entry, MAC))
+    back = opened(encode(entry, MAC), request=entry.request)
     assert isinstance(back, Entry)
     assert as_dict(back) == as_dict(entry)
 
@@ -86,11 +91,12 @@ def test_the_key_of_the_mac_is_not_the_name_key_and_depends_on_it():
     assert mac_key(SECRET).hex() == "87388828894977f130353f3a507effec65d0ce3f1836da794d2ce872a0b47995"
 
 
-def test_a_record_under_another_key_or_tenant_is_refused():
+def test_a_record_of_another_key_tenant_or_request_is_refused():
     data = encode(builders.entry(), MAC)
     assert opened(data, key="tenant:org_a:jobs:77") is Rejection.KEY
     assert opened(data, tenant="org_b") is Rejection.TENANT
     assert opened(data, tenant="") is Rejection.TENANT
+    assert opened(data, request="GET /api/jobs/77") is Rejection.REQUEST
 
 
 def test_a_record_signed_with_another_key_is_refused():
@@ -200,7 +206,7 @@ TIME = st.floats(allow_nan=False)
     )
 )
 def test_every_entry_comes_back(entry):
-    back = opened(encode(entry, MAC), key=entry.key, tenant=entry.tenant)
+    back = opened(encode(entry, MAC), key=entry.key, tenant=entry.tenant, request=entry.request)
     assert isinstance(back, Entry)
     assert as_dict(back) == as_dict(entry)
 

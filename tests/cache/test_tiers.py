@@ -12,6 +12,7 @@ from proxy.cache.epochs import Epochs, Stamp
 from proxy.cache.record import Rejection
 from proxy.cache.tiers import Cache, Found, Missing
 from proxy.policy.entry import Entry
+from proxy.policy.key import Key
 from proxy.policy.outcome import Reason
 from proxy.stores.memory import MemoryStore
 from tests import builders
@@ -47,7 +48,7 @@ class World:
     async def find(
         self, cache: Cache | None = None, *, key: str = KEY, policy: bytes = POLICY, strict: bool = False
     ) -> Found | Missing:
-        return await (cache or self.cache).find(key, "org_a", TAGS, policy, strict=strict)
+        return await (cache or self.cache).find(key_of(key), policy, strict=strict)
 
     async def fill(self, key: str = KEY, *, cache: Cache | None = None, **more: Any) -> Entry:
         """What the exchange does on a miss: find, fetch, put."""
@@ -57,8 +58,13 @@ class World:
         stamp = missing.stamp.of(tags)
         assert stamp is not None
         entry = builders.entry(key=key, tags=tags, epochs_hard=stamp.hard, epochs_soft=stamp.soft, **more)
-        assert await (cache or self.cache).put(entry, quota=None) is None
+        assert (cache or self.cache).put(entry, quota=None) is None
+        await self.background.drain(1)  # it is in the store as well
         return entry
+
+
+def key_of(full: str, space: str = "org_a", request: str = "GET /api/jobs") -> Key:
+    return Key(full, "", space, TAGS, request, "/api/jobs")
 
 
 @pytest.fixture
@@ -92,7 +98,7 @@ async def test_what_was_put_is_found_without_asking_the_store(world):
     assert found.soft_purged is False
     assert found.stamp.hard == found.entry.epochs_hard
     assert world.store.calls == []
-    short = world.cache.find_in_memory(KEY, "org_a", TAGS, POLICY)
+    short = world.cache.find_in_memory(key_of(KEY), POLICY)
     assert short is not None
     assert short.entry.body == b"77"
 
@@ -111,9 +117,9 @@ async def test_another_replica_finds_it_in_the_store_and_keeps_it(world):
 async def test_the_short_way_is_not_taken_when_copies_are_not_trusted(world):
     await world.fill()
     world.clock.advance(0.9)
-    assert world.cache.find_in_memory(KEY, "org_a", TAGS, POLICY) is None
+    assert world.cache.find_in_memory(key_of(KEY), POLICY) is None
     assert isinstance(await world.find(), Found)
-    assert world.cache.find_in_memory(KEY, "org_a", TAGS, POLICY) is not None
+    assert world.cache.find_in_memory(key_of(KEY), POLICY) is not None
 
 
 async def test_strict_asks_the_store_for_epochs_on_a_hit_in_memory(world):
@@ -140,7 +146,7 @@ async def test_another_policy_is_a_miss_in_both_tiers(world):
 async def test_an_entry_bound_to_tags_the_request_does_not_cover_is_not_used(world):
     entry = await world.fill()
     entry.tags = ("search", "search:list")
-    await world.cache.put(entry, quota=None)
+    world.cache.put(entry, quota=None)
     assert (await world.find()).reason is Reason.RULES_CHANGED
 
 
@@ -198,7 +204,7 @@ async def test_one_tenant_s_record_under_another_tenant_s_key_is_never_served(wo
     (data,) = await world.store.inner.get([KEY])
     other = KEY.replace("org_a", "org_b")
     await world.store.inner.set(other, data, 60)
-    missing = await world.cache.find(other, "org_b", TAGS, POLICY)
+    missing = await world.cache.find(key_of(other, "org_b"), POLICY)
     assert missing.reason is Reason.COLD
     assert world.cache.stats().rejected == {Rejection.TENANT: 1}
 
@@ -250,29 +256,37 @@ async def test_what_the_first_tier_has_no_room_for_is_still_served_from_the_stor
 # Stored and refused
 
 
-async def test_it_is_in_memory_before_put_first_waits(world):
+async def test_it_is_in_memory_at_once_and_in_the_store_when_that_takes_it(world):
     missing = await world.find()
     entry = builders.entry(key=KEY, tags=TAGS, epochs_hard=missing.stamp.hard, epochs_soft=missing.stamp.soft)
     world.store.held = {"set"}
-    putting = world.cache.put(entry, quota=None)
-    putting.send(None)
-    assert world.cache.find_in_memory(KEY, "org_a", TAGS, POLICY) is not None
-    world.store.held = set()
-    putting.close()
+    world.cache.put(entry, quota=None)
 
-
-async def test_a_caller_that_leaves_does_not_keep_it_out_of_the_store(world):
-    missing = await world.find()
-    entry = builders.entry(key=KEY, tags=TAGS, epochs_hard=missing.stamp.hard, epochs_soft=missing.stamp.soft)
-    world.store.held = {"set"}
-    putting = asyncio.ensure_future(world.cache.put(entry, quota=None))
+    assert world.cache.find_in_memory(key_of(KEY), POLICY) is not None
     await settle()
-    putting.cancel()
-    await settle()
+    assert await world.store.inner.get([KEY]) == [None]
     while world.store.gates:
         world.store.open_gate()
         await settle()
     assert await world.store.inner.get([KEY]) != [None]
+
+
+async def test_an_entry_for_another_request_is_not_served_even_under_its_key(world):
+    await world.fill()
+    assert isinstance(await world.cache.find(key_of(KEY), POLICY), Found)
+    mistaken = await world.cache.find(key_of(KEY, request="GET /api/other"), POLICY)
+
+    assert isinstance(mistaken, Missing)
+    assert mistaken.reason is Reason.COLD
+    assert world.cache.stats().rejected == {Rejection.REQUEST: 1}
+
+
+async def test_a_stale_entry_with_a_validator_is_kept_to_be_asked_about(world):
+    await world.fill(etag='"v1"', fresh_until=NOW + 1, grace_until=NOW + 1, error_until=NOW + 1)
+    world.clock.advance(600)
+    assert isinstance(await world.find(), Found)
+    world.clock.advance(3600)
+    assert (await world.find()).reason is Reason.EXPIRED
 
 
 async def test_a_sensitive_entry_never_reaches_the_store(world):
@@ -286,7 +300,7 @@ async def test_what_is_of_no_use_any_more_is_not_stored(world):
     stamp = (await world.find()).stamp
     entry = builders.entry(key=KEY, tags=TAGS, fresh_until=NOW, grace_until=NOW, error_until=NOW)
     entry.epochs_hard, entry.epochs_soft = stamp.hard, stamp.soft
-    assert await world.cache.put(entry, quota=None) is Reason.NOT_FRESH
+    assert world.cache.put(entry, quota=None) is Reason.NOT_FRESH
     assert world.cache.stats().entries == 0
 
 
@@ -295,7 +309,7 @@ async def test_a_fill_that_a_purge_overtook_does_not_replace_a_newer_one(world):
     await world.epochs.advance({"org_a": ["jobs:77"]})
     await world.fill(body=b"new")
     old = builders.entry(key=KEY, tags=TAGS, body=b"old", epochs_hard=late.hard, epochs_soft=late.soft)
-    assert await world.cache.put(old, quota=None) is Reason.PURGED
+    assert world.cache.put(old, quota=None) is Reason.PURGED
     assert body_of(await world.find()) == b"new"
 
 
@@ -303,7 +317,7 @@ async def test_a_fill_that_a_purge_overtook_is_never_served(world):
     late = (await world.find()).stamp
     await world.epochs.advance({"org_a": ["jobs:77"]})
     old = builders.entry(key=KEY, tags=TAGS, body=b"old", epochs_hard=late.hard, epochs_soft=late.soft)
-    assert await world.cache.put(old, quota=None) is None  # no copy is trusted, so it cannot know
+    assert world.cache.put(old, quota=None) is None  # no copy is trusted, so it cannot know
     assert (await world.find()).reason is Reason.PURGED
 
 
@@ -318,8 +332,8 @@ async def test_the_store_forgets_it_when_its_last_window_ends(world):
 async def test_a_refusal_of_the_first_tier_is_the_answer_and_keeps_it_out_of_the_store(world):
     stamp = (await world.find()).stamp
     entry = builders.entry(key=KEY, tags=TAGS, body=bytes(9 << 20), epochs_hard=stamp.hard, epochs_soft=stamp.soft)
-    assert await world.cache.put(entry, quota=None) is Reason.TOO_LARGE
-    assert await world.cache.put(replace(entry, body=bytes(1000)), quota=1000) is Reason.QUOTA
+    assert world.cache.put(entry, quota=None) is Reason.TOO_LARGE
+    assert world.cache.put(replace(entry, body=bytes(1000)), quota=1000) is Reason.QUOTA
     assert world.store.count("set") == 0
 
 
@@ -330,12 +344,12 @@ async def test_variants_that_are_expired_or_purged_make_room_for_a_live_one(worl
         await world.fill(f"{KEY}.v-{number}", fresh_until=until, grace_until=until, error_until=until)
     stamps = (await world.find(key=f"{KEY}.v-x")).stamp
     new = builders.entry(key=f"{KEY}.v-x", tags=TAGS, epochs_hard=stamps.hard, epochs_soft=stamps.soft)
-    assert await world.cache.put(new, quota=None) is Reason.VARIANTS
+    assert world.cache.put(new, quota=None) is Reason.VARIANTS
     world.clock.advance(0.1)
     await world.epochs.advance({"org_a": ["jobs:77"]})
     stamps = (await world.find(key=f"{KEY}.v-x")).stamp
     new = builders.entry(key=f"{KEY}.v-x", tags=TAGS, epochs_hard=stamps.hard, epochs_soft=stamps.soft)
-    assert await world.cache.put(new, quota=None) is None
+    assert world.cache.put(new, quota=None) is None
     assert world.cache.stats().entries == 1
 
 
@@ -347,13 +361,13 @@ async def test_dropping_forgets_it_in_both_tiers(world):
 
 async def test_stats_say_who_holds_what(world):
     entry = await world.fill(body=bytes(5000))
-    await world.cache.put(replace(entry, key="tenant:org_a:search:x", tags=("search", "search:x")), quota=None)
+    world.cache.put(replace(entry, key="tenant:org_a:search:x", tags=("search", "search:x")), quota=None)
     before = world.cache.stats()
     assert before.entries == 2
     assert before.tenants == {"org_a": before.size}
     assert set(before.features) == {("org_a", "jobs"), ("org_a", "search")}
     assert before.max_size == 32 << 20
-    held = world.cache.find_in_memory(KEY, "org_a", TAGS, POLICY)
+    held = world.cache.find_in_memory(key_of(KEY), POLICY)
     held.entry.encodings["gzip"] = bytes(300)
     world.cache.grew(held.entry)
     assert world.cache.stats().size == before.size + 300

@@ -314,7 +314,7 @@ def test_head_is_answered_from_what_get_stored():
 
 def test_a_key_split_by_accept_remembers_it_although_vary_does_not_name_it():
     asked = request(headers={"Accept": "text/csv"})
-    key = Key("k", ".v-x", "org_a", ("jobs",), "/api/jobs", ("accept",))
+    key = Key("k", ".v-x", "org_a", ("jobs",), "GET /api/jobs", "/api/jobs", ("accept",))
     assert stored().entry(key, asked, b"", b"", b"", 0.0).vary == (("accept", "text/csv"),)
     assert stored({"Vary": "Accept"}).entry(key, asked, b"", b"", b"", 0.0).vary == (("accept", "text/csv"),)
 
@@ -324,7 +324,7 @@ def test_a_key_split_by_accept_remembers_it_although_vary_does_not_name_it():
     [((), False), (("accept",), False), (("accept", "accept-language", "x-a"), True)],
 )
 def test_a_response_belongs_under_a_key_that_every_selecting_field_is_part_of(split_by, within):
-    key = Key("k", "", "org_a", (), "/", split_by)
+    key = Key("k", "", "org_a", (), "GET /", "/", split_by)
     assert stored({"Vary": "Accept, Accept-Language"}).selected_within(key) is within
     assert stored().selected_within(key)
 
@@ -339,14 +339,14 @@ def test_a_response_belongs_under_a_key_that_every_selecting_field_is_part_of(sp
     ],
 )
 def test_a_negative_entry_is_purged_with_the_list_too(of, status, tags):
-    key = Key("k", "", "org_a", ("jobs", "jobs:77"), "/api/jobs/77")
+    key = Key("k", "", "org_a", ("jobs", "jobs:77"), "GET /api/jobs/77", "/api/jobs/77")
     kept = stored(MAX_AGE, of=of, status=status)
     assert kept.tags(key) == tags
     assert kept.entry(key, request(), b"", b"", b"", 0.0).tags == tags
 
 
 def test_a_negative_list_is_tagged_once():
-    key = Key("k", "", "org_a", ("jobs", "jobs:list"), "/api/jobs")
+    key = Key("k", "", "org_a", ("jobs", "jobs:list"), "GET /api/jobs", "/api/jobs")
     assert stored(status=404).tags(key) == ("jobs", "jobs:list")
 
 

@@ -59,10 +59,10 @@ def test_every_key_has_a_description_for_the_editor():
 
 
 def _blocks(model):
-    from proxy.rules.validate import _block_in
+    from proxy.rules.validate import block_in
 
     for info in model.model_fields.values():
-        block = _block_in(info.annotation)
+        block = block_in(info.annotation)
         if block is not None:
             yield block
             yield from _blocks(block)

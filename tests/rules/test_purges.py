@@ -103,6 +103,11 @@ def test_a_feature_that_was_taken_out_for_another_mistake_is_not_missed():
     assert len(refused(features(text))) == 2
 
 
+def test_a_features_tag_is_told_once_for_all_of_its_writes():
+    text = "a: {write: [POST /a, PUT /b], also-purge: ['c:{x}']}\nc: {read: ['GET /c/{x}']}"
+    assert len(refused(features(text))) == 1
+
+
 def test_a_tag_of_a_whole_feature_is_told_once_at_its_own_line():
     text = "a: {write: [POST /a, PUT /a, DELETE /a], also-purge: [b]}"
     assert len(refused(features(text))) == 1

@@ -87,7 +87,7 @@ def test_an_expectation_that_does_not_hold_is_a_difference(test, expected):
     assert [str(each) for each in result.differences] == [expected]
     assert result.problem is not None
     request = result.request
-    assert str(result.problem) == f"rules.yaml:12:1: error: tests[0]: {request}: {expected}"
+    assert str(result.problem) == f"rules.yaml:13:1: error: tests[0]: {request}: {expected}"
 
 
 def test_every_difference_of_every_test_is_told():
@@ -95,7 +95,7 @@ def test_every_difference_of_every_test_is_told():
         "request: GET /x, expect: {cache: bypass}", f"request: GET /jobs, {AS}, expect: {{key: x, ttl: 5m}}"
     )
     assert [len(result.differences) for result in found] == [0, 2]
-    assert [result.line for result in found] == [12, 13]
+    assert [result.line for result in found] == [13, 14]
 
 
 @pytest.mark.parametrize("profile", PROFILES)

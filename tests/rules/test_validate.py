@@ -163,4 +163,3 @@ def test_an_environment_is_merged_key_by_key_and_keeps_its_places():
     assert merged.plain() == {"a": {"b": 1, "c": {"d": 3, "f": 4}}, "e": [5]}
     assert merged.at("a", "b").line == 1
     assert merged.at("a", "c", "d").line == 3
-    assert merge(base, None) is base

@@ -62,6 +62,11 @@ def test_tightening_is_accepted(change):
     accepted(text("staging", change), profile="staging")
 
 
+def test_one_setting_that_loosens_many_reads_is_told_once():
+    many = text("staging", "{features: {a: {scope: tenant}}}").replace("['GET /a/{x}']", "['GET /a/{x}', GET /a]")
+    assert len(refused(many)) == 1
+
+
 def test_everything_wider_in_one_environment_is_told_at_once():
     change = "{identity: {user: jwt.id}, features: {a: {scope: tenant, sensitive: false}}}"
     assert len(refused(text("staging", change))) == 3

@@ -1,0 +1,399 @@
+"""What comes out of an environment: settings, one line for each mistake, warnings for the rest."""
+
+import ipaddress
+from pathlib import Path
+
+import pytest
+
+from proxy.errors import ConfigError
+from proxy.settings import Address, Settings, admin_address, load
+
+KEY = "k" * 32
+DEVELOPMENT = {"SIDECACHE_PROFILE": "development", "SIDECACHE_UPSTREAM": "http://127.0.0.1:3000"}
+PRODUCTION = {
+    "SIDECACHE_UPSTREAM": "http://127.0.0.1:3000",
+    "REDIS_PROVIDER": "memory",
+    "SIDECACHE_NAME_KEY": KEY,
+    "SIDECACHE_JWT_ISSUER": "https://tenant.eu.auth0.com/",
+    "SIDECACHE_JWT_AUDIENCE": "https://api.example.com",
+}
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path, monkeypatch):
+    """No test reads a `.env.local` it did not write."""
+    monkeypatch.chdir(tmp_path)
+
+
+def settings(**more: str) -> Settings:
+    return load(DEVELOPMENT | more)
+
+
+def problems(environ: dict[str, str], **flags: object) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        load(environ, **flags)
+    return list(caught.value.problems)
+
+
+def test_production_needs_five_values_and_then_has_the_documented_defaults():
+    made = load(PRODUCTION)
+    assert made == Settings(
+        upstream="http://127.0.0.1:3000",
+        rules=Path("rules.yaml"),
+        profile="production",
+        provider="memory",
+        listen=Address("0.0.0.0", 8080),
+        admin=Address("127.0.0.1", 9900),
+        prefix="/.sidecache",
+        jwt_issuer="https://tenant.eu.auth0.com/",
+        jwt_audience="https://api.example.com",
+        jwks_url="https://tenant.eu.auth0.com/.well-known/jwks.json",
+        name_key=KEY,
+        l1_bytes=64 * 1024 * 1024,
+        connect_timeout=1.0,
+        first_byte_timeout=30.0,
+        idle_timeout=60.0,
+        drain=25.0,
+    )
+    assert made.warnings == ()
+
+
+def test_development_needs_an_upstream_only_and_says_what_it_does_without_tokens():
+    made = settings()
+    assert made.provider == "memory"
+    assert made.warnings == (
+        "SIDECACHE_JWT_ISSUER: missing; no token can be verified, so only public features are cached",
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "attribute", "expected"),
+    [
+        # realistic
+        ("SIDECACHE_UPSTREAM", "https://api.internal/", "upstream", "https://api.internal"),
+        ("SIDECACHE_UPSTREAM", "http://[::1]:3000", "upstream", "http://[::1]:3000"),
+        ("SIDECACHE_UPSTREAM", "unix:/run/portal.sock", "upstream", "unix:/run/portal.sock"),
+        ("SIDECACHE_UPSTREAM", "unix:///run/portal.sock", "upstream", "unix:///run/portal.sock"),
+        ("SIDECACHE_LISTEN", "[::]:8080", "listen", Address("::", 8080)),
+        ("SIDECACHE_LISTEN", "localhost:0", "listen", Address("localhost", 0)),
+        ("SIDECACHE_ADMIN_LISTEN", "127.0.0.2:99", "admin", Address("127.0.0.2", 99)),
+        ("SIDECACHE_PREFIX", "/internal/cache", "prefix", "/internal/cache"),
+        ("SIDECACHE_PREFIX", "off", "prefix", ""),
+        ("SIDECACHE_PREFIX", "", "prefix", ""),
+        ("SIDECACHE_HOSTS", "API.example.com, www.example.com", "hosts", {"api.example.com", "www.example.com"}),
+        ("SIDECACHE_TRUSTED_PEERS", "10.0.0.0/8 ::1", "trusted_peers",
+         (ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("::1/128"))),
+        ("SIDECACHE_L1_BYTES", "1048576", "l1_bytes", 1 << 20),
+        ("SIDECACHE_CONNECT_TIMEOUT_MS", "250", "connect_timeout", 0.25),
+        ("SIDECACHE_FIRST_BYTE_TIMEOUT_MS", "1", "first_byte_timeout", 0.001),
+        ("SIDECACHE_IDLE_TIMEOUT_MS", "3600000", "idle_timeout", 3600.0),
+        ("SIDECACHE_DRAIN_S", "0", "drain", 0.0),
+        ("SIDECACHE_ACCESS_LOG", "on", "access_log", True),
+        ("SIDECACHE_ACCESS_LOG", "True", "access_log", True),
+        ("SIDECACHE_ACCESS_LOG", "off", "access_log", False),
+        ("SIDECACHE_RULES", "/etc/sidecache/rules.yaml", "rules", Path("/etc/sidecache/rules.yaml")),
+        ("REDIS_PROVIDER", "MEMORY", "provider", "memory"),
+        # pathological: an empty value is none, blanks around one do not count
+        ("SIDECACHE_LISTEN", "", "listen", Address("0.0.0.0", 8080)),
+        ("SIDECACHE_L1_BYTES", " 2097152\n", "l1_bytes", 2 << 20),
+        ("SIDECACHE_HOSTS", " , ", "hosts", set()),
+    ],
+)  # fmt: skip
+def test_a_good_value_is_understood(name, value, attribute, expected):
+    assert getattr(settings(**{name: value}), attribute) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "line"),
+    [
+        # realistic
+        ("SIDECACHE_PROFILE", "prod", "SIDECACHE_PROFILE: 'prod' is not one of development, staging, production"
+         " (did you mean 'production'?)"),
+        ("SIDECACHE_PROFILE", "qa", "SIDECACHE_PROFILE: 'qa' is not one of development, staging, production"),
+        ("SIDECACHE_UPSTREAM", "127.0.0.1:3000", "SIDECACHE_UPSTREAM: '127.0.0.1:3000' is not a URL such as"),
+        ("SIDECACHE_UPSTREAM", "http://portal/api", "SIDECACHE_UPSTREAM: 'http://portal/api' is not a URL such as"),
+        ("SIDECACHE_UPSTREAM", "http://portal?x", "SIDECACHE_UPSTREAM: 'http://portal?x' is not a URL such as"),
+        ("SIDECACHE_UPSTREAM", "ftp://portal", "SIDECACHE_UPSTREAM: 'ftp://portal' is not a URL such as"),
+        ("SIDECACHE_UPSTREAM", "http://me:pw@portal", "SIDECACHE_UPSTREAM: 'http://***@portal' is not a URL such as"),
+        ("SIDECACHE_UPSTREAM", "http://portal:99999", "SIDECACHE_UPSTREAM: 'http://portal:99999' is not a URL"),
+        ("SIDECACHE_LISTEN", "8080", "SIDECACHE_LISTEN: '8080' is not HOST:PORT such as 0.0.0.0:8080"),
+        ("SIDECACHE_LISTEN", "::1:8080", "SIDECACHE_LISTEN: '::1:8080' is not HOST:PORT such as 0.0.0.0:8080"),
+        ("SIDECACHE_LISTEN", "127.0.0.1:70000", "SIDECACHE_LISTEN: '127.0.0.1:70000' is not HOST:PORT"),
+        ("SIDECACHE_ADMIN_LISTEN", "0.0.0.0:9900",
+         "SIDECACHE_ADMIN_LISTEN: 0.0.0.0:9900 is reachable from outside and has no tokens; use 127.0.0.1"),
+        ("SIDECACHE_ADMIN_LISTEN", "0.0.0.0:8080", "SIDECACHE_ADMIN_LISTEN: 0.0.0.0:8080 is reachable from outside"),
+        ("SIDECACHE_ADMIN_LISTEN", "[::]:9900", "SIDECACHE_ADMIN_LISTEN: [::]:9900 is reachable from outside"),
+        ("SIDECACHE_L1_BYTES", "64MiB", "SIDECACHE_L1_BYTES: '64MiB' is not a whole number from 1048576 to "),
+        ("SIDECACHE_L1_BYTES", "5", "SIDECACHE_L1_BYTES: '5' is not a whole number from 1048576 to "),
+        ("SIDECACHE_DRAIN_S", "-1", "SIDECACHE_DRAIN_S: '-1' is not a whole number from 0 to 3600"),
+        ("SIDECACHE_IDLE_TIMEOUT_MS", "0", "SIDECACHE_IDLE_TIMEOUT_MS: '0' is not a whole number from 1 to 3600000"),
+        ("SIDECACHE_ACCESS_LOG", "yes", "SIDECACHE_ACCESS_LOG: 'yes' is not one of 0, 1, false, true, off, on"),
+        ("SIDECACHE_PREFIX", "sidecache", "SIDECACHE_PREFIX: 'sidecache' is not a path such as /.sidecache (or off)"),
+        ("SIDECACHE_PREFIX", "/", "SIDECACHE_PREFIX: '/' is not a path such as /.sidecache (or off)"),
+        ("SIDECACHE_HOSTS", "http://portal", "SIDECACHE_HOSTS: 'http://portal' is not a host name such as"),
+        ("SIDECACHE_TRUSTED_PEERS", "10.0.0.1/8", "SIDECACHE_TRUSTED_PEERS: '10.0.0.1/8' is not an address range"),
+        ("SIDECACHE_TRUSTED_PEERS", "proxy.local", "SIDECACHE_TRUSTED_PEERS: 'proxy.local' is not an address range"),
+        ("SIDECACHE_JWT_ISSUER", "tenant.eu.auth0.com", "SIDECACHE_JWT_ISSUER: 'tenant.eu.auth0.com' is not a URL"),
+        ("SIDECACHE_JWT_ISSUER", "https://issuer/", "SIDECACHE_JWT_AUDIENCE: missing; tokens are checked for issuer "
+         "and audience"),
+        ("SIDECACHE_JWKS_URL", "https://issuer/jwks", "SIDECACHE_JWT_ISSUER: missing; SIDECACHE_JWKS_URL does not say "
+         "whose tokens count"),
+        ("SIDECACHE_NAME_KEY", "short", "SIDECACHE_NAME_KEY: a name key has 16 to 1024 characters"),
+        ("SIDECACHE_DEV_AUTH", "1", "SIDECACHE_DEV_AUTH: unsigned tokens are for development on a loopback address "
+         "only"),
+        ("REDIS_PROVIDER", "upstach", "REDIS_PROVIDER: 'upstach' is not one of memory, elasticache, redis, upstash "
+         "(did you mean 'upstash'?)"),
+        ("REDIS_PROVIDER", "upstash", "REDIS_PROVIDER: 'upstash' is not available in this version; "
+         "set REDIS_PROVIDER=memory"),
+        ("REDIS_PROVIDER", "redis", "REDIS_PROVIDER: 'elasticache' is not available in this version; "
+         "set REDIS_PROVIDER=memory"),
+        ("UPSTASH_REDIS_REST_URL", "https://x.upstash.io", "REDIS_PROVIDER (inferred from UPSTASH_REDIS_REST_URL): "
+         "'upstash' is not available in this version; set REDIS_PROVIDER=memory"),
+        ("REDIS_HOST", "cache.internal", "REDIS_PROVIDER (inferred from REDIS_HOST): 'elasticache' is not available in "
+         "this version; set REDIS_PROVIDER=memory"),
+        # pathological: one line whatever the value, no credentials, no name that someone else resolves
+        ("SIDECACHE_UPSTREAM", "http://[::1", "SIDECACHE_UPSTREAM: 'http://[::1' is not a URL such as"),
+        ("SIDECACHE_UPSTREAM", "http://portal:0", "SIDECACHE_UPSTREAM: 'http://portal:0' is not a URL such as"),
+        ("SIDECACHE_UPSTREAM", "http://a b", "SIDECACHE_UPSTREAM: 'http://a b' is not a URL such as"),
+        ("SIDECACHE_UPSTREAM", "http://a\nb", "SIDECACHE_UPSTREAM: 'http://a\\nb' is not a URL such as"),
+        ("SIDECACHE_UPSTREAM", "http://", "SIDECACHE_UPSTREAM: 'http://' is not a URL such as"),
+        ("SIDECACHE_UPSTREAM", "unix:relative.sock", "SIDECACHE_UPSTREAM: 'unix:relative.sock' is not a URL such as"),
+        ("SIDECACHE_UPSTREAM", "unix:/", "SIDECACHE_UPSTREAM: 'unix:/' is not a URL such as"),
+        ("SIDECACHE_PROFILE", "a\x1b[31m\nb", "SIDECACHE_PROFILE: 'a\\x1b[31m\\nb' is not one of development,"),
+        ("SIDECACHE_PROFILE", "x" * 9999, f"SIDECACHE_PROFILE: '{'x' * 120}' is not one of development,"),
+        ("SIDECACHE_LISTEN", "[zz]:80", "SIDECACHE_LISTEN: '[zz]:80' is not HOST:PORT such as 0.0.0.0:8080"),
+        ("SIDECACHE_LISTEN", "[:80", "SIDECACHE_LISTEN: '[:80' is not HOST:PORT such as 0.0.0.0:8080"),
+        ("SIDECACHE_LISTEN", f"{'a' * 64}:80", f"SIDECACHE_LISTEN: '{'a' * 64}:80' is not HOST:PORT such as"),
+        ("SIDECACHE_LISTEN", "127.0.0.1:８０", "SIDECACHE_LISTEN: '127.0.0.1:８０' is not HOST:PORT such as"),
+        ("SIDECACHE_L1_BYTES", "９９９９９９９", "SIDECACHE_L1_BYTES: '９９９９９９９' is not a whole number from"),
+        ("SIDECACHE_ADMIN_LISTEN", "127.evil.example:9900",
+         "SIDECACHE_ADMIN_LISTEN: 127.evil.example:9900 is reachable from outside"),
+        ("SIDECACHE_JWKS_URL", "http://[", "SIDECACHE_JWKS_URL: 'http://[' is not a URL such as"),
+        ("SIDECACHE_JWT_ISSUER", "https://u:secret@issuer/ y", "SIDECACHE_JWT_ISSUER: 'https://***@issuer/ y' is not"),
+        ("SIDECACHE_PREFIX", "/a/../b", "SIDECACHE_PREFIX: '/a/../b' is not a path such as /.sidecache (or off)"),
+        ("SIDECACHE_PREFIX", "/.", "SIDECACHE_PREFIX: '/.' is not a path such as /.sidecache (or off)"),
+        ("SIDECACHE_NAME_KEY", "k" * 1025, "SIDECACHE_NAME_KEY: a name key has 16 to 1024 characters"),
+        ("SIDECACHE_HOSTS", "a..b", "SIDECACHE_HOSTS: 'a..b' is not a host name such as"),
+    ],
+)  # fmt: skip
+def test_a_bad_value_gives_a_line_that_names_it(name, value, line):
+    found = problems(DEVELOPMENT | {name: value})
+    assert [each for each in found if each.startswith(line)], found
+    assert all(each.isprintable() for each in found)
+    assert len({each.partition(":")[0] for each in found} - {name, line.partition(":")[0]}) <= 1
+
+
+def test_a_plain_mistake_gives_exactly_one_line():
+    assert len(problems(DEVELOPMENT | {"SIDECACHE_DRAIN_S": "soon"})) == 1
+
+
+def test_every_mistake_is_told_at_once():
+    found = problems({"SIDECACHE_LISTEN": "x", "SIDECACHE_DRAIN_S": "y"})
+    assert [line.partition(":")[0] for line in found] == [
+        "SIDECACHE_UPSTREAM", "REDIS_PROVIDER", "SIDECACHE_LISTEN", "SIDECACHE_NAME_KEY", "SIDECACHE_DRAIN_S",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("without", "line"),
+    [
+        (
+            "SIDECACHE_NAME_KEY",
+            "SIDECACHE_NAME_KEY: missing; production needs a secret, e.g. from `openssl rand -hex 32`",
+        ),
+        (
+            "REDIS_PROVIDER",
+            "REDIS_PROVIDER: missing; production needs it said: memory keeps everything in this process",
+        ),
+        (
+            "SIDECACHE_UPSTREAM",
+            "SIDECACHE_UPSTREAM: missing; say where requests go, e.g. --upstream http://127.0.0.1:3000",
+        ),
+    ],
+)
+def test_production_refuses_to_guess(without, line):
+    assert problems({name: value for name, value in PRODUCTION.items() if name != without}) == [line]
+
+
+def test_staging_needs_neither_a_name_key_nor_a_provider():
+    assert load(DEVELOPMENT | {"SIDECACHE_PROFILE": "staging"}).provider == "memory"
+
+
+# Flags
+
+
+def test_flags_stand_over_the_environment():
+    made = load(
+        DEVELOPMENT | {"SIDECACHE_LISTEN": "nonsense", "SIDECACHE_RULES": "a.yaml"},
+        listen="127.0.0.1:1",
+        rules=Path("b.yaml"),
+        admin=None,
+    )
+    assert (made.listen, made.rules, made.admin) == (
+        Address("127.0.0.1", 1),
+        Path("b.yaml"),
+        Address("127.0.0.1", 9900),
+    )
+
+
+def test_a_wrong_flag_is_named_as_a_flag():
+    assert problems(DEVELOPMENT, admin="0.0.0.0:1", listen="0.0.0.0:1") == [
+        "--admin: 0.0.0.0:1 is reachable from outside and has no tokens; use 127.0.0.1",
+        "--admin: 0.0.0.0:1 is the data port; choose another",
+    ]
+    assert problems(DEVELOPMENT, upstream="") [0].startswith("--upstream: '' is not a URL")  # fmt: skip
+
+
+def test_two_ports_that_the_system_chooses_are_not_the_same():
+    assert load(DEVELOPMENT, listen="127.0.0.1:0", admin="127.0.0.1:0").listen.port == 0
+
+
+# Files
+
+
+def test_a_secret_is_read_from_the_file_that_its_name_with_file_names(tmp_path):
+    (tmp_path / "key").write_text(f"{KEY}\n")
+    assert settings(SIDECACHE_NAME_KEY_FILE=str(tmp_path / "key")).name_key == KEY
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        (None, "SIDECACHE_NAME_KEY_FILE: cannot read 'secret': no such file or directory"),
+        (b"\xff\xfe\x00", "SIDECACHE_NAME_KEY_FILE: cannot read 'secret': it is not text"),
+        (b" \n", "SIDECACHE_NAME_KEY_FILE: 'secret' is empty"),
+        (b"short", "SIDECACHE_NAME_KEY_FILE: a name key has 16 to 1024 characters"),
+    ],
+)
+def test_a_secret_file_that_is_none_is_the_one_thing_said(tmp_path, content, line):
+    if content is not None:
+        (tmp_path / "secret").write_bytes(content)
+    environ = {name: value for name, value in PRODUCTION.items() if name != "SIDECACHE_NAME_KEY"}
+    assert problems(environ | {"SIDECACHE_NAME_KEY_FILE": "secret"}) == [line]
+
+
+def test_a_value_given_twice_is_refused(tmp_path):
+    (tmp_path / "key").write_text(KEY)
+    both = {"SIDECACHE_NAME_KEY": KEY, "SIDECACHE_NAME_KEY_FILE": str(tmp_path / "key")}
+    assert problems(DEVELOPMENT | both) == [
+        "SIDECACHE_NAME_KEY: set both directly and as SIDECACHE_NAME_KEY_FILE; keep one"
+    ]
+
+
+# .env.local
+
+
+def test_the_local_file_stands_behind_the_environment_in_development(tmp_path):
+    (tmp_path / ".env.local").write_text(
+        "SIDECACHE_UPSTREAM=http://local:1\nSIDECACHE_DRAIN_S='7'\n# a comment\nSIDECACHE_HOSTS=${HOME}\nexport X\n"
+        "SIDECACHE_NAME_KEY_FILE=/nowhere\n"
+    )
+    made = load({"SIDECACHE_PROFILE": "development", "SIDECACHE_HOSTS": "h", "SIDECACHE_NAME_KEY": KEY})
+    assert (made.upstream, made.drain, made.hosts, made.name_key) == ("http://local:1", 7.0, {"h"}, KEY)
+
+
+@pytest.mark.parametrize("profile", ["staging", "production"])
+def test_the_local_file_counts_in_no_other_profile(tmp_path, profile):
+    (tmp_path / ".env.local").write_text("SIDECACHE_DRAIN_S=7\nSIDECACHE_PROFILE=development\n")
+    assert load(PRODUCTION | {"SIDECACHE_PROFILE": profile}).drain == 25.0
+
+
+def test_the_profile_flag_decides_about_the_local_file(tmp_path):
+    (tmp_path / ".env.local").write_text("SIDECACHE_DRAIN_S=7\n")
+    assert load(PRODUCTION, profile="development").drain == 7.0
+
+
+def test_a_local_file_that_is_not_text_is_one_line(tmp_path):
+    (tmp_path / ".env.local").write_bytes(b"\xff\xfe=1\n")
+    assert problems(DEVELOPMENT) == [".env.local: cannot be read: it is not text"]
+
+
+def test_a_local_file_that_is_a_directory_is_not_read(tmp_path):
+    (tmp_path / ".env.local").mkdir()
+    assert settings().drain == 25.0
+
+
+# What others put into the environment
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "warning"),
+    [
+        # realistic
+        ("SIDECACHE_LISTN", "x", "SIDECACHE_LISTN: has no effect (did you mean 'SIDECACHE_LISTEN'?)"),
+        ("SIDECACHE_UPSTREAM_URL_FILE", "x", "SIDECACHE_UPSTREAM_URL_FILE: has no effect "
+         "(did you mean 'SIDECACHE_UPSTREAM'?)"),
+        ("SIDECACHE_ADMIN_TOKENS", "x", "SIDECACHE_ADMIN_TOKENS: has no effect in this version"),
+        ("SIDECACHE_ENCRYPTION_KEYS_FILE", "x", "SIDECACHE_ENCRYPTION_KEYS_FILE: has no effect in this version"),
+        ("SIDECACHE_QUX", "x", "SIDECACHE_QUX: has no effect"),
+        ("REDIS_PORT", "tcp://10.0.0.7:6379", "REDIS_PORT: ignored; Kubernetes put it there for a service named redis"),
+        ("SIDECACHE_TRUSTED_PEERS", "0.0.0.0/0", "SIDECACHE_TRUSTED_PEERS: 0.0.0.0/0 lets every client say who it is"),
+        ("SIDECACHE_TRUSTED_PEERS", "::/0", "SIDECACHE_TRUSTED_PEERS: ::/0 lets every client say who it is"),
+        ("REDIS_HOST", "cache", "REDIS_HOST: has no effect with REDIS_PROVIDER=memory"),
+    ],
+)  # fmt: skip
+def test_what_has_no_effect_is_a_warning_and_no_reason_to_stay_down(name, value, warning):
+    assert load(PRODUCTION | {name: value}).warnings == (warning,)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["SIDECACHE_PORT", "SIDECACHE_PORT_8080_TCP_ADDR", "SIDECACHE_SERVICE_HOST", "SIDECACHE_SERVICE_PORT_HTTP"],
+)
+def test_what_kubernetes_sets_for_a_service_of_our_name_is_passed_over(name):
+    assert load(PRODUCTION | {name: "tcp://10.0.0.7:8080", "REDIS_PORT": "6379"}).warnings == ()
+
+
+# Secrets
+
+
+def test_a_secret_is_in_no_representation(tmp_path):
+    made = load(PRODUCTION | {"SIDECACHE_NAME_KEY": "very-secret-name-key"})
+    assert "very-secret" not in repr(made) + str(made) + str(list(made.described()))
+
+
+def test_the_effective_configuration_is_described_in_words():
+    shown = dict(load(PRODUCTION | {"SIDECACHE_HOSTS": "b,a", "SIDECACHE_PREFIX": "off"}).described())
+    assert shown["name-key"] == "(set)"
+    assert shown["hosts"] == "a, b"
+    assert shown["trusted-peers"] == "(none)"
+    assert shown["listen"] == "0.0.0.0:8080"
+    assert shown["prefix"] == "(none)"
+    assert shown["access-log"] == "off"
+    assert shown["first-byte-timeout"] == "30.0"
+    assert "warnings" not in shown
+
+
+def test_the_key_for_development_is_said_to_be_that():
+    shown = dict(settings(SIDECACHE_ACCESS_LOG="1").described())
+    assert (shown["name-key"], shown["access-log"]) == ("(the fixed key for development)", "on")
+    assert shown["jwt-issuer"] == "(none)"
+
+
+# The admin address alone
+
+
+def test_the_admin_address_needs_no_other_setting():
+    assert admin_address({}, None) == Address("127.0.0.1", 9900)
+    assert admin_address({"SIDECACHE_ADMIN_LISTEN": "[::1]:1"}, None) == Address("::1", 1)
+    assert admin_address({"SIDECACHE_ADMIN_LISTEN": "[::1]:1"}, "127.0.0.1:2") == Address("127.0.0.1", 2)
+    with pytest.raises(ConfigError, match=r"^--admin: 'x' is not HOST:PORT such as 127.0.0.1:9900$"):
+        admin_address({}, "x")
+
+
+def test_the_admin_address_of_a_developer_may_stand_in_the_local_file(tmp_path):
+    (tmp_path / ".env.local").write_text("SIDECACHE_ADMIN_LISTEN=127.0.0.1:7\n")
+    assert admin_address({"SIDECACHE_PROFILE": "development"}, None).port == 7
+
+
+@pytest.mark.parametrize(
+    ("host", "loopback"),
+    [("127.0.0.1", True), ("127.9.9.9", True), ("::1", True), ("0:0:0:0:0:0:0:1", True), ("localhost", True),
+     ("0.0.0.0", False), ("::", False), ("127.evil.example", False), ("localhost.evil.example", False)],
+)  # fmt: skip
+def test_loopback_is_decided_by_address_not_by_how_a_name_begins(host, loopback):
+    assert Address(host, 1).loopback is loopback
+
+
+def test_an_address_is_written_as_in_a_url():
+    assert [str(Address("::1", 1)), str(Address("localhost", 2))] == ["[::1]:1", "localhost:2"]
