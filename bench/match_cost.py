@@ -1,6 +1,6 @@
 """What does it cost to find the route of a request, with 10, 100 and 1,000 routes in the file?
 
-python bench/match_cost.py [--json]
+python -m bench.match_cost [--json FILE]
 """
 
 import argparse
@@ -8,6 +8,7 @@ import json
 import statistics
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 from proxy.rules.compile import RuleSet, compile_rules
 
@@ -78,23 +79,19 @@ def measured() -> dict[str, dict[str, float]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path, help="write the figures here too")
     asked = parser.parse_args()
     figures = measured()
     growth = {kind: round(figures["1000"][kind] / figures["10"][kind], 2) for kind in figures["10"]}
-    if asked.json:
-        print(
-            json.dumps(
-                {"unit": "us of CPU per match, median", "routes": figures, "growth_10_to_1000": growth}, indent=2
-            )
-        )
-        return
     kinds = list(growth)
     print(f"{'routes':>7}" + "".join(f"{kind:>13}" for kind in kinds) + "   (us of CPU per match, median)")
     for size, row in figures.items():
         print(f"{size:>7}" + "".join(f"{row[kind]:13.2f}" for kind in kinds))
     print(f"{'growth':>7}" + "".join(f"{growth[kind]:13.2f}" for kind in kinds))
+    if asked.json is not None:
+        result = {"unit": "us of CPU per match, median", "routes": figures, "growth_10_to_1000": growth}
+        asked.json.write_text(json.dumps(result, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -6,14 +6,16 @@ import hashlib
 import os
 import random
 import signal
+import socket
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
 import aiohttp
 from aiohttp import web
 
+from proxy import __version__
 from proxy.admin.api import application
 from proxy.admin.health import Health
 from proxy.cache.background import Background
@@ -31,39 +33,41 @@ from proxy.policy.outcome import Outcome
 from proxy.serving.exchange import Exchange, Hosts
 from proxy.serving.fetch import Fetcher
 from proxy.serving.listener import Listener, require_c_parser
+from proxy.serving.reachability import Watched
 from proxy.serving.reserved import Reserved
 from proxy.serving.upstream import HttpUpstream, Timeouts
 from proxy.serving.websocket import WebSocketBridge
 from proxy.settings import Address, Settings
 from proxy.stores.memory import MemoryStore
 from proxy.telemetry.logs import Logger, logger
-from proxy.telemetry.metrics import Metrics
+from proxy.telemetry.metrics import Metrics, Sample
 
-# The embedded store keeps compressed records behind the first tier: it holds more than its size says.
-EMBEDDED_STORE_SHARE = 1.0
-_LEAVING = 0.1  # of the drain time: still accepting, so that load balancers notice that we are no longer ready
+# Parts of the drain time: still accepting, so that load balancers notice that we are no longer ready; then finishing
+# requests. What is left is for the work that they leave behind.
+_LEAVING = 0.1
+_FINISHING = 0.8
+
+# Reports of a change for the better.
+_GOOD_NEWS = frozenset({"rules-loaded", "jwks-available", "jwks-changed", "upstream-reachable"})
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A started sidecar: the ports it really has, and how to tell it to stop."""
+    """A started sidecar: the ports it really has."""
 
     data_port: int
     admin_port: int
-    stop: asyncio.Event
 
 
 async def serve(settings: Settings, *, ready: Callable[[], None] | None = None) -> None:
     """Run until SIGTERM or SIGINT. ConfigError when the rules or an address cannot be used."""
-    async with running(settings) as sidecar:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, sidecar.stop.set)
-        if ready is not None:
-            ready()
-        await sidecar.stop.wait()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)  # a second signal ends the process at once
+    stop = asyncio.Event()
+    with _on_signals(stop.set):
+        async with running(settings):
+            _freeze_start_up_objects()
+            if ready is not None:
+                ready()
+            await stop.wait()
 
 
 @asynccontextmanager
@@ -75,10 +79,11 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
         log.warning("setting", warning=warning)
     async with AsyncExitStack() as stack:
         sidecar = await _Composition(settings, stack, log).start()
-        _freeze_start_up_objects()
         log.info(
-            "listening", data=f"{settings.listen.host}:{sidecar.data_port}", admin=f"127.0.0.1:{sidecar.admin_port}",
-            upstream=settings.upstream, profile=settings.profile, store=settings.provider,
+            "listening",
+            data=str(Address(settings.listen.host, sidecar.data_port)),
+            admin=str(Address(settings.admin.host, sidecar.admin_port)),
+            upstream=settings.upstream, profile=settings.profile, store=settings.provider, version=__version__,
         )  # fmt: skip
         yield sidecar
 
@@ -91,71 +96,77 @@ class _Composition:
         self._stack = stack
         self._log = log
         self._metrics = Metrics()
-        self._keys = Keyring(hashlib.blake2b(settings.name_key.encode(), digest_size=32).digest())
+        self._background = Background(self._lost)
+        self._rules = LiveRules(settings.rules, settings.profile, time.time, self._report)
+        self._drained_by = float("inf")  # of the loop's clock, once we are leaving
 
     async def start(self) -> Running:
         settings, stack = self._settings, self._stack
-        rules = LiveRules(settings.rules, settings.profile, time.time, self._report)
-        rules.load()
-        background = Background(self._lost)
-        stack.push_async_callback(background.drain, settings.drain)
-        store = MemoryStore(int(settings.l1_bytes * EMBEDDED_STORE_SHARE), time.time)
+        self._rules.load()
+        store = MemoryStore(settings.l1_bytes, time.time)
         stack.push_async_callback(store.close)
-        epochs = Epochs(store, time.monotonic, os.urandom, background)
+        epochs = Epochs(store, time.monotonic, os.urandom, self._background)
         stack.push_async_callback(epochs.close)
         cache = Cache(
             store, epochs, l1_bytes=settings.l1_bytes, clock=time.time, secret=settings.name_key.encode(),
-            background=background,
+            background=self._background,
         )  # fmt: skip
-        health = Health(rules, store.ping, time.time)
-        listener = await self._listener(rules, cache, epochs, background, health)
+        health = Health(self._rules, store.ping, time.monotonic)
+        upstream = HttpUpstream(
+            settings.upstream,
+            Timeouts(settings.connect_timeout, settings.first_byte_timeout, settings.idle_timeout),
+        )
+        stack.push_async_callback(upstream.close)
+        exchange = await self._exchange(cache, epochs, upstream)
         admin_port = await self._admin(health)
-        await self._follow(rules)
-        self._gauges(cache, listener, background)
-        stop = asyncio.Event()
+        stack.push_async_callback(self._finish_background)
+        self._follow()
+        listener = await self._listener(exchange, upstream, health)
+        self._metrics.watch(lambda: self._figures(cache, listener))
         stack.push_async_callback(self._leave, health, listener)
-        return Running(listener.port, admin_port, stop)
+        return Running(listener.port, admin_port)
 
-    async def _listener(
-        self, rules: LiveRules, cache: Cache, epochs: Epochs, background: Background, health: Health
-    ) -> Listener:
-        settings = self._settings
-        timeouts = Timeouts(settings.connect_timeout, settings.first_byte_timeout, settings.idle_timeout)
-        upstream = HttpUpstream(settings.upstream, timeouts)
-        self._stack.push_async_callback(upstream.close)
+    async def _exchange(self, cache: Cache, epochs: Epochs, upstream: HttpUpstream) -> Exchange:
+        settings, background = self._settings, self._background
+        watched = Watched(upstream, settings.upstream, self._report)
         fetcher = Fetcher(
-            upstream=upstream, cache=cache, flights=Flights(), background=background, clock=time.time,
+            upstream=watched, cache=cache, flights=Flights(), background=background, clock=time.time,
             jitter=random.random, noted=self._noted,
         )  # fmt: skip
-        exchange = Exchange(
-            rules=lambda: rules.current, identity=await self._identity(), cache=cache, epochs=epochs, fetcher=fetcher,
-            upstream=upstream, background=background, keys=self._keys, clock=time.time, hosts=Hosts(settings.hosts),
-            noted=self._noted,
+        return Exchange(
+            rules=lambda: self._rules.current, identity=await self._identity(), cache=cache, epochs=epochs,
+            fetcher=fetcher, upstream=watched, background=background,
+            keys=Keyring(hashlib.blake2b(settings.name_key.encode(), digest_size=32).digest()),
+            clock=time.time, hosts=Hosts(settings.hosts), noted=self._noted,
         )  # fmt: skip
-        bridge = WebSocketBridge(upstream, lambda request, outcome: self._finished(request, outcome, 101, 0.0))
-        self._stack.push_async_callback(bridge.close)
-        listener = Listener(
-            exchange.handle,
-            Reserved(settings.prefix, health.word, health.ready),
-            trusted_peers=settings.trusted_peers,
-            drain=settings.drain,
-            finished=lambda request, reply, seconds: self._finished(request, reply.outcome, reply.status, seconds),
-            websocket=bridge,
-        )
-        await _bind(listener.open, settings.listen, "--listen")
-        return listener
 
     async def _identity(self) -> IdentityResolver:
         settings = self._settings
         jwks = None
         if settings.jwks_url is not None:
             session = await self._stack.enter_async_context(aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()))
-            url = settings.jwks_url
-            jwks = Jwks(url, lambda address: fetch_document(session, address), time.monotonic, report=self._report)
+            jwks = Jwks(
+                settings.jwks_url, lambda url: fetch_document(session, url), time.monotonic, report=self._report
+            )
             self._stack.push_async_callback(jwks.close)
             jwks.start()
         issuer, audience = settings.jwt_issuer or "", settings.jwt_audience or ""
         return IdentityResolver(TokenVerifier(jwks, issuer, audience, allow_unsigned=settings.dev_auth))
+
+    async def _listener(self, exchange: Exchange, upstream: HttpUpstream, health: Health) -> Listener:
+        settings = self._settings
+        bridge = WebSocketBridge(upstream, lambda request, outcome: self._finished(request, outcome, 101, 0.0))
+        listener = Listener(
+            exchange.handle,
+            Reserved(settings.prefix, health.word, health.ready),
+            trusted_peers=settings.trusted_peers,
+            drain=settings.drain * _FINISHING,
+            finished=lambda request, reply, seconds: self._finished(request, reply.outcome, reply.status, seconds),
+            websocket=bridge,
+        )
+        self._stack.push_async_callback(listener.close)
+        await _bind(listener.open, settings.listen, "--listen")
+        return listener
 
     async def _admin(self, health: Health) -> int:
         runner = web.AppRunner(application(health, self._metrics), access_log=None, handle_signals=False)
@@ -168,41 +179,51 @@ class _Composition:
         await _bind(listen, self._settings.admin, "--admin")
         return int(runner.addresses[0][1])
 
-    async def _follow(self, rules: LiveRules) -> None:
+    def _follow(self) -> None:
         """Reload the rules when their file changes, and on SIGHUP."""
-        watching = asyncio.create_task(rules.watch())
+        watching = self._background.start(self._rules.watch())
         loop = asyncio.get_running_loop()
-        reloads: set[asyncio.Task[None]] = set()
-
-        def reload() -> None:
-            task = asyncio.create_task(rules.reload())
-            reloads.add(task)
-            task.add_done_callback(reloads.discard)
-
-        loop.add_signal_handler(signal.SIGHUP, reload)
+        loop.add_signal_handler(signal.SIGHUP, lambda: self._background.start(self._rules.reload()))
 
         async def stop() -> None:
             loop.remove_signal_handler(signal.SIGHUP)
             watching.cancel()
-            await asyncio.wait((watching, *reloads))
+            await asyncio.wait((watching,))
 
         self._stack.push_async_callback(stop)
 
     async def _leave(self, health: Health, listener: Listener) -> None:
-        """Unready first, then stop accepting, then finish what is under way."""
+        """Unready first; the listener, which is closed next, then accepts no more and finishes what is under way."""
+        self._drained_by = asyncio.get_running_loop().time() + self._settings.drain
         health.draining = True
         listener.leaving()
         if self._settings.profile != "development":
             await asyncio.sleep(self._settings.drain * _LEAVING)
-        await listener.close()
 
-    def _gauges(self, cache: Cache, listener: Listener, background: Background) -> None:
-        gauge = self._metrics.gauge
-        gauge("sidecache_l1_bytes", "Bytes in the first tier.", lambda: cache.stats().size)
-        gauge("sidecache_l1_entries", "Entries in the first tier.", lambda: cache.stats().entries)
-        gauge("sidecache_l1_evictions", "Entries that made room for others.", lambda: cache.stats().evictions)
-        gauge("sidecache_client_connections", "Open client connections.", lambda: listener.connections)
-        gauge("sidecache_background_tasks", "Fills, refreshes and purges under way.", lambda: len(background))
+    async def _finish_background(self) -> None:
+        """Fills and purges end before what they use is closed: in what is left of the drain time."""
+        left = self._drained_by - asyncio.get_running_loop().time()
+        share = self._settings.drain * (1 - _LEAVING - _FINISHING)
+        await self._background.drain(share if left == float("inf") else max(left, share))
+
+    def _figures(self, cache: Cache, listener: Listener) -> Iterator[Sample]:
+        stats, rules = cache.stats(), self._rules
+        yield Sample("sidecache_build_info", "The version that runs.", {__version__: 1}, "version")
+        yield Sample("sidecache_l1_bytes", "Bytes in the first tier.", stats.size)
+        yield Sample("sidecache_l1_max_bytes", "Bytes the first tier may hold.", stats.max_size)
+        yield Sample("sidecache_l1_entries", "Entries in the first tier.", stats.entries)
+        yield Sample(
+            "sidecache_l1_evictions_total", "Entries that made room for others.", stats.evictions, counter=True
+        )
+        yield Sample(
+            "sidecache_records_rejected_total", "Records of the store that were not what was asked for.",
+            {reason.value: count for reason, count in stats.rejected.items()}, "reason", counter=True,
+        )  # fmt: skip
+        yield Sample("sidecache_store_failures_total", "Failed operations.", stats.store_failures, counter=True)
+        yield Sample("sidecache_client_connections", "Open client connections.", listener.connections)
+        yield Sample("sidecache_background_tasks", "Work that outlives its request.", len(self._background))
+        yield Sample("sidecache_rules_valid", "1 when the rules file as it is now is in force.", not rules.problems)
+        yield Sample("sidecache_rules_loaded_timestamp_seconds", "When the rules in force came.", rules.loaded_at)
 
     # What the parts report
 
@@ -221,19 +242,42 @@ class _Composition:
 
     def _report(self, event: str, details: Mapping[str, object]) -> None:
         self._metrics.note(event)
-        self._log.warning(event, **details)
+        (self._log.info if event in _GOOD_NEWS else self._log.warning)(event, **details)
 
     def _lost(self, error: BaseException) -> None:
         self._metrics.note("background-failed")
         self._log.error("background-failed", error=type(error).__name__, detail=str(error))
 
 
-async def _bind(listen: Callable[[str, int], object], address: Address, flag: str) -> None:
+async def _bind(listen: Callable[[str, int], Awaitable[None]], address: Address, flag: str) -> None:
     try:
-        await listen(address.host, address.port)  # type: ignore[misc]
+        await listen(address.host, address.port)
     except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else str(error)
-        raise ConfigError(f"{flag}: cannot listen on {address}: {reason.lower()}; choose another with {flag}") from None
+        # a name that does not resolve has an error number of its own kind
+        number = None if isinstance(error, socket.gaierror) else error.errno
+        reason = os.strerror(number) if number else error.strerror or str(error)
+        raise ConfigError(f"cannot listen on {address}: {reason.lower()}; {flag} HOST:PORT chooses another") from None
+
+
+@contextmanager
+def _on_signals(stop: Callable[[], None]) -> Iterator[None]:
+    """Call `stop` on SIGTERM and SIGINT; a second one ends the process at once."""
+    loop, numbers = asyncio.get_running_loop(), (signal.SIGTERM, signal.SIGINT)
+
+    def leave() -> None:
+        for number in numbers:
+            loop.remove_signal_handler(number)
+
+    def stopped() -> None:
+        leave()
+        stop()
+
+    for number in numbers:
+        loop.add_signal_handler(number, stopped)
+    try:
+        yield
+    finally:
+        leave()
 
 
 def _freeze_start_up_objects() -> None:

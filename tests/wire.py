@@ -187,8 +187,12 @@ class Client:
         """One final response with its whole body. Cut when it ends early."""
         message = await self.head()
         if method != "HEAD" and message.status not in (204, 304):
-            message.body = b"".join([chunk async for chunk in read_body(self.reader, message, to_end=True)])
+            message.body = await self.body(message)
         return message
+
+    async def body(self, head: Message) -> bytes:
+        """The body that follows this head. Cut when it ends early."""
+        return b"".join([chunk async for chunk in read_body(self.reader, head, to_end=True)])
 
     async def ask(
         self, target: str = "/", *headers: str, method: str = "GET", body: bytes = b"", host: str = "portal.test"

@@ -1,12 +1,15 @@
 """What does the admin port answer? Health and metrics; on loopback only, and never for a foreign Host."""
 
 from collections.abc import Awaitable, Callable
+from urllib.parse import urlsplit
 
 import orjson
 from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST
 
 from proxy.admin.health import Health
 from proxy.errors import StoreError
+from proxy.settings import Address
 from proxy.telemetry.metrics import Metrics
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -44,17 +47,25 @@ class _Api:
 
     async def exposition(self, _: web.Request) -> web.Response:
         return web.Response(
-            body=self._metrics.exposition(), headers={"Content-Type": "text/plain; version=1.0.0; charset=utf-8"}
+            body=self._metrics.exposition(), headers={"Content-Type": CONTENT_TYPE_LATEST, "Cache-Control": "no-store"}
         )
 
 
 @web.middleware
 async def _own_host_only(request: web.Request, handler: _Handler) -> web.StreamResponse:
-    """A page in a browser can make a name of its own resolve to 127.0.0.1; its requests then carry that name."""
-    name = (request.host or "").rsplit(":", 1)[0].strip("[]").lower()
-    if name not in ("localhost", "::1") and not name.startswith("127."):
+    """A page in a browser can make a name of its own resolve to 127.0.0.1; its requests then carry that name, and
+    those that it sends to the address itself carry the page's origin."""
+    host, origin = request.headers.get("Host"), request.headers.get("Origin")
+    if (host is not None and not _is_loopback(f"//{host}")) or (origin is not None and not _is_loopback(origin)):
         return _json(403, {"status": 403, "title": "Forbidden", "detail": "Ask for this port by its address."})
     return await handler(request)
+
+
+def _is_loopback(url: str) -> bool:
+    try:
+        return Address(urlsplit(url).hostname or "", 0).loopback
+    except ValueError:
+        return False
 
 
 def _json(status: int, value: object) -> web.Response:

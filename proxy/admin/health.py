@@ -1,5 +1,6 @@
 """Is it alive, is it ready, is the store there? One word for the data port, details for the admin port (SPEC 13)."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 from proxy.errors import StoreError
@@ -9,12 +10,13 @@ PING_KEPT = 1.0  # seconds for which one answer of the store speaks for all who 
 
 
 class Health:
-    """Answers the three questions. Only `store` touches the store, at most once a second."""
+    """Answers the three questions. Only `store` touches the store, at most once a second. `clock` is monotonic."""
 
     def __init__(self, rules: LiveRules, ping: Callable[[], Awaitable[str]], clock: Callable[[], float]) -> None:
         self._rules = rules
         self._ping = ping
         self._clock = clock
+        self._asking = asyncio.Lock()
         self._asked_at = float("-inf")
         self._answer: str | StoreError = ""  # nothing bad is known before it was asked
         self.draining = False
@@ -30,14 +32,14 @@ class Health:
 
     async def store(self) -> str | StoreError:
         """The store's PONG, or its failure; at most one second old."""
-        now = self._clock()
-        if not 0 <= now - self._asked_at < PING_KEPT:
-            self._asked_at = now
-            try:
-                self._answer = await self._ping()
-            except StoreError as error:
-                self._answer = error
-        return self._answer
+        async with self._asking:  # who asks meanwhile gets the answer that is on its way
+            if self._clock() - self._asked_at >= PING_KEPT:
+                try:
+                    self._answer = await self._ping()
+                except StoreError as error:
+                    self._answer = error
+                self._asked_at = self._clock()
+            return self._answer
 
     async def details(self) -> dict[str, object]:
         """What the admin port's /readyz says."""

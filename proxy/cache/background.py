@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+Work = Callable[[], Coroutine[Any, Any, Any]]
+
 
 class Background:
     """Keeps tasks alive until they end and reports what they raise: a lost task is a lost error."""
@@ -13,7 +15,8 @@ class Background:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._refreshing: set[str] = set()
         self._refreshes = refreshes
-        self._delayed: dict[asyncio.TimerHandle, Callable[[], Coroutine[Any, Any, Any]]] = {}
+        self._delayed: dict[asyncio.TimerHandle, Work] = {}
+        self._draining = False
 
     def __len__(self) -> int:
         return len(self._tasks)
@@ -24,37 +27,42 @@ class Background:
         task.add_done_callback(self._ended)
         return task
 
-    def refresh(self, key: str, work: Callable[[], Coroutine[Any, Any, Any]]) -> bool:
+    def refresh(self, key: str, work: Work) -> bool:
         """Refresh an entry unless that is under way already, or too much is; whether it was started."""
-        if key in self._refreshing or len(self._refreshing) >= self._refreshes:
+        if key in self._refreshing or len(self._refreshing) >= self._refreshes or self._draining:
             return False
         self._refreshing.add(key)
         task = self.start(work())
         task.add_done_callback(lambda _: self._refreshing.discard(key))
         return True
 
-    def later(self, seconds: float, work: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+    def later(self, seconds: float, work: Work) -> None:
         """Start work after `seconds`, or at once when the process ends before."""
-        loop = asyncio.get_running_loop()
+        if self._draining:
+            _ = self.start(work())
+            return
 
         def begin() -> None:
-            self._delayed.pop(handle, None)
+            del self._delayed[handle]
             _ = self.start(work())
 
-        handle = loop.call_later(seconds, begin)
+        handle = asyncio.get_running_loop().call_later(seconds, begin)
         self._delayed[handle] = work
 
     async def drain(self, seconds: float) -> None:
-        """Start what was delayed, give everything `seconds` to end, then cancel it."""
-        for handle, work in list(self._delayed.items()):
+        """Start what was delayed, give everything `seconds` to end, then cancel it. What that starts counts too."""
+        self._draining = True
+        for handle, work in self._delayed.items():
             handle.cancel()
             _ = self.start(work())
         self._delayed.clear()
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=seconds)
-        for task in list(self._tasks):
-            task.cancel()
-        if self._tasks:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + seconds
+        while self._tasks and (left := deadline - loop.time()) > 0:
+            await asyncio.wait(self._tasks, timeout=left)
+        while self._tasks:
+            for task in self._tasks:
+                task.cancel()
             await asyncio.wait(self._tasks)
 
     def _ended(self, task: asyncio.Task[Any]) -> None:

@@ -17,11 +17,11 @@ from rich.text import Text
 
 from proxy.errors import ConfigError
 from proxy.rules.compile import Rejected, RuleSet, compile_rules
-from proxy.rules.document import duration_text
 from proxy.rules.explain import Caller, explain, request_of
 from proxy.rules.scenarios import ScenarioResult, run
 from proxy.rules.schema import schema_text
 from proxy.rules.source import MAX_BYTES, Problem, decode
+from proxy.rules.values import duration_text
 
 NARROWEST = 100  # columns of a table that is not shown on a terminal
 

@@ -54,7 +54,7 @@ def agree(
     return Identity(
         tenant=tenant,
         user=_user(_single(sources.user, claims, headers, peer_trusted)),
-        roles=_roles(_single(sources.roles, claims, headers, peer_trusted)),
+        roles=_roles(_single(sources.roles, claims, headers, peer_trusted, joined=True)),
         expires=_expires(claims),
         claims=claims if claims is not None else {},
     )
@@ -87,14 +87,22 @@ def _members(lines: tuple[str, ...]) -> Iterator[str]:
     return (member.strip(" \t") for line in lines for member in line.split(","))
 
 
-def _single(source: str | None, claims: Mapping[str, Any] | None, headers: Fields, peer_trusted: bool) -> Any:
+def _single(
+    source: str | None,
+    claims: Mapping[str, Any] | None,
+    headers: Fields,
+    peer_trusted: bool,
+    *,
+    joined: bool = False,
+) -> Any:
+    """What one source says. `joined`: the several members of a header are one value, rather than none."""
     kind, _, name = (source or "").partition(".")
     if kind == "jwt":
         return claim(claims, name)
     if kind == "header" and peer_trusted:
         own, alike = _header_values(headers, name)
         # anybody can send a look-alike through the trusted peer: then nothing is known
-        return ",".join(own) if own and not alike else ABSENT
+        return ",".join(own) if not alike and (len(own) == 1 or (own and joined)) else ABSENT
     return ABSENT
 
 

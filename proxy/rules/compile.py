@@ -56,7 +56,7 @@ def compile_rules(
     problems += sound.problems
     base = _Effective(file, sound, sound.root, has_encryption_key)
     environments = sound.root.at("environments")
-    compiled = {name: base for name in PROFILES}
+    compiled = dict.fromkeys(PROFILES, base)
     for name in PROFILES:
         overlay = environments.child(name)
         if overlay is not None:

@@ -5,9 +5,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from proxy.rules.compile import RuleSet
-from proxy.rules.document import Expect, Scenario, duration_text
+from proxy.rules.document import Expect, Scenario
 from proxy.rules.explain import Caller, Explanation, explain, request_of
 from proxy.rules.source import Problem
+from proxy.rules.values import duration_text
 
 
 @dataclass(frozen=True, slots=True)

@@ -167,7 +167,7 @@ def _unknown(key: str, block: type[Block]) -> tuple[str, str | None]:
         return "not available in this version", None
     if key in block.misplaced:
         return block.misplaced[key], None
-    hint = suggestion(key, block.keys())
+    hint = suggestion(key, block.known_keys())
     meant = re.search("'(.+)'", hint)
     return f"unknown key{hint}", meant[1] if meant else None
 

@@ -39,6 +39,7 @@ class Fill:
                 self._grown.set()
         except UpstreamError as failure:
             self._failure = failure
+            self._stream.close()
             return Reason.INCOMPLETE
         self._stream.close()
         return b"".join(self._chunks)

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import select
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from functools import partial
@@ -167,8 +168,8 @@ class _Connection(ResponseHandler):
     """A pooled connection that gives no request what it did not ask for.
 
     aiohttp keeps bytes that arrive between two requests and hands them to the next one, which may be another tenant's
-    (its issue 13656). This one closes on any byte while nothing is asked, and on any byte after a response's end. What
-    remains open in HTTP/1.1: a forged response that arrives after the next request was written.
+    (its issue 13656). This one ends with any byte that comes after a response and before the next request. What remains
+    open, as HTTP/1.1 numbers nothing: a response nobody asked for that arrives after the next request was written.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -177,6 +178,16 @@ class _Connection(ResponseHandler):
         self._expecting = False  # a response is awaited or under way
         self._answered = False  # its final head is here
         self._surplus = False
+
+    def is_connected(self) -> bool:
+        """Whether it can be used: nothing waits to be read on it, neither bytes of an answer nor its end."""
+        return super().is_connected() and (self._expecting or not self._asked or not self._is_readable())
+
+    def _is_readable(self) -> bool:
+        assert self.transport is not None
+        poll = select.poll()
+        poll.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return bool(poll.poll(0))
 
     def set_response_params(self, **params: Any) -> None:
         self._asked += 1

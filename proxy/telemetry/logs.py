@@ -1,6 +1,7 @@
 """What does sidecache say about itself? Structured lines on standard error: JSON, or plain text on a terminal."""
 
 import logging
+import re
 import sys
 from typing import Any, TextIO
 
@@ -8,12 +9,19 @@ import structlog
 
 Logger = structlog.typing.FilteringBoundLogger
 
-# Untrusted text (paths, header names) is cut: a line stays a line, and short (reliability: log injection).
-_MAX_TEXT = 512
+_MAX_TEXT = 512  # of a value: a line stays short whatever a client sends
+_MAX_ITEMS = 50  # of a list
+
+# What moves a cursor, ends a line, reorders it or cannot be written: C0, DEL, C1, line separators, bidirectional
+# controls, lone surrogates.
+_ACTIVE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+# Nothing here logs credentials on purpose; an error's text or a query might carry one.
+_CREDENTIAL = re.compile(r"eyJ[\w-]{8,}(?:\.[\w-]*){1,4}|(?i:(?<=bearer )|(?<=token=))[^\s&\"']+")
 
 
-def configure(stream: TextIO = sys.stderr, *, level: int = logging.INFO) -> None:
+def configure(stream: TextIO | None = None, *, level: int = logging.INFO) -> None:
     """Set up logging for the process. Called once, before anything logs."""
+    stream = stream if stream is not None else sys.stderr
     renderer: Any = (
         structlog.dev.ConsoleRenderer(colors=True, pad_event_to=0)
         if stream.isatty()
@@ -23,15 +31,17 @@ def configure(stream: TextIO = sys.stderr, *, level: int = logging.INFO) -> None
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            _cut,
+            _made_inert,
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(stream),
+        logger_factory=lambda *_: _Lines(stream),
         cache_logger_on_first_use=True,
     )
-    # Libraries log through the standard module. A client's bad bytes are answered, not logged with a traceback.
-    logging.basicConfig(stream=stream, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", force=True)
+    root = logging.getLogger()
+    root.handlers[:] = [_Libraries()]
+    root.setLevel(logging.WARNING)
+    # A client's bad bytes are answered, not logged with a traceback.
     for name in ("aiohttp.server", "aiohttp.access"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
@@ -41,8 +51,53 @@ def logger() -> Logger:
     return log
 
 
-def _cut(_: Any, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    for name, value in event.items():
-        if isinstance(value, str) and len(value) > _MAX_TEXT:
-            event[name] = value[:_MAX_TEXT] + "..."
-    return event
+class _Lines:
+    """Writes one line at a time. A full disk or a reader that has gone away must not stop traffic."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def info(self, line: str) -> None:
+        try:
+            self._stream.write(line + "\n")
+            self._stream.flush()
+        except (OSError, ValueError):
+            pass  # there is nowhere to say it
+
+    debug = warning = error = critical = info
+
+
+class _Libraries(logging.Handler):
+    """What libraries say through the standard module, in the same form: one line, with the place instead of a trace."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        details: dict[str, str] = {"logger": record.name, "message": record.getMessage()}
+        error = record.exc_info[1] if record.exc_info else None
+        if error is not None:
+            details["error"] = f"{type(error).__name__}: {error}"
+            trace = error.__traceback__
+            while trace is not None:
+                details["at"] = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
+                trace = trace.tb_next
+        logger().log(max(record.levelno, logging.WARNING), "library", **details)
+
+
+def _made_inert(_: Any, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    return {name: _inert(value) for name, value in event.items()}
+
+
+def _inert(value: Any) -> Any:
+    if isinstance(value, str):
+        return _inert_text(value)
+    if isinstance(value, list | tuple):
+        return [_inert(each) for each in value[:_MAX_ITEMS]]
+    if isinstance(value, dict):
+        return {_inert_text(str(name)): _inert(each) for name, each in value.items()}
+    return value if value is None or isinstance(value, bool | int | float) else _inert_text(str(value))
+
+
+def _inert_text(text: str) -> str:
+    text = _CREDENTIAL.sub("(credential)", text[: 16 * _MAX_TEXT])
+    if len(text) > _MAX_TEXT:
+        text = text[:_MAX_TEXT] + "..."
+    return _ACTIVE.sub(lambda found: ascii(found[0])[1:-1], text)

@@ -183,3 +183,10 @@ def test_a_token_without_a_usable_expiry_never_gets_a_hit(claims, expected):
     found = who({"org_id": "org_a", **claims})
     assert isinstance(found, Identity)
     assert found.expires == expected
+
+
+@pytest.mark.parametrize("values", [("ada", "eve"), ("ada, eve",), ("ada,eve",), ("Moreau, Ada",)])
+def test_a_user_header_with_several_members_names_nobody(values):
+    sources = IdentitySources(tenant=("header.x-org",), user="header.x-user", roles=None)
+    headers = [("X-Org", "org_a"), *(("X-User", value) for value in values)]
+    assert who(None, headers, trusted=True, sources=sources) == Identity("org_a")

@@ -1,68 +1,56 @@
-"""Durations and sizes: texts with units, exactly."""
+"""The models: what an editor shows of them, and how levels say things."""
 
-import pytest
-from pydantic_core import PydanticCustomError
+import re
+from pathlib import Path
 
-from proxy.rules.document import Document, duration_text, seconds, size
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [("0s", 0), ("30s", 30), ("15m", 900), ("1h", 3600), ("2d", 172800), ("500ms", 0.5), ("365d", 31536000)],
-)
-def test_a_duration_is_a_number_and_a_unit(text, expected):
-    assert seconds(text) == expected
+from proxy.rules.document import UNAVAILABLE, Document, Settings
+from proxy.rules.source import load
+from proxy.rules.validate import block_in
+from tests.rules.texts import accepted
 
 
-@pytest.mark.parametrize(
-    "value",
-    ["", "s", "15", "15 m", "1.5h", "-1s", "+1s", "01s", "1M", "1y", "1h30m", "15:00", "1e3s", 15, 1.5, None, True],
-)
-def test_anything_else_is_no_duration(value):
-    with pytest.raises(PydanticCustomError, match="is not a duration such as 30s, 15m, 1h"):
-        seconds(value)
+def test_a_level_says_only_what_it_holds():
+    level = Settings.model_validate({"if-error": "1m"})
+    assert level.says("if_error")
+    assert not level.says("grace")
+    assert (level.if_error, level.grace) == (60, 0)
 
 
-def test_a_duration_ends_after_a_year():
-    with pytest.raises(PydanticCustomError, match="is longer than 365d"):
-        seconds("366d")
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"), [("0B", 0), ("512B", 512), ("1KiB", 1024), ("64MiB", 64 << 20), ("1GiB", 1 << 30)]
-)
-def test_a_size_is_a_number_and_a_binary_unit(text, expected):
-    assert size(text) == expected
-
-
-@pytest.mark.parametrize("value", ["1KB", "1K", "1 KiB", "-1B", "1.5MiB", "010B", 1024, None])
-def test_anything_else_is_no_size(value):
-    with pytest.raises(PydanticCustomError, match="is not a size such as 512B, 64KiB, 1MiB"):
-        size(value)
-
-
-@pytest.mark.parametrize(
-    ("duration", "text"),
-    [(0, "0s"), (0.5, "0.5s"), (30, "30s"), (90, "90s"), (900, "15m"), (3600, "1h"), (5400, "90m"), (172800, "2d")],
-)
-def test_a_duration_is_shown_in_its_largest_whole_unit(duration, text):
-    assert duration_text(duration) == text
+def test_keys_are_written_with_hyphens():
+    assert {"if-error", "max-body", "assert"} <= set(Settings.known_keys())
 
 
 def test_every_key_has_a_description_for_the_editor():
     def undescribed(block):
         return [name for name, info in block.model_fields.items() if not info.description]
 
-    blocks = [Document, *(block for block in _blocks(Document))]
+    blocks = [Document, *_blocks(Document)]
     assert {block.__name__: undescribed(block) for block in blocks if undescribed(block)} == {}
     assert len(blocks) > 10
 
 
 def _blocks(model):
-    from proxy.rules.validate import block_in
-
     for info in model.model_fields.values():
         block = block_in(info.annotation)
         if block is not None:
             yield block
             yield from _blocks(block)
+
+
+def test_every_key_is_in_the_reference():
+    reference = (Path(__file__).parents[2] / "docs" / "rules.md").read_text()
+    words = set(re.findall(r"[a-z_-]+", reference))
+    keys = {key for block in (Document, *_blocks(Document)) for key in block.known_keys()}
+    assert sorted(keys - words) == []
+    assert [key for key in sorted(UNAVAILABLE) if key not in reference] == []
+
+
+def test_the_examples_of_the_reference_are_yaml_that_says_something():
+    reference = (Path(__file__).parents[2] / "docs" / "rules.md").read_text()
+    examples = re.findall(r"```yaml\n(.*?)```", reference, re.S)
+    assert len(examples) >= 7
+    for example in examples:
+        root, problems = load(example, "rules.md")
+        assert root is not None, example
+        assert problems == []
+    accepted(examples[0])

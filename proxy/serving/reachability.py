@@ -1,0 +1,36 @@
+"""Does the upstream answer? Said once when it stops and once when it is back; never a reason not to run."""
+
+from collections.abc import Callable, Mapping
+
+from proxy.errors import UpstreamError
+from proxy.policy.message import Request
+from proxy.serving.upstream import Body, Stream, Upstream
+
+Report = Callable[[str, Mapping[str, object]], None]
+
+
+class Watched:
+    """An upstream whose changes between reachable and not are reported: each once, however many requests fail."""
+
+    def __init__(self, upstream: Upstream, url: str, report: Report) -> None:
+        self._upstream = upstream
+        self._url = url
+        self._report = report
+        self._reachable = True  # nothing bad is known before it was asked
+
+    async def fetch(self, request: Request, body: Body) -> Stream:
+        try:
+            stream = await self._upstream.fetch(request, body)
+        except UpstreamError as error:
+            if not error.delivered:  # what failed was the way there
+                self._lost(error.kind)
+            raise
+        if not self._reachable:
+            self._reachable = True
+            self._report("upstream-reachable", {"upstream": self._url})
+        return stream
+
+    def _lost(self, error: str) -> None:
+        if self._reachable:
+            self._reachable = False
+            self._report("upstream-unreachable", {"upstream": self._url, "error": error})

@@ -1,0 +1,113 @@
+"""What a scrape finds: parseable, named by convention, rising with outcomes, bounded in number."""
+
+import re
+from dataclasses import replace
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from proxy.policy.outcome import Forward, Outcome, Reason
+from proxy.telemetry.metrics import Metrics, Sample
+
+HIT = Outcome(Reason.FRESH, hit=True, ttl=10, feature="jobs", key="tenant:org_a:jobs:list", tenant="org_a")
+MISS = Outcome(Reason.COLD, forward=Forward.URI_MISS, stored=True, feature="jobs", tenant="org_a")
+
+
+def scraped(metrics: Metrics) -> dict[str, dict[tuple[tuple[str, str], ...], float]]:
+    found: dict[str, dict[tuple[tuple[str, str], ...], float]] = {}
+    for family in text_string_to_metric_families(metrics.exposition().decode()):
+        for sample in family.samples:
+            found.setdefault(sample.name, {})[tuple(sorted(sample.labels.items()))] = sample.value
+    return found
+
+
+def value(metrics: Metrics, name: str, **labels: str) -> float:
+    return scraped(metrics)[name][tuple(sorted(labels.items()))]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "result", "reason"),
+    [
+        # realistic
+        (HIT, "hit", "fresh"),
+        (Outcome(Reason.STALE_IF_ERROR, hit=True, ttl=-5, feature="jobs"), "hit", "stale-if-error"),
+        (MISS, "miss", "cold"),
+        (Outcome(Reason.COLLAPSED, forward=Forward.URI_MISS, collapsed=True, feature="jobs"), "miss", "collapsed"),
+        (Outcome(Reason.NO_STORE, forward=Forward.URI_MISS, feature="jobs"), "pass", "no-store"),
+        (Outcome(Reason.UPSTREAM_FAILED, forward=Forward.URI_MISS, feature="jobs"), "pass", "upstream-failed"),
+    ],
+)
+def test_each_outcome_raises_its_own_counter_and_histogram(outcome, result, reason):
+    metrics = Metrics()
+    metrics.count(outcome, 0.003)
+    metrics.count(outcome, 0.004)
+    assert value(metrics, "sidecache_requests_total", feature="jobs", result=result, reason=reason) == 2
+    assert value(metrics, "sidecache_request_seconds_count", result=result) == 2
+    assert value(metrics, "sidecache_request_seconds_sum", result=result) == pytest.approx(0.007)
+    assert value(metrics, "sidecache_request_seconds_bucket", result=result, le="0.005") == 2
+    assert value(metrics, "sidecache_request_seconds_bucket", result=result, le="0.0025") == 0
+
+
+def test_a_request_without_a_rule_has_no_feature():
+    metrics = Metrics()
+    metrics.count(Outcome(Reason.NO_RULE, forward=Forward.BYPASS), 0.1)
+    assert value(metrics, "sidecache_requests_total", feature="", result="pass", reason="no-rule") == 1
+
+
+def test_noted_events_are_counted():
+    metrics = Metrics()
+    for event in ("tenant-conflict", "tenant-conflict", "rules-refused"):
+        metrics.note(event)
+    assert value(metrics, "sidecache_events_total", event="tenant-conflict") == 2
+    assert value(metrics, "sidecache_events_total", event="rules-refused") == 1
+
+
+def test_watched_figures_are_read_at_each_scrape():
+    metrics, entries = Metrics(), [3.0]
+    metrics.watch(
+        lambda: [
+            Sample("sidecache_l1_entries", "Entries.", entries[0]),
+            Sample("sidecache_l1_evictions_total", "Evictions.", 7, counter=True),
+            Sample("sidecache_rejected_records_total", "By reason.", {"mac": 1, "tenant": 2}, "reason", counter=True),
+        ]
+    )
+    assert value(metrics, "sidecache_l1_entries") == 3
+    entries[0] = 4.0
+    assert value(metrics, "sidecache_l1_entries") == 4
+    assert value(metrics, "sidecache_l1_evictions_total") == 7
+    assert value(metrics, "sidecache_rejected_records_total", reason="tenant") == 2
+
+
+def test_many_tenants_keys_and_times_make_no_more_series():
+    metrics = Metrics()
+    metrics.count(HIT, 0.1)
+    before = metrics.exposition().count(b"\nsidecache_")
+    for number in range(10_000):
+        metrics.count(replace(HIT, tenant=f"org_{number}", key=f"tenant:org_{number}:jobs:list", ttl=number), number)
+    assert metrics.exposition().count(b"\nsidecache_") == before
+
+
+def test_names_and_types_follow_the_convention():
+    metrics = Metrics()
+    metrics.count(HIT, 0.1)
+    metrics.note("rules-loaded")
+    for family in text_string_to_metric_families(metrics.exposition().decode()):
+        assert re.fullmatch(r"(sidecache|process)_[a-z0-9_]+", family.name), family.name
+        assert family.documentation
+        for sample in family.samples:
+            if family.type == "counter":
+                assert sample.name.endswith("_total")
+            assert not sample.name.endswith("_created")
+            assert set(sample.labels) <= {"feature", "result", "reason", "event", "le"}
+
+
+def test_a_label_value_that_needs_it_is_escaped():
+    metrics = Metrics()
+    metrics.note('a"b\\c\nd')
+    assert value(metrics, "sidecache_events_total", event='a"b\\c\nd') == 1
+
+
+def test_two_sidecars_in_one_process_count_apart():
+    one, other = Metrics(), Metrics()
+    one.note("x")
+    assert "sidecache_events_total" not in scraped(other)

@@ -1,0 +1,336 @@
+"""The whole sidecar, started and stopped in this process, with a real upstream, real sockets and real files."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+import structlog
+from aiohttp import web
+from prometheus_client.parser import text_string_to_metric_families
+
+from proxy import app
+from proxy.app import Running, running, serve
+from proxy.errors import ConfigError
+from proxy.live_rules import LiveRules
+from proxy.settings import Settings, load
+from tests.issuer import Issuer
+from tests.serving.world import unsigned
+
+RULES = """
+version: 1
+identity: {{tenant: [jwt.org_id], user: jwt.sub, roles: jwt.permissions}}
+features:
+  jobs:
+    ttl: {ttl}
+    read: [GET /api/jobs]
+    write: [POST /api/jobs]
+"""
+DEADLINE = 10.0
+
+
+@pytest.fixture
+def logged() -> list[dict[str, Any]]:
+    """What is logged, as values."""
+    with structlog.testing.capture_logs() as lines:
+        yield lines
+
+
+@pytest.fixture
+def rules(tmp_path: Path) -> Path:
+    file = tmp_path / "rules.yaml"
+    file.write_text(RULES.format(ttl="15m"))
+    return file
+
+
+@pytest.fixture
+def make(rules: Path) -> Callable[..., Settings]:
+    """Settings for ports that the system chooses; tokens need no signature."""
+
+    def made(upstream: str, **environ: str) -> Settings:
+        return load(
+            {"SIDECACHE_DEV_AUTH": "1", "SIDECACHE_DRAIN_S": "2", "SIDECACHE_PREFIX": "/.sidecache", **environ},
+            upstream=upstream, rules=rules, listen="127.0.0.1:0", admin="127.0.0.1:0", profile="development",
+        )  # fmt: skip
+
+    return made
+
+
+@contextlib.asynccontextmanager
+async def portal(port: int = 0, gate: asyncio.Event | None = None) -> AsyncIterator[int]:
+    """An upstream that numbers its answers."""
+    asked = 0
+
+    async def answer(request: web.BaseRequest) -> web.Response:
+        nonlocal asked
+        asked += 1
+        if gate is not None:
+            await gate.wait()
+        return web.json_response({"asked": asked})
+
+    runner = web.ServerRunner(web.Server(answer))
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", port, reuse_address=True)
+    await site.start()
+    try:
+        yield runner.addresses[0][1]
+    finally:
+        await runner.cleanup()
+
+
+@contextlib.asynccontextmanager
+async def client() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=DEADLINE)) as session:
+        yield session
+
+
+async def ask(port: int, path: str = "/api/jobs", token: str | None = None) -> tuple[int, str, str]:
+    """Status, Cache-Status, body."""
+    headers = {"Authorization": f"Bearer {token or unsigned()}"}
+    async with client() as session, session.get(f"http://127.0.0.1:{port}{path}", headers=headers) as response:
+        return response.status, response.headers.get("Cache-Status", ""), await response.text()
+
+
+async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+    async with asyncio.timeout(DEADLINE):
+        while not await condition():
+            await asyncio.sleep(0.02)
+
+
+def events(lines: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:
+    return [line for line in lines if line["event"] == name]
+
+
+async def counted(sidecar: Running, name: str) -> float:
+    _, _, text = await ask(sidecar.admin_port, "/metrics")
+    samples = (sample for family in text_string_to_metric_families(text) for sample in family.samples)
+    return sum(sample.value for sample in samples if sample.name == "sidecache_events_total" and sample.labels["event"] == name)  # fmt: skip
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+# Starting and stopping
+
+
+async def test_it_starts_serves_hits_and_leaves_nothing_behind(make, logged):
+    before = asyncio.all_tasks()
+    async with portal() as upstream, running(make(f"http://127.0.0.1:{upstream}")) as sidecar:
+        assert await ask(sidecar.data_port) == (200, "sidecache; fwd=uri-miss; fwd-status=200; stored", '{"asked": 1}')
+        status, cache_status, body = await ask(sidecar.data_port)
+        assert (status, cache_status.split(";")[:2], body) == (200, ["sidecache", " hit"], '{"asked": 1}')
+        assert (await ask(sidecar.data_port, "/.sidecache/livez"))[::2] == (200, "alive\n")
+        assert (await ask(sidecar.data_port, "/.sidecache/readyz"))[::2] == (200, "ready\n")
+        assert (await ask(sidecar.data_port, "/.sidecache/health"))[::2] == (200, "ready\n")
+        _, _, health = await ask(sidecar.admin_port, "/api/health")
+        assert json.loads(health) == {"status": "healthy", "result": "PONG"}
+    assert asyncio.all_tasks() == before
+    (listening,) = events(logged, "listening")
+    assert listening["data"] == f"127.0.0.1:{sidecar.data_port}"
+    assert listening["admin"] == f"127.0.0.1:{sidecar.admin_port}"
+    for port in (sidecar.data_port, sidecar.admin_port):
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection("127.0.0.1", port)
+
+
+async def test_what_the_settings_warn_of_is_logged(make, logged):
+    async with running(make("http://127.0.0.1:9", SIDECACHE_LISTN="x")):
+        pass
+    assert [line["warning"] for line in events(logged, "setting")] == [
+        "SIDECACHE_LISTN: has no effect (did you mean 'SIDECACHE_LISTEN'?)"
+    ]
+
+
+@pytest.mark.parametrize(("flag", "name"), [("listen", "--listen"), ("admin", "--admin")])
+async def test_a_port_in_use_is_one_line_and_nothing_stays_open(rules, logged, flag, name):
+    before = asyncio.all_tasks()
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        addresses = {"listen": "127.0.0.1:0", "admin": "127.0.0.1:0", flag: f"127.0.0.1:{port}"}
+        settings = load({}, upstream="http://127.0.0.1:9", rules=rules, profile="development", **addresses)
+        with pytest.raises(ConfigError) as caught:
+            async with running(settings):
+                pass
+    assert str(caught.value) == (
+        f"cannot listen on 127.0.0.1:{port}: address already in use; {name} HOST:PORT chooses another"
+    )
+    assert asyncio.all_tasks() == before
+
+
+async def test_an_address_that_does_not_exist_is_one_line(rules, logged):
+    settings = load({}, upstream="http://127.0.0.1:9", rules=rules, profile="development", listen="no-such.invalid:1")
+    with pytest.raises(ConfigError, match=r"^cannot listen on no-such.invalid:1: [^\n]*; --listen HOST:PORT chooses"):
+        async with running(settings):
+            pass
+
+
+async def test_missing_rules_are_no_start(make, rules, logged):
+    rules.unlink()
+    with pytest.raises(ConfigError, match="cannot be read: no such file"):
+        async with running(make("http://127.0.0.1:9")):
+            pass
+
+
+async def test_a_request_under_way_is_finished_on_the_way_out(make, logged):
+    gate = asyncio.Event()
+    async with portal(gate=gate) as upstream, contextlib.AsyncExitStack() as stack:
+        sidecar = await stack.enter_async_context(running(make(f"http://127.0.0.1:{upstream}")))
+        asking = asyncio.create_task(ask(sidecar.data_port))
+
+        async def under_way() -> bool:
+            return b"sidecache_client_connections 1.0" in (await ask(sidecar.admin_port, "/metrics"))[2].encode()
+
+        await until(under_way)
+        leaving = asyncio.create_task(stack.aclose())
+        await asyncio.sleep(0)
+        gate.set()
+        assert (await asking)[0] == 200
+        await leaving
+
+
+# Upstream and JWKS that are not there
+
+
+async def test_an_unreachable_upstream_is_reported_once_and_answered_with_502_until_it_is_there(make, logged):
+    port = free_port()
+    async with running(make(f"http://127.0.0.1:{port}")) as sidecar:
+        for _ in range(3):
+            status, cache_status, _ = await ask(sidecar.data_port)
+            assert (status, "detail=upstream-failed" in cache_status) == (502, True)
+        assert (await ask(sidecar.data_port, "/.sidecache/livez"))[0] == 200
+        async with portal(port):
+            assert (await ask(sidecar.data_port))[0] == 200
+            assert (await ask(sidecar.data_port))[0] == 200
+    assert [line["log_level"] for line in events(logged, "upstream-unreachable")] == ["warning"]
+    assert [line["log_level"] for line in events(logged, "upstream-reachable")] == ["info"]
+
+
+async def test_an_unreachable_jwks_is_reported_once_and_nothing_is_cached_until_it_is_there(rules, logged):
+    keys = free_port()
+    issuer = f"http://127.0.0.1:{keys}/"
+    async with portal() as upstream:
+        settings = load(
+            {"SIDECACHE_DRAIN_S": "2"}, upstream=f"http://127.0.0.1:{upstream}", rules=rules, listen="127.0.0.1:0",
+            admin="127.0.0.1:0", profile="development", jwt_issuer=issuer, jwt_audience="api",
+        )  # fmt: skip
+        async with running(settings) as sidecar:
+            for _ in range(3):
+                status, cache_status, _ = await ask(sidecar.data_port)
+                assert status == 200
+                assert "hit" not in cache_status
+
+            async def reported() -> bool:
+                return bool(events(logged, "jwks-unavailable"))
+
+            await until(reported)
+            assert (await ask(sidecar.data_port, "/.sidecache/readyz"))[0] == 200
+    (line,) = events(logged, "jwks-unavailable")
+    assert line["url"] == f"{issuer}.well-known/jwks.json"
+
+
+# Rules
+
+
+async def test_a_broken_save_is_shown_on_readyz_and_the_fix_applies_within_two_seconds(make, rules, logged):
+    async with portal() as upstream, running(make(f"http://127.0.0.1:{upstream}")) as sidecar:
+
+        async def readyz() -> dict[str, Any]:
+            status, _, body = await ask(sidecar.admin_port, "/readyz")
+            assert status == 200
+            return json.loads(body)
+
+        async def refused() -> bool:
+            assert (await ask(sidecar.data_port))[0] == 200
+            return bool((await readyz())["rules"]["problems"])
+
+        rules.write_text(RULES.format(ttl="15:00"))
+        async with asyncio.timeout(2):
+            await until(refused)
+        shown = await readyz()
+        assert shown["status"] == "degraded"
+        assert f"{rules}:6:5: error: features.jobs.ttl" in shown["rules"]["problems"][0]
+        assert (await ask(sidecar.data_port, "/.sidecache/health"))[2] == "degraded\n"
+        assert "sidecache_rules_valid 0.0" in (await ask(sidecar.admin_port, "/metrics"))[2]
+
+        async def applied() -> bool:
+            return not (await readyz())["rules"]["problems"]
+
+        rules.write_text(RULES.format(ttl="1h"))
+        async with asyncio.timeout(2):
+            await until(applied)
+        assert await counted(sidecar, "rules-loaded") == 1
+        assert await counted(sidecar, "rules-refused") == 1
+    (line,) = events(logged, "rules-refused")
+    assert f"{rules}:6:5: error: features.jobs.ttl" in line["problems"][0]
+    assert [line["log_level"] for line in events(logged, "rules-loaded")] == ["info"]
+
+
+async def test_sighup_reloads(make, rules, logged, monkeypatch):
+    monkeypatch.setattr(LiveRules.watch, "__defaults__", (3600.0,))
+    async with running(make("http://127.0.0.1:9")) as sidecar:
+        rules.write_text(RULES.format(ttl="1h"))
+        os.kill(os.getpid(), signal.SIGHUP)
+
+        async def loaded() -> bool:
+            return await counted(sidecar, "rules-loaded") == 1
+
+        await until(loaded)
+
+
+# Signals
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_ends_serve_and_the_handlers_are_taken_back(make, logged, number):
+    before = [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)]
+    async with asyncio.timeout(DEADLINE):
+        await serve(make("http://127.0.0.1:9"), ready=lambda: os.kill(os.getpid(), number))
+    assert [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)] == before
+
+
+# What the parts report
+
+
+async def test_a_failure_in_the_background_is_logged_and_counted(make, logged):
+    async with contextlib.AsyncExitStack() as stack:
+        composition = app._Composition(make("http://127.0.0.1:9"), stack, structlog.get_logger())
+        sidecar = await composition.start()
+
+        async def fail() -> None:
+            raise ValueError("broken")
+
+        await asyncio.wait({composition._background.start(fail())})
+        assert await counted(sidecar, "background-failed") == 1
+    (line,) = events(logged, "background-failed")
+    assert (line["error"], line["detail"]) == ("ValueError", "broken")
+
+
+async def test_the_access_log_has_one_line_a_request_without_query_or_token(make, logged):
+    settings = make("http://127.0.0.1:9", SIDECACHE_ACCESS_LOG="1")
+    async with running(settings) as sidecar:
+        await ask(sidecar.data_port, "/api/jobs?access_token=opaque-secret")
+    (line,) = events(logged, "request")
+    assert (line["method"], line["path"], line["status"], line["feature"]) == ("GET", "/api/jobs", 502, "jobs")
+    assert (line["reason"], line["log_level"]) == ("upstream-failed", "info")
+    assert "opaque-secret" not in str(logged)
+    assert unsigned() not in str(logged)
+
+
+async def test_an_unmatched_write_is_counted_and_not_logged(make, logged):
+    async with portal() as upstream, running(make(f"http://127.0.0.1:{upstream}")) as sidecar:
+        async with client() as session, session.post(f"http://127.0.0.1:{sidecar.data_port}/elsewhere") as response:
+            assert response.status == 200
+        assert await counted(sidecar, "unmatched-write") == 1
+    assert events(logged, "unmatched-write") == []
