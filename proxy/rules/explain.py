@@ -74,6 +74,8 @@ class Explanation:
         if self.route is not None:
             facts |= {"rule": str(self.route), "where": self.route.where, "line": self.route.line}
             facts |= {"feature": self.route.feature, "scope": str(self.route.scope)}
+            if self.route.require and self.route.kind is Kind.READ:
+                facts["requires"] = sorted(self.route.require)
         if self.key is not None and self.route is not None:
             facts |= {"key": self.key.full, "split_by": list(self.key.split_by), "tags": list(self.key.tags)}
             facts |= {"upstream": self.key.target, "ttl": "origin" if self.route.ttl is None else self.route.ttl}
@@ -147,11 +149,12 @@ def _explain_read(request: Request, match: Match, who: Identity | Reason, keys: 
     reason = bypass_reason(request)
     if reason is None and route.scope is not Scope.PUBLIC and isinstance(who, Reason):
         reason = who
-    if reason is None and not is_permitted(route, identity):
-        reason = Reason.PERMISSION
     if reason is not None:
         return Explanation(str(request), reason, route)
     key = derive(match, request, None if route.scope is Scope.PUBLIC else identity, keys, None)
+    # a caller without the permission is told what is kept for those who have it
+    if not is_permitted(route, identity):
+        return Explanation(str(request), Reason.PERMISSION, route, None if isinstance(key, Reason) else key)
     if isinstance(key, Reason):
         return Explanation(str(request), key, route)
     return Explanation(str(request), None, route, key)
