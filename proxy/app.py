@@ -221,7 +221,11 @@ class _Composition:
         )  # fmt: skip
         yield Sample("sidecache_store_failures_total", "Failed operations.", stats.store_failures, counter=True)
         yield Sample("sidecache_client_connections", "Open client connections.", listener.connections)
-        yield Sample("sidecache_background_tasks", "Work that outlives its request.", len(self._background))
+        yield Sample(
+            "sidecache_background_tasks",
+            "Work under way beside requests, the watch on the rules included.",
+            len(self._background),
+        )
         yield Sample("sidecache_rules_valid", "1 when the rules file as it is now is in force.", not rules.problems)
         yield Sample("sidecache_rules_loaded_timestamp_seconds", "When the rules in force came.", rules.loaded_at)
 

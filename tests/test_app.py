@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import json
 import os
 import signal
@@ -20,8 +21,7 @@ from proxy import app
 from proxy.app import Running, running, serve
 from proxy.errors import ConfigError
 from proxy.live_rules import LiveRules
-from proxy.settings import Settings, load
-from tests.issuer import Issuer
+from proxy.settings import Address, Settings, load
 from tests.serving.world import unsigned
 
 RULES = """
@@ -100,7 +100,7 @@ async def ask(port: int, path: str = "/api/jobs", token: str | None = None) -> t
 
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
     async with asyncio.timeout(DEADLINE):
-        while not await condition():
+        while not await condition():  # noqa: ASYNC110 - what is waited for is on the other side of a socket
             await asyncio.sleep(0.02)
 
 
@@ -110,8 +110,8 @@ def events(lines: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:
 
 async def counted(sidecar: Running, name: str) -> float:
     _, _, text = await ask(sidecar.admin_port, "/metrics")
-    samples = (sample for family in text_string_to_metric_families(text) for sample in family.samples)
-    return sum(sample.value for sample in samples if sample.name == "sidecache_events_total" and sample.labels["event"] == name)  # fmt: skip
+    samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+    return sum(sample.value for sample in samples if sample.labels == {"event": name})
 
 
 def free_port() -> int:
@@ -126,7 +126,7 @@ def free_port() -> int:
 async def test_it_starts_serves_hits_and_leaves_nothing_behind(make, logged):
     before = asyncio.all_tasks()
     async with portal() as upstream, running(make(f"http://127.0.0.1:{upstream}")) as sidecar:
-        assert await ask(sidecar.data_port) == (200, "sidecache; fwd=uri-miss; fwd-status=200; stored", '{"asked": 1}')
+        assert await ask(sidecar.data_port) == (200, "sidecache; fwd=uri-miss; stored", '{"asked": 1}')
         status, cache_status, body = await ask(sidecar.data_port)
         assert (status, cache_status.split(";")[:2], body) == (200, ["sidecache", " hit"], '{"asked": 1}')
         assert (await ask(sidecar.data_port, "/.sidecache/livez"))[::2] == (200, "alive\n")
@@ -169,11 +169,22 @@ async def test_a_port_in_use_is_one_line_and_nothing_stays_open(rules, logged, f
     assert asyncio.all_tasks() == before
 
 
-async def test_an_address_that_does_not_exist_is_one_line(rules, logged):
-    settings = load({}, upstream="http://127.0.0.1:9", rules=rules, profile="development", listen="no-such.invalid:1")
-    with pytest.raises(ConfigError, match=r"^cannot listen on no-such.invalid:1: [^\n]*; --listen HOST:PORT chooses"):
-        async with running(settings):
-            pass
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError(errno.EADDRNOTAVAIL, "error while attempting to bind"), "cannot assign requested address"),
+        (PermissionError(errno.EACCES, "error while attempting to bind"), "permission denied"),
+        (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), "name or service not known"),
+        (OSError("no number"), "no number"),
+    ],
+)
+async def test_an_address_that_cannot_be_used_is_one_line(error, reason):
+    async def listen(host: str, port: int) -> None:
+        raise error
+
+    with pytest.raises(ConfigError) as caught:
+        await app._bind(listen, Address("portal", 80), "--listen")
+    assert str(caught.value) == f"cannot listen on portal:80: {reason}; --listen HOST:PORT chooses another"
 
 
 async def test_missing_rules_are_no_start(make, rules, logged):
@@ -197,6 +208,21 @@ async def test_a_request_under_way_is_finished_on_the_way_out(make, logged):
         await asyncio.sleep(0)
         gate.set()
         assert (await asking)[0] == 200
+        await leaving
+
+
+async def test_outside_development_it_is_unready_a_while_before_it_stops_accepting(rules, logged):
+    settings = load(
+        {"SIDECACHE_DRAIN_S": "5"}, upstream="http://127.0.0.1:9", rules=rules, listen="127.0.0.1:0",
+        admin="127.0.0.1:0", profile="staging",
+    )  # fmt: skip
+    async with contextlib.AsyncExitStack() as stack:
+        sidecar = await stack.enter_async_context(running(settings))
+        leaving = asyncio.create_task(stack.aclose())
+        await asyncio.sleep(0)
+        assert (await ask(sidecar.data_port, "/.sidecache/readyz"))[::2] == (503, "draining\n")
+        assert (await ask(sidecar.data_port, "/.sidecache/livez"))[::2] == (200, "alive\n")
+        assert (await ask(sidecar.admin_port, "/readyz"))[0] == 503
         await leaving
 
 
@@ -293,14 +319,31 @@ async def test_sighup_reloads(make, rules, logged, monkeypatch):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_a_signal_ends_serve_and_the_handlers_are_taken_back(make, logged, number):
-    before = [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)]
+async def test_a_signal_ends_serve_and_a_second_one_would_end_the_process(make, logged, number):
     async with asyncio.timeout(DEADLINE):
         await serve(make("http://127.0.0.1:9"), ready=lambda: os.kill(os.getpid(), number))
-    assert [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)] == before
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_DFL
 
 
 # What the parts report
+
+
+async def test_what_is_delayed_is_done_on_the_way_out_while_all_it_needs_is_still_there(make, logged):
+    """A purge that is to be repeated in a minute is repeated now, before the store closes."""
+    answers: list[tuple[int, str, str]] = []
+    async with portal() as upstream, contextlib.AsyncExitStack() as stack:
+        settings = make(f"http://127.0.0.1:{upstream}")
+        composition = app._Composition(settings, stack, structlog.get_logger())
+        sidecar = await composition.start()
+
+        async def late() -> None:
+            answers.append(await ask(sidecar.admin_port, "/api/health"))
+
+        composition._background.later(3600, late)
+    assert [status for status, _, _ in answers] == [200]
+    assert events(logged, "background-failed") == []
 
 
 async def test_a_failure_in_the_background_is_logged_and_counted(make, logged):

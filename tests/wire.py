@@ -242,8 +242,21 @@ async def connect(port: int, *, receive_buffer: int | None = None) -> Client:
     sock.setblocking(False)
     if receive_buffer is not None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-    await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
+    try:
+        await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
+    except OSError:
+        sock.close()
+        raise
     return Client(*await asyncio.open_connection(sock=sock, limit=1 << 18))
+
+
+async def refuses(port: int) -> bool:
+    """Whether nobody listens there any more."""
+    try:
+        await (await connect(port)).close()
+    except OSError:
+        return True
+    return False
 
 
 async def fetch(port: int, target: str = "/", *headers: str, **more: Any) -> Message:
@@ -368,8 +381,8 @@ def chunked(chunks: Iterable[bytes], *headers: str, end: bool = True) -> bytes:
     return response(b"", "Transfer-Encoding: chunked", *headers, length=False) + body + (b"0\r\n\r\n" if end else b"")
 
 
-async def until(condition: Callable[[], bool]) -> None:
+async def until(condition: Callable[[], bool | Awaitable[bool]]) -> None:
     """Wait for something that will be so soon; a failure when it is not."""
     async with asyncio.timeout(LIMIT):
-        while not condition():  # noqa: ASYNC110 - the condition lives in code under test, which has no event for it
+        while not (await seen if isinstance(seen := condition(), Awaitable) else seen):  # noqa: ASYNC110
             await asyncio.sleep(0.005)

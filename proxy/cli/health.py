@@ -42,10 +42,10 @@ def _get(address: Address, path: str) -> tuple[int, dict[str, object]]:
         connection.request("GET", path)
         response = connection.getresponse()
         return response.status, _document(response.read(_MAX_ANSWER))
-    except HTTPException:
-        return 0, _FOREIGN
     except OSError as error:
         return 0, {"error": f"no answer from {address}: {error.strerror or error}"}
+    except HTTPException:
+        return 0, _FOREIGN
     finally:
         connection.close()
 

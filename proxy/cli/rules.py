@@ -22,6 +22,7 @@ from proxy.rules.scenarios import ScenarioResult, run
 from proxy.rules.schema import schema_text
 from proxy.rules.source import MAX_BYTES, Problem, decode
 from proxy.rules.values import duration_text
+from proxy.settings import load
 
 NARROWEST = 100  # columns of a table that is not shown on a terminal
 
@@ -57,13 +58,20 @@ def check(
     profile: ProfileOption = Profile.PRODUCTION,
     output: Annotated[Format, typer.Option("--format", help="text, or annotations for GitHub.")] = Format.TEXT,
     as_json: Json = False,
+    settings: Annotated[
+        bool, typer.Option("--settings", help="Show the effective configuration too, secrets masked.")
+    ] = False,
 ) -> None:
     """Check a rules file: every mistake of every profile at once, each at its place. Exit code 1 when there is one."""
+    effective = dict(load(os.environ, rules=file, profile=profile.value).described()) if settings else {}
     rules = _compiled(file, profile)
     problems = rules.problems if isinstance(rules, Rejected) else rules.warnings
     if as_json:
-        typer.echo(_as_json({"file": str(file), "valid": isinstance(rules, RuleSet), **_said(rules)}))
+        shown = {"settings": effective} if settings else {}
+        typer.echo(_as_json({"file": str(file), "valid": isinstance(rules, RuleSet), **_said(rules), **shown}))
     else:
+        for name, value in effective.items():
+            typer.echo(f"{name:20} {value}")
         for problem in problems:
             typer.echo(_annotation(problem) if output is Format.GITHUB else str(problem))
         typer.echo(_summary(file, rules, profile), err=output is Format.GITHUB)

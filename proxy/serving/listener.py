@@ -3,23 +3,20 @@
 import asyncio
 import ipaddress
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Protocol
 
 from aiohttp import web
-from aiohttp.abc import AbstractStreamWriter
-from aiohttp.helpers import rfc822_formatted_time
-from aiohttp.http import StreamWriter
-from aiohttp.http_exceptions import LineTooLong
+from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.http_parser import HttpRequestParser, HttpRequestParserPy
-from aiohttp.web_protocol import RequestHandler
+from aiohttp.streams import StreamReader
+from aiohttp.web_protocol import RequestPayloadError
 
 from proxy.errors import SidecacheError, UpstreamError
 from proxy.policy.fields import protected_nomination
 from proxy.policy.message import Fields, Request
-from proxy.policy.outcome import Outcome, Reason
-from proxy.serving.problem import problem
+from proxy.serving.protocol import HttpResponse, Server, ServerProtocol, refused, reset
 from proxy.serving.reply import Reply
 from proxy.serving.upstream import Body
 
@@ -85,7 +82,7 @@ class Listener:
 
     async def open(self, host: str, port: int) -> None:
         """Listen. OSError when the address is taken or not ours."""
-        server = _Server(
+        server = Server(
             self._answer,
             access_log=None,
             max_line_size=MAX_LINE,
@@ -153,17 +150,21 @@ class Listener:
         if request.has_body and "expect" in request.fields and incoming.version >= (1, 1):
             await incoming.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             incoming.writer.output_size = 0  # an interim response is not the beginning of the final one
-        reply = await self._handle(request, incoming.content.iter_any() if request.has_body else None)
+        body = _IncomingBody(incoming.content) if request.has_body else None
+        reply = await self._handle(request, body.chunks() if body is not None else None)
+        if body is not None and body.broken:
+            reply.close()
+            reply = refused(400)  # what the upstream made of it is not the upstream's fault
         self._finished(request, reply, asyncio.get_running_loop().time() - started)
         return await self._send(incoming, reply)
 
     async def _send(self, incoming: web.BaseRequest, reply: Reply) -> web.StreamResponse:
         """Write the reply at the client's pace. An end the upstream did not send never looks complete to the client."""
-        response = _Response(reply)
+        response = HttpResponse(reply)
         if self._leaving or reply.last:
             response.force_close()
         protocol = incoming.protocol
-        assert isinstance(protocol, _Protocol)
+        assert isinstance(protocol, ServerProtocol)
         try:
             await response.prepare(incoming)
             if not isinstance(reply.body, bytes):
@@ -174,8 +175,7 @@ class Listener:
                         await response.write(chunk)
             await response.write_eof()
         except UpstreamError:
-            if incoming.transport is not None:
-                incoming.transport.abort()
+            reset(incoming.transport)
         except ConnectionError:
             pass  # the client is gone: nobody is left to answer
         finally:
@@ -194,6 +194,7 @@ class Listener:
             or (hosts and not _HOST.fullmatch(hosts[0]))
             or (not hosts and incoming.version >= (1, 1))
             or len(fields.get_all("authorization")) > 1
+            or (fields.get("transfer-encoding") or "chunked").lower() != "chunked"
             or protected_nomination(fields)
             or not _is_utf8(incoming.raw_headers)
         ):
@@ -241,6 +242,22 @@ def _is_utf8(fields: tuple[tuple[bytes, bytes], ...]) -> bool:
     return True
 
 
+class _IncomingBody:
+    """A request's body. `broken`: its client broke off, or its framing is wrong."""
+
+    def __init__(self, content: StreamReader) -> None:
+        self._content = content
+        self.broken = False
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        try:
+            async for chunk in self._content.iter_any():
+                yield chunk
+        except (RequestPayloadError, HttpProcessingError, ConnectionError) as error:
+            self.broken = True
+            raise ConnectionResetError("the request's body did not arrive whole") from error
+
+
 def _is_websocket(request: Request) -> bool:
     """Whether this is an opening handshake (RFC 6455 4.1), valid or not."""
     upgrade, connection = request.fields.get("upgrade") or "", request.fields.get("connection") or ""
@@ -249,144 +266,3 @@ def _is_websocket(request: Request) -> bool:
 
 def _may_expect(expect: str | None) -> bool:
     return expect is None or expect.lower() == "100-continue"
-
-
-def refused(status: int) -> Reply:
-    """A fixed answer to what cannot be served, and the end of the connection: nothing of the request is echoed."""
-    fields, body = problem(status, _REFUSALS[status])
-    return Reply.own(status, fields, body, Outcome(Reason.BAD_REQUEST), last=True)
-
-
-_REFUSALS = {
-    400: "The request is malformed or ambiguous.",
-    417: "Only 'Expect: 100-continue' is understood.",
-    431: "The request's header fields are too large.",
-    500: "Something went wrong here.",
-    501: "This method is not implemented.",
-}
-
-
-class _Server(web.Server):
-    """Makes our protocol; a wrong argument is an error here, where aiohttp would fall back to its defaults."""
-
-    def __call__(self) -> RequestHandler:
-        return _Protocol(self, loop=self._loop, **self._kwargs)
-
-
-class _Protocol(RequestHandler):
-    """aiohttp's protocol with fixed error answers, where its own quote the client's bytes and log a traceback."""
-
-    __slots__ = ("_stalled", "_stalled_handle", "on_lost")
-
-    def __init__(self, manager: web.Server, *, stalled: float, **settings: Any) -> None:
-        super().__init__(manager, **settings)
-        self.on_lost: Callable[[], None] | None = None
-        self._stalled = stalled
-        self._stalled_handle: asyncio.TimerHandle | None = None
-
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,
-    ) -> web.StreamResponse:
-        if status == 500:
-            self.logger.error("a request failed", exc_info=exc)
-        if request.writer.output_size > 0:
-            if request.transport is not None:
-                request.transport.abort()  # a body without a length must not look complete
-            raise ConnectionResetError("the response has begun")
-        response = _Response(refused(431 if isinstance(exc, LineTooLong) else status if status in _REFUSALS else 500))
-        response.force_close()
-        return response
-
-    def connection_lost(self, exc: BaseException | None) -> None:
-        self._stop_waiting()
-        if self.on_lost is not None:
-            self.on_lost()
-        super().connection_lost(exc)
-
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        self._stalled_handle = self._loop.call_later(self._stalled, self._give_up)
-
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        self._stop_waiting()
-
-    def _stop_waiting(self) -> None:
-        if self._stalled_handle is not None:
-            self._stalled_handle.cancel()
-            self._stalled_handle = None
-
-    def _give_up(self) -> None:
-        """What waits for a client that takes nothing holds memory here and a connection upstream."""
-        if self.transport is not None:
-            self.transport.abort()
-
-
-class _Response(web.StreamResponse):
-    """A response whose head is ours to the byte: nothing is added but framing (aiohttp would add Server and others)."""
-
-    def __init__(self, reply: Reply) -> None:
-        super().__init__(status=reply.status, reason=reply.reason or None)
-        self._pairs = reply.fields
-        self._whole = reply.body if isinstance(reply.body, bytes) else b""
-        self._framing: list[tuple[str, str]] = []
-
-    @property
-    def bodiless(self) -> bool:
-        """The method or the status allows no body (RFC 9112 6.3); known once it is prepared."""
-        return bool(self._must_be_empty_body)
-
-    def send_head(self) -> None:
-        """Send it now, not with the first bytes of the body."""
-        assert isinstance(self._payload_writer, StreamWriter)
-        self._payload_writer.send_headers()
-
-    async def write_eof(self, data: bytes = b"") -> None:
-        """End the response; with the body, where it is here whole."""
-        await super().write_eof(b"" if self._must_be_empty_body else data or self._whole)
-
-    async def _prepare_headers(self) -> None:
-        request, writer = self._req, self._payload_writer
-        assert request is not None
-        assert writer is not None
-        keep_alive = request.keep_alive if self._keep_alive is None else self._keep_alive
-        if self._status == 204:
-            # "MUST NOT send a Content-Length header field in any response with a status code of ... 204" (RFC 9110 8.6)
-            self._pairs = self._pairs.without(("content-length",))
-        length = self._pairs.get("content-length")
-        if not self._must_be_empty_body:
-            if length is not None:
-                writer.length = int(length)
-            elif request.version >= (1, 1):
-                writer.enable_chunking()
-                self._framing.append(("Transfer-Encoding", "chunked"))
-            else:
-                keep_alive = False
-        if "date" not in self._pairs:
-            # "A recipient with a clock that receives a response message without a Date header field MUST record the
-            # time it was received and append a corresponding Date" (RFC 9110 6.6.1)
-            self._framing.append(("Date", rfc822_formatted_time()))
-        if not keep_alive:
-            self._framing.append(("Connection", "close"))
-        elif request.version == (1, 0):
-            self._framing.append(("Connection", "keep-alive"))
-        self._keep_alive = keep_alive
-
-    async def _write_headers(self) -> None:
-        request, writer = self._req, self._payload_writer
-        assert request is not None
-        assert writer is not None
-        lines = [f"HTTP/1.1 {self._status} {self._reason}"]
-        lines.extend(f"{name}: {value}" for name, value in (*self._pairs, *self._framing))
-        head = ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
-        _hand_over(writer, head)
-
-
-def _hand_over(writer: AbstractStreamWriter, head: bytes) -> None:
-    """Give aiohttp's writer a finished head, which it sends together with the first body bytes."""
-    writer._headers_buf = head  # type: ignore[attr-defined]
-    writer._headers_written = False  # type: ignore[attr-defined]

@@ -1,0 +1,85 @@
+"""How much memory does a large body cost? 1 GiB each way through a real sidecar, and its peak resident memory."""
+
+import asyncio
+import re
+import sys
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+SIZE = 1 << 30
+BLOCK = b"x" * (1 << 20)
+
+
+async def _upstream(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    head = await reader.readuntil(b"\r\n\r\n")
+    if head.startswith(b"POST"):
+        left = SIZE
+        while left and (chunk := await reader.read(1 << 20)):
+            left -= len(chunk)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+    else:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % SIZE)
+        for _ in range(SIZE // len(BLOCK)):
+            writer.write(BLOCK)
+            await writer.drain()
+    await writer.drain()
+    writer.close()
+
+
+async def _download(port: int) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 20)
+    writer.write(b"GET / HTTP/1.1\r\nHost: bench\r\n\r\n")
+    await reader.readuntil(b"\r\n\r\n")
+    left = SIZE
+    while left and (chunk := await reader.read(1 << 20)):
+        left -= len(chunk)
+    writer.close()
+
+
+async def _upload(port: int) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"POST / HTTP/1.1\r\nHost: bench\r\nContent-Length: %d\r\n\r\n" % SIZE)
+    for _ in range(SIZE // len(BLOCK)):
+        writer.write(BLOCK)
+        await writer.drain()
+    await reader.readuntil(b"\r\n\r\n")
+    writer.close()
+
+
+def _peak(pid: int) -> float:
+    found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    return int(found[1]) / 1024 if found else 0.0
+
+
+async def main() -> None:
+    server = await asyncio.start_server(_upstream, "127.0.0.1", 0, limit=1 << 20)
+    with TemporaryDirectory() as folder:
+        rules = Path(folder, "rules.yaml")
+        rules.write_text(  # noqa: ASYNC240
+            "version: 1\nfeatures: {open: {ttl: 1m, scope: public, read: [GET /open]}}\n"
+        )
+        sidecar = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "proxy", "run", "--rules", str(rules), "--profile", "development",
+            "--upstream", f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}",
+            "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0",
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        )  # fmt: skip
+        assert sidecar.stdout is not None
+        port = None
+        while port is None:
+            line = re.sub(r"\x1b\[[0-9;]*m", "", (await sidecar.stdout.readline()).decode())
+            found = re.search(r'data["=: ]+127\.0\.0\.1:(\d+)', line)
+            port = int(found[1]) if found else None
+        for name, transfer in (("download", _download), ("upload", _upload)):
+            before, started = _peak(sidecar.pid), time.perf_counter()
+            await transfer(port)
+            seconds = time.perf_counter() - started
+            print(f"{name}: 1 GiB in {seconds:.1f} s, peak memory {before:.0f} -> {_peak(sidecar.pid):.0f} MiB")
+        sidecar.terminate()
+        await sidecar.wait()
+    server.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,158 @@
+"""`sidecache run` as a process: what stops it from starting, and how it ends."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cli.process import LIMIT, SIDECACHE, environment, said
+
+pytestmark = pytest.mark.process
+
+RULES = "version: 1\nfeatures:\n  jobs:\n    ttl: 15m\n    read: [GET /api/jobs]\n    write: [POST /api/jobs]\n"
+UPSTREAM = ("--upstream", "http://127.0.0.1:9")
+DEVELOPMENT = ("--profile", "development", *UPSTREAM)
+ANYWHERE = ("--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0")
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    (tmp_path / "rules.yaml").write_text(RULES)
+    return tmp_path
+
+
+def failure(home: Path, *words: str, **environ: str) -> str:
+    """The one line with which it does not start."""
+    code, out, err = said("run", *words, cwd=home, **environ)
+    lines = [line for line in err.splitlines() if not line.startswith("{")]  # what was logged before
+    assert (code, out, len(lines)) == (2, "", 1), err
+    assert "Traceback" not in err
+    return lines[0]
+
+
+@pytest.mark.parametrize(
+    ("words", "environ", "line"),
+    [
+        # realistic
+        (("--profile", "development"), {}, "sidecache: SIDECACHE_UPSTREAM: missing; say where requests go, e.g. "
+         "--upstream http://127.0.0.1:3000"),
+        ((*DEVELOPMENT, "--listen", "x"), {}, "sidecache: --listen: 'x' is not HOST:PORT such as 0.0.0.0:8080"),
+        ((*UPSTREAM, "--profile", "prodution"), {}, "sidecache: --profile: 'prodution' is not one of development, "
+         "staging, production (did you mean 'production'?)"),
+        (DEVELOPMENT, {"SIDECACHE_DRAIN_S": "soon"}, "sidecache: SIDECACHE_DRAIN_S: 'soon' is not a whole number from "
+         "0 to 3600"),
+        (UPSTREAM, {"REDIS_PROVIDER": "memory"}, "sidecache: SIDECACHE_NAME_KEY: missing; production needs a secret, "
+         "e.g. from `openssl rand -hex 32`"),
+        ((*DEVELOPMENT, "--rules", "nowhere.yaml"), {}, "sidecache: nowhere.yaml: cannot be read: no such file or "
+         "directory; --rules FILE says where the rules are"),
+        ((*DEVELOPMENT, "--rules", "."), {}, "sidecache: .: cannot be read: is a directory; --rules FILE says where "
+         "the rules are"),
+        ((*DEVELOPMENT, "--rules", "broken.yaml"), {}, "sidecache: broken.yaml:4:5: error: features.jobs.ttl: "),
+        # pathological
+        ((*DEVELOPMENT, *ANYWHERE, "--listen", "192.0.2.1:1"), {},
+         "sidecache: cannot listen on 192.0.2.1:1: cannot assign requested address;"),
+    ],
+)  # fmt: skip
+def test_what_it_cannot_start_with_is_one_line_and_exit_code_2(home, words, environ, line):
+    (home / "broken.yaml").write_text(RULES.replace("15m", "15:00"))
+    assert failure(home, *words, **environ).startswith(line)
+
+
+def test_a_port_in_use_is_one_line_and_exit_code_2(home):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        assert failure(home, *DEVELOPMENT, "--admin", "127.0.0.1:0", "--listen", address) == (
+            f"sidecache: cannot listen on {address}: address already in use; --listen HOST:PORT chooses another"
+        )
+
+
+def test_a_file_that_may_not_be_read_is_one_line(home):
+    (home / "rules.yaml").chmod(0)
+    reason = "permission denied"
+    if os.access(home / "rules.yaml", os.R_OK):  # root reads every file, but not a link to itself
+        (home / "rules.yaml").unlink()
+        (home / "rules.yaml").symlink_to("rules.yaml")
+        reason = "too many levels of symbolic links"
+    assert failure(home, *DEVELOPMENT).startswith(f"sidecache: rules.yaml: cannot be read: {reason};")
+
+
+# Running
+
+
+class Sidecar:
+    """A running process; what it logs is read as values."""
+
+    def __init__(self, process: subprocess.Popen[str], log: Path) -> None:
+        self.process = process
+        self._log = log
+
+    def events(self, name: str) -> list[dict[str, object]]:
+        lines = [json.loads(line) for line in self._log.read_text().splitlines()]
+        return [line for line in lines if line["event"] == name]
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + LIMIT
+        while not condition():
+            assert self.process.poll() is None, self._log.read_text()
+            assert time.monotonic() < deadline, self._log.read_text()
+            time.sleep(0.02)
+
+    def status(self, port: str, path: str) -> int:
+        address = str(self.events("listening")[0][port])
+        try:
+            with urllib.request.urlopen(f"http://{address}{path}", timeout=LIMIT) as response:
+                return int(response.status)
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code
+
+
+@pytest.fixture
+def sidecar(home: Path) -> Iterator[Sidecar]:
+    with (home / "log").open("w") as log:
+        process = subprocess.Popen(
+            [*SIDECACHE, "run", *DEVELOPMENT, *ANYWHERE], cwd=home, env=environment(), stderr=log, text=True
+        )
+    started = Sidecar(process, home / "log")
+    try:
+        started.until(lambda: bool(started.events("listening")))
+        yield started
+    finally:
+        process.kill()
+        process.wait(LIMIT)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_answers_until_a_signal_ends_it_with_exit_code_0(sidecar, number):
+    assert sidecar.status("admin", "/livez") == 200
+    assert sidecar.status("data", "/.sidecache/livez") == 200
+    assert sidecar.status("data", "/api/jobs") == 502  # the upstream is not there
+    sidecar.process.send_signal(number)
+    assert sidecar.process.wait(LIMIT) == 0
+    assert len(sidecar.events("upstream-unreachable")) == 1
+
+
+def test_sighup_reloads_the_rules_and_does_not_end_it(sidecar, home):
+    (home / "rules.yaml").write_text(RULES.replace("15m", "1h"))
+    sidecar.process.send_signal(signal.SIGHUP)
+    sidecar.until(lambda: len(sidecar.events("rules-loaded")) == 1)
+    assert sidecar.status("admin", "/readyz") == 200
+
+
+def test_everything_it_says_is_one_json_object_a_line(sidecar, home):
+    (home / "rules.yaml").write_text("broken: [")
+    sidecar.until(lambda: bool(sidecar.events("rules-refused")))
+    sidecar.process.terminate()
+    assert sidecar.process.wait(LIMIT) == 0
+    for line in (home / "log").read_text().splitlines():
+        assert {"event", "level", "timestamp"} <= json.loads(line).keys()
