@@ -1,6 +1,6 @@
 """How long does a sidecar take from exec to its first answer, and how much memory does it hold when idle?
 
-python bench/start_and_memory.py [--json]
+python -m bench.start_and_memory [--json FILE]
 """
 
 import argparse
@@ -80,16 +80,16 @@ def measured(starts: int = STARTS) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path, help="write the figures here too")
     asked = parser.parse_args()
     figures = measured()
-    if asked.json:
-        print(json.dumps({"starts": STARTS, "median": figures, "target": TARGETS}, indent=2))
-        return
     print(f"{'median of ' + str(STARTS) + ' starts':<28}{'measured':>10}{'target':>10}")
     for name, label in (("start_s", "exec to /livez 200, s"), ("idle_rss_mib", "idle RSS after 3 s, MiB")):
         print(f"{label:<28}{figures[name]:>10}{TARGETS[name]:>10}")
+    if asked.json is not None:
+        result = {"starts": STARTS, "median": figures, "target": TARGETS}
+        asked.json.write_text(json.dumps(result, indent=2) + "\n")
 
 
 if __name__ == "__main__":
