@@ -193,7 +193,9 @@ async def test_a_body_with_a_bad_chunk_is_never_whole_and_its_rest_no_request(ch
     handler = Reading()
     async with listening(handler) as made, await connect(made.port) as client:
         head = b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
-        await client.send(head + chunks + b"GET /smuggled HTTP/1.1\r\nHost: h\r\n\r\n")
+        await client.send(head)
+        await until(lambda: bool(handler.asked))
+        await client.send(chunks + b"GET /smuggled HTTP/1.1\r\nHost: h\r\n\r\n")
         got = await client.response()
         assert (got.status, got.cache) == (400, "sidecache; detail=bad-request")
         assert await client.ended()
