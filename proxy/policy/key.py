@@ -27,6 +27,7 @@ LIST = "list"
 MAX_KEY = 249
 MAX_VALUE = 64
 MAX_KEYED_BODY = 64 << 10
+MAX_PARAMETERS = 256  # upstreams stop reading somewhere, too
 
 _PLAIN = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -45,7 +46,6 @@ NEUTRAL_HEADERS = frozenset(
     x-real-ip x-request-id x-request-start
     """.split()
 )
-_NEUTRAL_PREFIXES = ("sec-", "accept-")
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,20 +149,22 @@ def _tag(template: TagTemplate, parameters: Mapping[str, str], path: str, keys: 
 
 
 def _tag_name(route: Route, name: str, parameters: Mapping[str, str], path: str, keys: Keyring) -> str:
-    """The identifier as purges know it: `%7C` and `|`, `%c3` and `%C3` are different keys of one resource."""
-    if "%" not in path:
+    """The identifier as purges know it: `%7C` and `|`, `%c3` and `%C3` are different keys of one resource.
+
+    So may be two spellings of a UUID: databases compare them without case.
+    """
+    if "%" not in path and path == path.lower():
         return name
     return identifier(route.identifier, route.feature, *_decoded(parameters, path), keys)
 
 
 def _decoded(parameters: Mapping[str, str], path: str) -> tuple[Mapping[str, str], str]:
-    if "%" not in path:
-        return parameters, path
-    return {name: _unquoted(value) for name, value in parameters.items()}, _unquoted(path)
+    return {name: _folded(value) for name, value in parameters.items()}, _folded(path)
 
 
-def _unquoted(text: str) -> str:
-    return unquote_to_bytes(text.encode("latin-1", "replace")).decode("latin-1")
+def _folded(text: str) -> str:
+    decoded = unquote_to_bytes(text.encode("latin-1", "replace")).decode("utf-8", "replace") if "%" in text else text
+    return decoded.lower()
 
 
 def identifier(shape: IdentifierShape, feature: str, parameters: Mapping[str, str], path: str, keys: Keyring) -> str:
@@ -208,6 +210,8 @@ def _scope_part(route: Route, identity: Identity | None, keys: Keyring) -> str |
 
 def _content_part(route: Route, request: Request, keys: Keyring) -> tuple[str, str, str] | Reason:
     """The `.q-` part, the canonical request and the target of a fill: only what is in the key is sent upstream."""
+    if (request.query or "").count("&") >= MAX_PARAMETERS:
+        return Reason.AMBIGUOUS_QUERY
     kept, dropped = counted_query(route, request.query)
     if dropped and ";" in (request.query or ""):
         # an upstream that splits at `;` would see parameters that we would have dropped
@@ -318,7 +322,7 @@ def _splitting_headers(route: Route, request: Request, home: str | None) -> list
 
 def is_neutral(name: str) -> bool:
     """Whether a request header of this name makes no variant by itself."""
-    return name in NEUTRAL_HEADERS or name.startswith(_NEUTRAL_PREFIXES)
+    return name in NEUTRAL_HEADERS or name.startswith("sec-")
 
 
 def _lines(name: str, fields: Fields) -> str:

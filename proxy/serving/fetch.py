@@ -1,7 +1,7 @@
 """How does a response come in that is missing or stale? One fetch for all who wait; stored, if it may be (P2, P5)."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, replace
 
 from proxy.cache.background import Background
@@ -73,7 +73,7 @@ class Fetcher:
             # HEAD is answered from a stored GET but brings no body to store; in doubt about the store nothing is kept
             missed = reason if reading.stamp is not None else Reason.STORE_UNAVAILABLE
             return await self._through(reading, body, _missed(reading, missed, reason))
-        flight_key = (reading.key.full, reading.stamp)
+        flight_key = _flight_key(reading)
         under_way = self._flights.under_way(flight_key)
         if under_way is None:
             return await self._lead(reading, body, reason, self._flights.take_off(flight_key))
@@ -91,7 +91,7 @@ class Fetcher:
             return
         # a HEAD may be what finds it stale, but only a GET brings the body
         as_get = replace(reading, request=replace(reading.request, method=_filling_method(reading.request)))
-        flight_key = (reading.key.full, reading.stamp)
+        flight_key = _flight_key(reading)
         if self._flights.under_way(flight_key) is None:
             self._background.refresh(reading.key.full, lambda: self._refreshed(as_get, body, flight_key))
 
@@ -110,7 +110,7 @@ class Fetcher:
             self._cache.grew(entry)
         return reply
 
-    async def _refreshed(self, reading: Reading, body: Body, flight_key: tuple[str, Stamp]) -> None:
+    async def _refreshed(self, reading: Reading, body: Body, flight_key: Hashable) -> None:
         reply = await self._lead(reading, body, Reason.EXPIRED, self._flights.take_off(flight_key))
         reply.close()
 
@@ -119,7 +119,7 @@ class Fetcher:
         try:
             asked_at = self._clock()
             stale = reading.entry
-            conditions = validation.conditions(stale) if stale is not None else ()
+            conditions = validation.conditions(stale, reading.request.method) if stale is not None else ()
             stream = await self._upstream.fetch(_fill(reading, conditions), body)
             status = stream.response.status
             if stale is not None and status == 304 and conditions:
@@ -266,6 +266,11 @@ def _fill(reading: Reading, conditions: tuple[tuple[str, str], ...]) -> Request:
     """The request of a fill: only what is in the key reaches the upstream."""
     request = reading.request
     return replace(request, target=reading.key.target, fields=forwarding.filling(request, conditions))
+
+
+def _flight_key(reading: Reading) -> Hashable:
+    """Who waits for whom: the same entry, under the same epochs, by the same rules."""
+    return reading.key.full, reading.stamp, reading.route.digest
 
 
 def _filling_method(request: Request) -> str:

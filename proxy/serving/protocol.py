@@ -11,7 +11,7 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.helpers import rfc822_formatted_time
 from aiohttp.http import StreamWriter
 from aiohttp.http_exceptions import LineTooLong
-from aiohttp.web_protocol import RequestHandler
+from aiohttp.web_protocol import RequestHandler, RequestPayloadError, _ErrInfo
 
 from proxy.policy.outcome import Outcome, Reason
 from proxy.serving.problem import problem
@@ -72,6 +72,18 @@ class ServerProtocol(RequestHandler):
         )
         response.force_close()
         return response
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._messages and isinstance(self._messages[-1][0], _ErrInfo):
+            # aiohttp leaves whoever reads the body that went wrong waiting for its rest
+            begun = [payload for _, payload in self._messages]
+            if self._current_request is not None:
+                begun.append(self._current_request.content)
+            for payload in begun:
+                if not payload.is_eof():
+                    payload.set_exception(RequestPayloadError("the body is not valid"))
+                    payload.feed_eof()  # or aiohttp reads on after the response, and logs the exception
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._stop_waiting()
