@@ -21,6 +21,7 @@ from proxy.serving.reply import Reply
 from proxy.serving.upstream import Body
 
 MAX_LINE = 16 << 10
+MAX_HEAD = 32 << 10  # of all field lines together: lines and their number alone would allow 2 MiB
 MAX_FIELDS = 128
 KEEPALIVE = 75.0  # seconds; longer than a load balancer's 60, so that it is never us who close under it
 BACKLOG = 1024
@@ -124,6 +125,8 @@ class Listener:
         await self._runner.cleanup()
 
     async def _answer(self, incoming: web.BaseRequest) -> web.StreamResponse:
+        if sum(len(name) + len(value) for name, value in incoming.raw_headers) > MAX_HEAD:
+            return await self._send(incoming, refused(431))
         request = self._request(incoming)
         if request is None:
             return await self._send(incoming, refused(400))

@@ -212,6 +212,7 @@ async def test_a_body_with_a_bad_chunk_is_never_whole_and_its_rest_no_request(ch
         (b"".join(b"X-%d: 1\r\n" % n for n in range(120)), {200}),
         (b"X: " + b"a" * 17000 + b"\r\n", {400, 431}),  # pathological
         (b"".join(b"X-%d: 1\r\n" % n for n in range(140)), {400, 431}),
+        (b"".join(b"X-%d: %s\r\n" % (n, b"a" * 9000) for n in range(4)), {431}),
     ],
 )
 async def test_heads_have_a_size(head, statuses, caplog):
