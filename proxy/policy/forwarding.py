@@ -35,13 +35,20 @@ def passing(request: Request) -> Fields:
         for name, value in end_to_end(request.fields)
         if name.lower() != "expect" and (request.peer_trusted or name.lower() not in _FORWARDED)
     )
-    return Fields((*fields.without(("x-forwarded-for", "via")), *_added(request, fields)))
+    dropped = ("x-forwarded-for", "via", "range") if _is_part_of_ours(request.fields) else ("x-forwarded-for", "via")
+    return Fields((*fields.without(dropped), *_added(request, fields)))
 
 
 def filling(request: Request, conditions: Iterable[tuple[str, str]] = ()) -> Fields:
     """The head of a request whose response may be stored, with the stored entry's validators when it revalidates."""
     fields = passing(request).without(_NOT_IN_A_FILL)
     return Fields((*fields, ("Accept-Encoding", "identity"), *conditions))
+
+
+def _is_part_of_ours(fields: Fields) -> bool:
+    """Whether a part is wanted of an encoding that only we make: the origin's bytes would not fit to it."""
+    known = fields.get("if-range")
+    return known is not None and known != plain_etag(known)
 
 
 def _added(request: Request, fields: Fields) -> Iterable[tuple[str, str]]:

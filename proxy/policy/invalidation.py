@@ -66,10 +66,12 @@ def _written(
     """The routes whose entries the request may have changed, each with the target it changed there."""
     if match is not None and match.route.kind is Kind.WRITE:
         yield match, request
+    failed = response is not None and response.status >= 500
     # "A cache MUST invalidate the target URI ... when it receives a non-error status code" (4.4)
     for path in (request.path, *_named_paths(request, response)):
         read = read_match(path)
-        if read is not None:
+        # a rule's own reads are purged by an error as well: it may have come after the change
+        if read is not None and not (failed and read.route.ttl is None):
             yield read, replace(request, target=path)
 
 

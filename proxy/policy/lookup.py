@@ -15,7 +15,6 @@ METHOD_OVERRIDES = frozenset({"x-http-method-override", "x-http-method", "x-meth
 _REASONS = {
     "upgrade": Reason.UPGRADE,
     **dict.fromkeys(sorted(PATH_OVERRIDES | METHOD_OVERRIDES), Reason.OVERRIDE_HEADER),
-    "range": Reason.RANGE,
     "if-match": Reason.PRECONDITION,
     "if-unmodified-since": Reason.PRECONDITION,
 }

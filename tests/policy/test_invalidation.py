@@ -6,7 +6,19 @@ from proxy.policy.identity import Identity
 from proxy.policy.invalidation import Purge, of, settle_after
 from proxy.policy.message import Response
 from proxy.policy.route import IdentifierShape, Match, Part, Scope, TagTemplate
-from tests.builders import ITEM, KEYS, NESTED, Headers, fields, identity, match, request, route, write_route
+from tests.builders import (
+    ITEM,
+    KEYS,
+    NESTED,
+    Headers,
+    fields,
+    identity,
+    match,
+    origin_route,
+    request,
+    route,
+    write_route,
+)
 
 JOBS = route()
 JOB = route(identifier=ITEM, pattern="/api/jobs/{job-id}")
@@ -14,6 +26,7 @@ COMPANY = route("companies", scope=Scope.PUBLIC, identifier=IdentifierShape((Par
 
 READS = {
     "/api/jobs": match(JOBS),
+    "/api/live": match(origin_route("live")),
     "/api/jobs/77": match(JOB, job_id="77"),
     "/api/jobs/a%7cb": match(JOB, job_id="a%7cb"),
     "/api/companies/5": match(COMPANY, company_id="5"),
@@ -82,6 +95,12 @@ def test_a_write_purges_what_its_route_says_for_its_tenant(found, purge):
 )
 def test_every_outcome_counts_but_a_refusal(status, counts):
     assert bool(purged(found=WRITE_JOB, status=status)) is counts
+
+
+@pytest.mark.parametrize(("status", "counts"), [(200, True), (303, True), (None, True), (500, False), (503, False)])
+def test_where_the_origin_decides_only_a_non_error_invalidates(status, counts):
+    assert bool(purged("/api/live", status=status)) is counts
+    assert purged("/api/jobs", status=500) != {}  # a rule's own reads: it may have failed after the change
 
 
 @pytest.mark.parametrize(
