@@ -46,7 +46,9 @@ def require_c_parser() -> None:
 
 
 class Bridge(Protocol):
-    """Takes over the connections that become WebSockets."""
+    """Takes over the connections that change to another protocol."""
+
+    def takes(self, request: Request) -> bool: ...
 
     async def __call__(self, incoming: web.BaseRequest, request: Request) -> web.StreamResponse | Reply: ...
 
@@ -64,14 +66,14 @@ class Listener:
         trusted_peers: tuple[Network, ...] = (),
         drain: float = 25.0,
         finished: Callable[[Request, Reply, float], None],
-        websocket: Bridge,
+        upgrade: Bridge,
         stalled: float = _STALLED,
     ) -> None:
         self._handle = handle
         self._reserved = reserved
         self._trusted = trusted_peers
         self._finished = finished
-        self._websocket = websocket
+        self._upgrade = upgrade
         self._runner: web.ServerRunner | None = None
         self._drain = drain
         self._stalled = stalled
@@ -114,7 +116,7 @@ class Listener:
         for site in self._runner.sites:
             await site.stop()
         self.leaving()
-        await self._websocket.close()
+        await self._upgrade.close()
         # aiohttp would stop to read at once, and with it the uploads that are under way
         with suppress(TimeoutError):
             async with asyncio.timeout(self._drain):
@@ -134,8 +136,8 @@ class Listener:
             return await self._send(incoming, refused(501))
         if not _may_expect(request.fields.get("expect")):
             return await self._send(incoming, refused(417))
-        if _is_websocket(request):
-            upgraded = await self._websocket(incoming, request)
+        if self._upgrade.takes(request):
+            upgraded = await self._upgrade(incoming, request)
             return await self._send(incoming, upgraded) if isinstance(upgraded, Reply) else upgraded
         self._under_way += 1
         try:
@@ -256,12 +258,6 @@ class _IncomingBody:
         except (RequestPayloadError, HttpProcessingError, ConnectionError) as error:
             self.broken = True
             raise ConnectionResetError("the request's body did not arrive whole") from error
-
-
-def _is_websocket(request: Request) -> bool:
-    """Whether this is an opening handshake (RFC 6455 4.1), valid or not."""
-    upgrade, connection = request.fields.get("upgrade") or "", request.fields.get("connection") or ""
-    return request.method == "GET" and upgrade.lower() == "websocket" and "upgrade" in connection.lower()
 
 
 def _may_expect(expect: str | None) -> bool:

@@ -45,6 +45,9 @@ def replied(body: bytes | AsyncIterator[bytes] = b"ok", *pairs: tuple[str, str],
 
 
 class NoBridge:
+    def takes(self, request: Request) -> bool:
+        return request.fields.get("upgrade") == "websocket"
+
     async def __call__(self, incoming: web.BaseRequest, request: Request) -> Reply:
         return replied(b"websocket")
 
@@ -77,7 +80,7 @@ class Handler:
 async def listening(handler: Handler, **more: Any) -> AsyncIterator[Listener]:
     reserved = Reserved("/.sidecache", lambda: "ready", lambda: True)
     made = Listener(
-        handler, reserved, drain=handler.drain, websocket=NoBridge(),
+        handler, reserved, drain=handler.drain, upgrade=NoBridge(),
         finished=lambda request, reply, seconds: handler.reported.append(reply.outcome.reason), **more,
     )  # fmt: skip
     await made.open("127.0.0.1", 0)
@@ -363,7 +366,7 @@ async def test_while_leaving_each_response_ends_its_connection():
 async def test_an_address_that_is_taken_is_an_error():
     async with listening(Handler()) as made:
         second = Listener(
-            Handler(), Reserved("", str, bool), websocket=NoBridge(), finished=lambda request, reply, seconds: None
+            Handler(), Reserved("", str, bool), upgrade=NoBridge(), finished=lambda request, reply, seconds: None
         )
         with pytest.raises(OSError):
             await second.open("127.0.0.1", made.port)
