@@ -16,6 +16,7 @@ _NOT_IN_A_FILL = frozenset(
     {
         "accept-encoding",
         "cache-control",
+        "expect",
         "if-match",
         "if-modified-since",
         "if-none-match",
@@ -33,7 +34,8 @@ def passing(request: Request) -> Fields:
     fields = Fields(
         (name, plain_etag(value) if name.lower() in _TAGGED else value)
         for name, value in end_to_end(request.fields)
-        if name.lower() != "expect" and (request.peer_trusted or name.lower() not in _FORWARDED)
+        if (name.lower() != "expect" or request.has_body)  # no content, nothing to expect (RFC 9110 10.1.1)
+        and (request.peer_trusted or name.lower() not in _FORWARDED)
     )
     dropped = ("x-forwarded-for", "via", "range") if _is_part_of_ours(request.fields) else ("x-forwarded-for", "via")
     return Fields((*fields.without(dropped), *_added(request, fields)))

@@ -17,6 +17,7 @@ from proxy.policy.key import Key
 from proxy.policy.message import Request, Response
 from proxy.policy.outcome import Forward, Outcome, Reason
 from proxy.policy.route import Match, Route
+from proxy.serving.connection import Interim
 from proxy.serving.encoding import OFF_LOOP_BYTES
 from proxy.serving.fill import Fill
 from proxy.serving.problem import upstream_problem
@@ -37,6 +38,7 @@ class Reading:
     key: Key  # the first key, or the second where other fields select the response too
     stamp: Stamp | None = None  # None: the store is in doubt, nothing may be stored
     entry: Entry | None = None
+    interim: Interim | None = None  # where 1xx responses go
 
     @property
     def route(self) -> Route:
@@ -136,7 +138,7 @@ class Fetcher:
             asked_at = self._clock()
             stale = reading.entry
             conditions = validation.conditions(stale) if stale is not None else ()
-            stream = await self._upstream.fetch(_fill(reading, conditions), body)
+            stream = await self._upstream.fetch(_fill(reading, conditions), body, interim=reading.interim)
             status = stream.response.status
             if stale is not None and status == 304 and conditions:
                 stream.close()
@@ -269,7 +271,7 @@ class Fetcher:
         request = replace(reading.request, fields=forwarding.passing(reading.request))
         asked_at = self._clock()
         try:
-            stream = await self._upstream.fetch(request, body)
+            stream = await self._upstream.fetch(request, body, interim=reading.interim)
         except UpstreamError as failure:
             return await self._failed(reading, failure)
         if request.method == "HEAD":
