@@ -1,6 +1,11 @@
-"""How much memory does a large body cost? 1 GiB each way through a real sidecar, and its peak resident memory."""
+"""How much memory does a large body cost? 1 GiB each way through a real sidecar, and its peak resident memory.
 
+python -m bench.streaming [--json FILE]
+"""
+
+import argparse
 import asyncio
+import json
 import re
 import sys
 import time
@@ -52,7 +57,9 @@ def _peak(pid: int) -> float:
     return int(found[1]) / 1024 if found else 0.0
 
 
-async def main() -> None:
+async def measured() -> dict[str, dict[str, float]]:
+    """By direction: seconds, and the peak resident memory before and after, MiB."""
+    figures: dict[str, dict[str, float]] = {}
     server = await asyncio.start_server(_upstream, "127.0.0.1", 0, limit=1 << 20)
     with TemporaryDirectory() as folder:
         rules = Path(folder, "rules.yaml")
@@ -75,11 +82,28 @@ async def main() -> None:
             before, started = _peak(sidecar.pid), time.perf_counter()
             await transfer(port)
             seconds = time.perf_counter() - started
-            print(f"{name}: 1 GiB in {seconds:.1f} s, peak memory {before:.0f} -> {_peak(sidecar.pid):.0f} MiB")
+            figures[name] = {
+                "seconds": round(seconds, 2),
+                "peak_mib_before": round(before, 1),
+                "peak_mib_after": round(_peak(sidecar.pid), 1),
+            }
         sidecar.terminate()
         await sidecar.wait()
     server.close()
+    return figures
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path, help="write the figures here too")
+    asked = parser.parse_args()
+    figures = asyncio.run(measured())
+    print(f"{'1 GiB through the sidecar':<28}{'seconds':>10}{'peak before, MiB':>18}{'after, MiB':>12}")
+    for name, figure in figures.items():
+        print(f"{name:<28}" + f"{figure['seconds']:>10}{figure['peak_mib_before']:>18}{figure['peak_mib_after']:>12}")
+    if asked.json is not None:
+        asked.json.write_text(json.dumps(figures, indent=2) + "\n")
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    main()

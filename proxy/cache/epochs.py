@@ -244,11 +244,13 @@ class Epochs:
         if ticket < self._floor:
             return accepted
         space = self._space(hashed)
+        refused = self._pending.get(hashed, {})
         for name, value in values.items():
             if value is None and is_soft(name):
                 value = _NEVER_SOFTLY_PURGED
             copy = self._copy(space, name)
-            if value is None or ticket < copy.barrier:
+            # a purge that the store refused may have come between the decision to read and the read
+            if value is None or ticket < copy.barrier or name in refused:
                 continue
             if copy.value != value:
                 # a later read may have been answered first: the one that was sent last holds
@@ -330,9 +332,11 @@ class Epochs:
 
     def _accepted(self, hashed: str, attempted: Mapping[str, int]) -> None:
         names = self._pending.get(hashed, {})
-        for name, tick in attempted.items():
-            if names.get(name) == tick:  # otherwise a purge failed again after this attempt had begun
-                del names[name]
+        # otherwise a purge failed again after this attempt had begun
+        accepted = [name for name, tick in attempted.items() if names.get(name) == tick]
+        for name in accepted:
+            del names[name]
+        self._drop_copies(hashed, accepted)
         if not names:
             self._pending.pop(hashed, None)
 

@@ -9,7 +9,6 @@ than 1 KiB each. `marshal` packs because it is several times faster than anythin
 
 import marshal
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from proxy.policy.entry import Entry
@@ -122,8 +121,7 @@ class Memory:
                 return Reason.QUOTA
         resident = self._table.get(entry.key)
         if resident is None:
-            if len(self._siblings(entry.key)) >= MAX_VARIANTS:
-                return Reason.VARIANTS
+            self._make_variant_room(entry.key)
             resident = self._admit(entry, until)
         else:
             self._book(resident, -resident.size())
@@ -158,15 +156,22 @@ class Memory:
                 queue.dead = 0
         return True
 
-    def drop_variants(self, key: str, is_dead: Callable[[Entry], bool]) -> int:
-        """Forget those that share this key's primary key and are dead; how many there were."""
-        dead = [name for name in self._siblings(key) if is_dead(_unpacked(self._table[name]))]
-        return sum(self.drop(name) for name in dead)
-
     def _siblings(self, key: str) -> list[str]:
         """The variants kept that share this one's primary key; none when it has no variant part itself."""
         primary, variant, _ = key.partition(".v-")
         return self._variants.get(primary, []) if variant else []
+
+    def _make_variant_room(self, key: str) -> None:
+        """The oldest variant that was not asked for again goes: made-up ones must not keep the real one out."""
+        siblings = self._siblings(key)
+        while len(siblings) >= MAX_VARIANTS:
+            oldest = self._table[siblings[0]]
+            if oldest.touched:
+                oldest.touched = False
+                siblings.append(siblings.pop(0))
+            else:
+                self.evictions += 1
+                self.drop(oldest.key)
 
     def _exceeds(self, entry: Entry, size: int, quota: int) -> bool:
         account = self._accounts.get((entry.tenant, _feature(entry)))

@@ -122,9 +122,6 @@ class Cache:
             # while it was on its way: nobody may be served it, and it must not replace a newer one
             return Reason.PURGED
         refusal = self._memory.put(entry, until=until, quota=quota, now=now)
-        if refusal is Reason.VARIANTS and self._memory.drop_variants(entry.key, self._is_dead):
-            # those that nobody can be served any more kept a live one out
-            refusal = self._memory.put(entry, until=until, quota=quota, now=now)
         # sensitive entries are for the store only when they are encrypted
         if refusal is None and not entry.sensitive:
             _ = self._background.start(self._save(entry, until - now))
@@ -178,10 +175,6 @@ class Cache:
         # a limit of the first tier in the way makes it no less usable
         _ = self._memory.put(loaded, until=loaded.kept_until(), quota=None, now=now)
         return verdict
-
-    def _is_dead(self, entry: Entry) -> bool:
-        stamp = self._epochs.peek(entry.tenant, entry.tags)
-        return entry.kept_until() <= self._clock() or (stamp is not None and stamp.hard != entry.epochs_hard)
 
     async def _load(self, key: Key) -> Entry | Reason | None:
         return await asyncio.shield(self._background.start(self._loaded(key)))

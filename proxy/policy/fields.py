@@ -29,6 +29,8 @@ _PROTECTED = frozenset(
 
 _NOMINATES_NOTHING = frozenset({"keep-alive", "close", "upgrade"})
 
+_LONGEST_CONNECTION = 1024
+
 _MEMBER = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*(?:"|\\?\Z))+')
 
 
@@ -43,12 +45,24 @@ def end_to_end(fields: Fields) -> Fields:
     return fields.without(HOP_BY_HOP.union(_nominated(fields)))
 
 
+def for_the_other_side(fields: Fields) -> Fields:
+    """The fields as far as the other side gets to see them, which nothing here may then be decided by either.
+
+    Otherwise `Connection: x-theme` would have the answer without X-Theme stored as the one with it. What belongs to the
+    connection itself is left in: it is decided about, and goes later.
+    """
+    nominated = {name for name in _nominated(fields) if name not in HOP_BY_HOP and name in fields}
+    return fields.without(nominated) if nominated else fields
+
+
 def protected_nomination(fields: Fields, identity_headers: Container[str] = ()) -> bool:
     """Whether Connection names a field that must arrive: the request is then refused.
 
     `identity_headers` are the further names that the rules read a caller from, in lower case.
     """
-    return any(name in _PROTECTED or name in identity_headers for name in _nominated(fields))
+    # an endless list takes longer to read than it can be worth
+    too_long = len(fields.get("connection") or "") > _LONGEST_CONNECTION
+    return too_long or any(name in _PROTECTED or name in identity_headers for name in _nominated(fields))
 
 
 def _nominated(fields: Fields) -> list[str]:
@@ -73,9 +87,16 @@ _DATES = [
 ]
 
 
-@lru_cache(maxsize=1024)
+_LONGEST_DATE = 40
+
+
 def parse_http_date(value: str) -> float | None:
     """Unix seconds of a date in any of the three formats (RFC 9110 5.6.7); None for anything else."""
+    return _parsed_date(value) if len(value) <= _LONGEST_DATE else None  # what is longer is not remembered either
+
+
+@lru_cache(maxsize=1024)
+def _parsed_date(value: str) -> float | None:
     found = next((match for pattern in _DATES if (match := pattern.fullmatch(value))), None)
     if found is None:
         return None

@@ -10,6 +10,9 @@ from proxy.policy.validation import plain_etag
 # What the peer in front of us says about the client counts only when that peer is trusted.
 _FORWARDED = frozenset({"x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "forwarded"})
 
+# The same under other names. They make no variant, so what a client says there must not reach a fill.
+_ADDRESSES = frozenset({"x-real-ip", "true-client-ip", "cf-connecting-ip"})
+
 # A fill asks for the one canonical representation: unconditional, whole, not encoded. The client's own conditions are
 # answered from what comes back.
 _NOT_IN_A_FILL = frozenset(
@@ -44,6 +47,10 @@ def passing(request: Request) -> Fields:
 def filling(request: Request, conditions: Iterable[tuple[str, str]] = ()) -> Fields:
     """The head of a request whose response may be stored, with the stored entry's validators when it revalidates."""
     fields = passing(request).without(_NOT_IN_A_FILL)
+    if not request.peer_trusted:
+        fields = fields.without(_ADDRESSES)
+    if not request.has_body:
+        fields = fields.without(("content-type",))  # of nothing, and some upstreams answer by it
     return Fields((*fields, ("Accept-Encoding", "identity"), *conditions))
 
 

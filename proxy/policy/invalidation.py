@@ -1,14 +1,14 @@
 """What does this finished request make stale? Tags by space; the space "" is shared by all tenants (RFC 9111 4.4)."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from urllib.parse import urljoin, urlsplit
 
 from proxy.policy.identity import Identity
 from proxy.policy.key import Keyring, purge_tags
-from proxy.policy.lookup import is_ambiguous_path, is_path_doubtful, is_write
+from proxy.policy.lookup import Find, is_ambiguous_path, is_path_doubtful, is_write, methods_meant, routes_meant
 from proxy.policy.message import Request, Response
-from proxy.policy.route import Kind, Match
+from proxy.policy.route import Kind, Match, Scope
 
 SHARED = ""
 SETTLE_AFTER_ACCEPTED = 30.0  # seconds
@@ -22,12 +22,12 @@ def of(
     match: Match | None,
     response: Response | None,
     identity: Identity | None,
-    read_match: Callable[[str], Match | None],
+    find: Find,
     keys: Keyring,
 ) -> Purge:
     """The tags to advance before the client has its answer.
 
-    `response` None is an unknown outcome: the upstream may have acted. `read_match` finds the read route of a path.
+    `response` None is an unknown outcome: the upstream may have acted.
     """
     status = None if response is None else response.status
     if not is_write(request, match) or (status is not None and 400 <= status < 500):
@@ -38,16 +38,20 @@ def of(
         return {}  # a redirect to the login page: anybody could flush the cache with it
     private: dict[str, None] = {}
     shared: dict[str, None] = {}
-    for written, target in _written(request, match, response, read_match):
+    for written, target in _written(request, match, response, find):
         for public, tags in purge_tags(written, target, keys).items():
             (shared if public else private).update(dict.fromkeys(tags))
+    for route in routes_meant(request, find):
+        (shared if route.scope is Scope.PUBLIC else private)[route.feature] = None
+        for template in route.purges:
+            (shared if template.public else private)[template.feature] = None
     purge = {SHARED: shared}
     if tenant is None:
         # nobody knows whose entries these are: the features' shared epochs, which every entry carries
         shared.update(dict.fromkeys(tag.partition(":")[0] for tag in private))
     else:
         if is_path_doubtful(request):
-            private[EVERYTHING] = None
+            private = {EVERYTHING: None}
         purge[tenant] = private
     return {space: tuple(tags) for space, tags in purge.items() if tags}
 
@@ -61,15 +65,17 @@ def settle_after(match: Match | None, response: Response | None) -> float | None
 
 
 def _written(
-    request: Request, match: Match | None, response: Response | None, read_match: Callable[[str], Match | None]
+    request: Request, match: Match | None, response: Response | None, find: Find
 ) -> Iterator[tuple[Match, Request]]:
     """The routes whose entries the request may have changed, each with the target it changed there."""
-    if match is not None and match.route.kind is Kind.WRITE:
-        yield match, request
+    matches = [match, *(find(method, request.path) for method in methods_meant(request)[1:])]
+    for written in matches:
+        if written is not None and written.route.kind is Kind.WRITE:
+            yield written, request
     failed = response is not None and response.status >= 500
     # "A cache MUST invalidate the target URI ... when it receives a non-error status code" (4.4)
     for path in (request.path, *_named_paths(request, response)):
-        read = read_match(path)
+        read = find("GET", path)
         # a rule's own reads are purged by an error as well: it may have come after the change
         if read is not None and not (failed and read.route.ttl is None):
             yield read, replace(request, target=path)

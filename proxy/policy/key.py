@@ -27,6 +27,7 @@ LIST = "list"
 MAX_KEY = 249
 MAX_VALUE = 64
 MAX_KEYED_BODY = 64 << 10
+MAX_PARAMETERS = 256  # upstreams stop reading somewhere, too
 
 _WEIGHT = re.compile(r"0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?")
 _PLAIN = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -46,7 +47,6 @@ NEUTRAL_HEADERS = frozenset(
     x-real-ip x-request-id x-request-start
     """.split()
 )
-_NEUTRAL_PREFIXES = ("sec-", "accept-")
 _ROUTING_PREFIXES = ("x-forwarded-", "x-original-", "x-rewrite-", "x-host", "x-http-", "x-url-")
 
 
@@ -151,20 +151,22 @@ def _tag(template: TagTemplate, parameters: Mapping[str, str], path: str, keys: 
 
 
 def _tag_name(route: Route, name: str, parameters: Mapping[str, str], path: str, keys: Keyring) -> str:
-    """The identifier as purges know it: `%7C` and `|`, `%c3` and `%C3` are different keys of one resource."""
-    if "%" not in path:
+    """The identifier as purges know it: `%7C` and `|`, `%c3` and `%C3` are different keys of one resource.
+
+    So may be two spellings of a UUID: databases compare them without case.
+    """
+    if "%" not in path and path == path.lower():
         return name
     return identifier(route.identifier, route.feature, *_decoded(parameters, path), keys)
 
 
 def _decoded(parameters: Mapping[str, str], path: str) -> tuple[Mapping[str, str], str]:
-    if "%" not in path:
-        return parameters, path
-    return {name: _unquoted(value) for name, value in parameters.items()}, _unquoted(path)
+    return {name: _folded(value) for name, value in parameters.items()}, _folded(path)
 
 
-def _unquoted(text: str) -> str:
-    return unquote_to_bytes(text.encode("latin-1", "replace")).decode("latin-1")
+def _folded(text: str) -> str:
+    decoded = unquote_to_bytes(text.encode("latin-1", "replace")).decode("utf-8", "replace") if "%" in text else text
+    return decoded.lower()
 
 
 def identifier(shape: IdentifierShape, feature: str, parameters: Mapping[str, str], path: str, keys: Keyring) -> str:
@@ -210,6 +212,8 @@ def _scope_part(route: Route, identity: Identity | None, keys: Keyring) -> str |
 
 def _content_part(route: Route, request: Request, keys: Keyring) -> tuple[str, str, str] | Reason:
     """The `.q-` part, the canonical request and the target of a fill: only what is in the key is sent upstream."""
+    if (request.query or "").count("&") >= MAX_PARAMETERS:
+        return Reason.AMBIGUOUS_QUERY
     kept, dropped = counted_query(route, request.query)
     if dropped and ";" in (request.query or ""):
         # an upstream that splits at `;` would see parameters that we would have dropped
@@ -320,7 +324,7 @@ def _splitting_headers(route: Route, request: Request, home: str | None) -> list
 
 def makes_variant(name: str, route: Route) -> bool:
     """Whether a request header of this name makes a variant by itself, whatever Vary says."""
-    if name in NEUTRAL_HEADERS or name.startswith(_NEUTRAL_PREFIXES) or name in route.ignore_headers:
+    if name in NEUTRAL_HEADERS or name.startswith("sec-") or name in route.ignore_headers:
         return False
     # a plain shared cache (RFC 9111 4.1): the origin's Vary says what selects, but for what frameworks build URLs from
     return route.ttl is not None or route.scope is not Scope.PUBLIC or name.startswith(_ROUTING_PREFIXES)

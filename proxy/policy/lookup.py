@@ -1,15 +1,30 @@
 """May this request be answered from the cache at all? Asked before anything is looked up."""
 
 import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from itertools import product
+from urllib.parse import unquote
 
+from proxy.policy.fields import for_the_other_side
 from proxy.policy.identity import Identity
 from proxy.policy.message import SAFE_METHODS, Request
 from proxy.policy.outcome import Reason
-from proxy.policy.route import Kind, Match, Route
+from proxy.policy.route import Kind, Match, Route, Scope
+
+
+def _spellings(*names: str) -> frozenset[str]:
+    """These names with `_` for any `-`: CGI-like servers take one for the other."""
+    return frozenset("".join(parts) for name in names for parts in product(*(("-_" if c == "-" else c) for c in name)))
+
 
 # With one of these the upstream may see another path or method than the key does (SPEC 4).
-PATH_OVERRIDES = frozenset({"x-original-url", "x-rewrite-url"})
-METHOD_OVERRIDES = frozenset({"x-http-method-override", "x-http-method", "x-method-override"})
+PATH_OVERRIDES = _spellings("x-original-url", "x-rewrite-url")
+METHOD_OVERRIDES = _spellings("x-http-method-override", "x-http-method", "x-method-override")
+
+Find = Callable[[str, str], Match | None]  # the route of (method, path)
+
+_NARROWNESS = {scope: rank for rank, scope in enumerate((Scope.PUBLIC, Scope.TENANT, Scope.ROLE, Scope.USER))}
 
 # Header fields that keep a request from the cache, the first found tells why.
 _REASONS = {
@@ -25,6 +40,12 @@ _CLEAN_PATH = re.compile(r"(?:/(?!\.{1,2}(?:/|\Z))[!-\"$&-.0-:<->@-\[\]-~]+)*/?"
 _ENCODED = re.compile(r"(?:%[0-9A-Fa-f]{2})+")
 # What must not hide behind a percent-encoding: characters that need none, and those that could split or end a path.
 _HIDDEN = re.compile(r"[A-Za-z0-9._~/\\;#?%\x00-\x1f\x7f-\x9f-]")
+
+
+def as_forwarded(request: Request) -> Request:
+    """The request without what Connection takes out of it on the way to the upstream."""
+    fields = for_the_other_side(request.fields)
+    return request if fields is request.fields else replace(request, fields=fields)
 
 
 def bypass_reason(request: Request) -> Reason | None:
@@ -79,6 +100,74 @@ def is_write(request: Request, match: Match | None) -> bool:
 def is_path_doubtful(request: Request) -> bool:
     """Whether the upstream may act on another path than the one that was matched."""
     return is_ambiguous_path(request.path) or not PATH_OVERRIDES.isdisjoint(request.fields.names())
+
+
+def plain_path(path: str) -> str:
+    """The path as the most lenient upstream reads it: decoded, without parameters, dots, doubled or final slashes."""
+    segments: list[str] = []
+    readable = re.split(r"[\0?#]", unquote(path, "latin-1"), maxsplit=1)[0].replace("\\", "/")
+    for segment in readable.split("/"):
+        name = segment.partition(";")[0]
+        if name == "..":
+            del segments[-1:]
+        elif name not in ("", "."):
+            segments.append(name)
+    return "/" + "/".join(segments)
+
+
+def methods_meant(request: Request) -> tuple[str, ...]:
+    """The request's method, and those that override headers name."""
+    overrides = (request.fields.get(name) for name in METHOD_OVERRIDES.intersection(request.fields.names()))
+    return request.method, *(method.strip().upper() for method in overrides if method is not None)
+
+
+def routes_meant(request: Request, find: Find) -> Iterator[Route]:
+    """The routes of other paths that an upstream may take this request's for. Which of their entries it means is open.
+
+    Many servers ignore a final slash, some the case of a path.
+    """
+    overrides = (request.fields.get(name) or "" for name in PATH_OVERRIDES.intersection(request.fields.names()))
+    paths = dict.fromkeys(map(plain_path, (request.path, *overrides)))
+    others = [path for path in paths if path != request.path]
+    methods = ("GET", *methods_meant(request))
+    exact = _found(methods, (request.path, *others), find)
+    yield from _found(methods, others, find)
+    yield from (route for route in _found(methods, map(str.lower, paths), find) if route not in exact)
+
+
+def _found(methods: Iterable[str], paths: Iterable[str], find: Find) -> list[Route]:
+    pairs = product(methods, paths)
+    return [match.route for method, path in pairs if (match := find(method, path)) is not None]
+
+
+def is_deceptive(request: Request, match: Match, find: Find) -> bool:
+    """Whether the upstream may answer this path by a route whose answers are for fewer (web cache deception).
+
+    Frameworks answer `/api/me/`, `/api/me.json`, `/api/ME` and some `/api/me/x.css` like `/api/me`: what they say to
+    one user must not be stored for all who share a `/api/**`.
+    """
+    path, route = request.path, match.route
+    if not match.parameters or (not route.identifier.rest and "." not in path and path == path.lower()):
+        return False
+    spellings = (spelling for beginning in _beginnings(path, route) for spelling in _spelled(beginning))
+    found = (find(request.method, spelling) for spelling in spellings if spelling != path)
+    return any(other is not None and _NARROWNESS[other.route.scope] > _NARROWNESS[route.scope] for other in found)
+
+
+def _beginnings(path: str, route: Route) -> Iterator[str]:
+    """The path, and where `**` stands for its end, all that it goes on from."""
+    yield path
+    if route.identifier.rest:
+        segments = path.split("/")
+        for length in range(route.pattern.count("/") + 1, len(segments)):
+            yield "/".join(segments[:length])
+
+
+def _spelled(path: str) -> Iterable[str]:
+    """With and without a suffix, in its own case and in none."""
+    folder, slash, name = path.rpartition("/")
+    stem = folder + slash + name.partition(".")[0]
+    return dict.fromkeys((path, path.lower(), stem, stem.lower()))
 
 
 def is_served(request: Request, hosts: frozenset[str]) -> bool:

@@ -76,7 +76,6 @@ class Reason(StrEnum):
     INCOMPLETE = "incomplete"
     ASSERTION = "assertion-failed"
     QUOTA = "over-quota"
-    VARIANTS = "too-many-variants"
     # answered by sidecache itself
     BAD_REQUEST = "bad-request"
     UPSTREAM_FAILED = "upstream-failed"

@@ -162,9 +162,17 @@ _RANGE = re.compile(r"([^\s/;,]+)/([^\s/;,]+)")
 _WEIGHT = re.compile(r"[0-9]*\.?[0-9]*")
 
 
-@lru_cache(maxsize=1024)
+MAX_ACCEPT = 2048
+
+
 def accepts(accept: str, content_type: str) -> bool:
     """Whether this Accept takes this media type (RFC 9110 12.5.1). What cannot be parsed refuses nothing."""
+    # longer ones are not taken apart, nor remembered: nobody needs them, and they cost seconds and gigabytes
+    return len(accept) > MAX_ACCEPT or _accepts(accept, content_type)
+
+
+@lru_cache(maxsize=1024)
+def _accepts(accept: str, content_type: str) -> bool:
     wanted = _media(content_type)
     if wanted is None:
         return True

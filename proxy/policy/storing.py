@@ -29,6 +29,14 @@ _UNDERSTOOD = frozenset(
 
 _CREDENTIALS = frozenset({"authorization", "cookie"})
 
+# What a response gives to its one client, as Set-Cookie does.
+_HANDED_OUT = frozenset(
+    """
+    access-token authentication-info authorization set-cookie set-cookie2 x-access-token x-auth-token x-csrf-token
+    x-xsrf-token
+    """.split()
+)
+
 # Not in a stored head: Age and Content-Length are made anew for each reply.
 _NOT_STORED = frozenset({"age", "content-length"})
 
@@ -172,6 +180,8 @@ def _refused_sharing(request: Request, fields: Fields, route: Route, control: Ca
         return Reason.PRIVATE
     if "set-cookie" in fields:
         return Reason.SET_COOKIE  # it is one client's, and taking it out would store what the origin did not send
+    if route.scope is not Scope.USER and not _HANDED_OUT.isdisjoint(fields.names()):
+        return Reason.PRIVATE
     unnamed = route.ttl is None and route.scope is Scope.PUBLIC
     if unnamed and "authorization" in request.fields and not control.permits_authorized:
         return Reason.AUTHORIZATION  # any other scope is named by a rule and keyed by the caller

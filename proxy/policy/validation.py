@@ -19,9 +19,11 @@ _TAG = re.compile(r'(?:W/)?("[\x21\x23-\x7e\x80-\xff]*")')
 _OF_THE_BODY = frozenset({"content-digest", "content-encoding", "content-length", "content-md5", "content-range"})
 
 
-def conditions(entry: Entry) -> tuple[tuple[str, str], ...]:
+def conditions(entry: Entry, method: str = "GET") -> tuple[tuple[str, str], ...]:
     """The fields that make a fill conditional; none when the entry has no validator (RFC 9111 4.3.1)."""
-    found = []
+    found: list[tuple[str, str]] = []
+    if method == "POST":
+        return ()  # there a tag that still holds means 412, not 304 (RFC 9110 13.1.2)
     if entry.etag is not None:
         found.append(("If-None-Match", entry.etag))
     if entry.last_modified is not None:

@@ -10,7 +10,7 @@ from proxy.policy.agreement import ABSENT, agree, claim
 from proxy.policy.identity import Identity, IdentitySources
 from proxy.policy.invalidation import of
 from proxy.policy.key import Key, Keyring, derive
-from proxy.policy.lookup import bypass_reason, is_permitted, is_write
+from proxy.policy.lookup import bypass_reason, is_deceptive, is_permitted, is_write
 from proxy.policy.message import Fields, Request, Response
 from proxy.policy.outcome import Reason
 from proxy.policy.route import Kind, Match, Route, Scope
@@ -128,7 +128,7 @@ def explain(
     elif match is None:
         found = Explanation(str(request), Reason.NO_RULE)
     else:
-        found = _explain_read(request, match, who, keys)
+        found = _explain_read(rules, request, match, who, keys)
     if match is None:
         return found
     effects = rules.effects.get(match.route.where)
@@ -143,10 +143,12 @@ def explain(
     )
 
 
-def _explain_read(request: Request, match: Match, who: Identity | Reason, keys: Keyring) -> Explanation:
+def _explain_read(rules: RuleSet, request: Request, match: Match, who: Identity | Reason, keys: Keyring) -> Explanation:
     route = match.route
     identity = who if isinstance(who, Identity) else None
     reason = bypass_reason(request)
+    if reason is None and is_deceptive(request, match, rules.match):
+        reason = Reason.AMBIGUOUS_PATH
     if reason is None and route.scope is not Scope.PUBLIC and isinstance(who, Reason):
         reason = who
     if reason is not None:
@@ -164,7 +166,7 @@ def _explain_write(
     rules: RuleSet, request: Request, match: Match | None, who: Identity | Reason, status: int, keys: Keyring
 ) -> Explanation:
     identity = who if isinstance(who, Identity) else None
-    purge = of(request, match, Response(status), identity, lambda path: rules.match("GET", path), keys)
+    purge = of(request, match, Response(status), identity, rules.match, keys)
     tags = tuple(dict.fromkeys(tag for found in purge.values() for tag in found))
     reason = Reason.WRITE if match is not None and match.route.kind is Kind.WRITE else Reason.UNMATCHED_WRITE
     return Explanation(str(request), reason, match.route if match is not None else None, purges=tags)

@@ -76,12 +76,14 @@ class Exchange:
 
     async def handle(self, request: Request, body: Body, interim: Interim | None = None) -> Reply:
         """The reply to one request; 1xx go to `interim`. Never raises for what a client, an upstream or a store does."""
-        if not lookup.is_served(request, self._hosts.names):
-            return await self._pass(request, body, interim, Outcome(Reason.HOST, forward=Forward.BYPASS))
+        request = lookup.as_forwarded(request)
         rules = self._rules()
         match = rules.match(request.method, request.path)
         if lookup.is_write(request, match):
+            # by whatever host name: what it changes is the same
             return await self._write(request, body, interim, match, rules)
+        if not lookup.is_served(request, self._hosts.names):
+            return await self._pass(request, body, interim, Outcome(Reason.HOST, forward=Forward.BYPASS))
         if match is None:
             return await self._pass(request, body, interim, Outcome(Reason.NO_RULE, forward=Forward.BYPASS))
         return await self._read(request, body, interim, match, rules)
@@ -113,6 +115,8 @@ class Exchange:
         """Everything that is known before the cache is asked; or why it is not asked."""
         route = match.route
         reason = lookup.bypass_reason(request)
+        if reason is None and lookup.is_deceptive(request, match, rules.match):
+            reason = Reason.AMBIGUOUS_PATH
         if reason is not None:
             return _bypassed(request, body, route.feature, reason)
         identity = await self._who(request, match, rules) if route.scope is not Scope.PUBLIC else None
@@ -131,7 +135,8 @@ class Exchange:
         parameters = match.parameters if match is not None else {}
         identity = await self._identity.resolve(request, parameters, rules.identity, self._clock())
         if identity is Reason.TENANT_CONFLICT:
-            self._noted("tenant-conflict", {"request": str(request), "peer": request.peer})
+            # the path alone: a query may hold a secret
+            self._noted("tenant-conflict", {"request": f"{request.method} {request.path}", "peer": request.peer})
         return identity
 
     async def _find(self, reading: Reading) -> tuple[Reading, reuse.Decision]:
@@ -173,8 +178,10 @@ class Exchange:
             feature=match.route.feature if match is not None else None,
         )
         if not ruled:
-            self._noted("unmatched-write", {"request": str(request)})
-        written = await asyncio.shield(self._background.start(self._forward_and_purge(request, body, interim, match, rules)))
+            self._noted("unmatched-write", {"request": f"{request.method} {request.path}"})
+        written = await asyncio.shield(
+            self._background.start(self._forward_and_purge(request, body, interim, match, rules))
+        )
         if isinstance(written, UpstreamError):
             return _failed(written, outcome)
         return from_stream(written, request, None, outcome)
@@ -201,7 +208,7 @@ class Exchange:
         identity: Identity | None,
         rules: RuleSet,
     ) -> None:
-        purge = invalidation.of(request, match, response, identity, lambda path: rules.match("GET", path), self._keys)
+        purge = invalidation.of(request, match, response, identity, rules.match, self._keys)
         if not purge:
             return
         await self._epochs.advance(purge)

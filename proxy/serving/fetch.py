@@ -1,7 +1,7 @@
 """How does a response come in that is missing or stale? One fetch for all who wait; stored, if it may be (P2, P5)."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, replace
 
 from proxy.cache.background import Background
@@ -80,7 +80,7 @@ class Fetcher:
         if ranges.is_asked(reading.request) and not _has_validator(reading.entry):
             # the part that was asked for, of what may be too large to store; what can be validated is here whole
             return await self._through(reading, body, _missed(reading, Reason.RANGE, reason))
-        flight_key = (reading.key.full, reading.stamp)
+        flight_key = _flight_key(reading)
         under_way = self._flights.under_way(flight_key)
         if under_way is None:
             return await self._lead(reading, body, reason, self._flights.take_off(flight_key))
@@ -99,8 +99,8 @@ class Fetcher:
         if reading.stamp is None:
             return
         # a HEAD may be what finds it stale, but only a GET brings the body
-        as_get = replace(reading, request=replace(reading.request, method=_filling_method(reading.request)))
-        flight_key = (reading.key.full, reading.stamp)
+        as_get = replace(reading, request=replace(reading.request, method=_filling_method(reading.request)), interim=None)
+        flight_key = _flight_key(reading)
         if self._flights.under_way(flight_key) is None:
             self._background.refresh(reading.key.full, lambda: self._refreshed(as_get, body, flight_key))
 
@@ -128,7 +128,7 @@ class Fetcher:
             self._cache.grew(entry)
         return reply
 
-    async def _refreshed(self, reading: Reading, body: Body, flight_key: tuple[str, Stamp]) -> None:
+    async def _refreshed(self, reading: Reading, body: Body, flight_key: Hashable) -> None:
         reply = await self._lead(reading, body, Reason.EXPIRED, self._flights.take_off(flight_key))
         reply.close()
 
@@ -137,7 +137,7 @@ class Fetcher:
         try:
             asked_at = self._clock()
             stale = reading.entry
-            conditions = validation.conditions(stale) if stale is not None else ()
+            conditions = validation.conditions(stale, reading.request.method) if stale is not None else ()
             stream = await self._upstream.fetch(_fill(reading, conditions), body, interim=reading.interim)
             status = stream.response.status
             if stale is not None and status == 304 and conditions:
@@ -286,7 +286,7 @@ class Fetcher:
         updated = validation.freshened_by_head(stale, response)
         if updated is None:
             return
-        as_get = replace(reading, request=replace(reading.request, method=_filling_method(reading.request)))
+        as_get = replace(reading, request=replace(reading.request, method=_filling_method(reading.request)), interim=None)
         verdict = updated if isinstance(updated, Reason) else self._storable(as_get, updated, True, asked_at)
         if isinstance(verdict, Reason):
             await self._cache.drop(stale.key)
@@ -308,6 +308,11 @@ def _fill(reading: Reading, conditions: tuple[tuple[str, str], ...]) -> Request:
     """The request of a fill: only what is in the key reaches the upstream."""
     request = reading.request
     return replace(request, target=reading.key.target, fields=forwarding.filling(request, conditions))
+
+
+def _flight_key(reading: Reading) -> Hashable:
+    """Who waits for whom: the same entry, under the same epochs, by the same rules."""
+    return reading.key.full, reading.stamp, reading.route.digest
 
 
 def _filling_method(request: Request) -> str:

@@ -23,7 +23,8 @@ class Fill:
         self._chunks: list[bytes] = []
         self._size = 0
         self._grown = asyncio.Event()
-        self._failure: UpstreamError | None = None
+        # until the whole body is here nothing may make it look whole
+        self._failure: UpstreamError | None = UpstreamError("http_response_incomplete")
         self._overflowed = False
         self._abandoned = False
         self._settled = False
@@ -41,7 +42,11 @@ class Fill:
             self._failure = failure
             self._stream.close()
             return Reason.INCOMPLETE
+        except asyncio.CancelledError:
+            self._stream.close()
+            raise
         self._stream.close()
+        self._failure = None
         return b"".join(self._chunks)
 
     def settle(self) -> None:
@@ -79,6 +84,7 @@ class Fill:
 
     def _overflow(self) -> Reason:
         self._overflowed = True
+        self._failure = None  # the client reads the rest, and sees itself how it ends
         if self._abandoned:
             self._stream.close()
         return Reason.TOO_LARGE

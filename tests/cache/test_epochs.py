@@ -356,6 +356,44 @@ async def test_a_purge_whose_answer_was_lost_is_repeated_with_other_epochs(world
     assert await world.store.inner.epochs(ORG_A, [slot("jobs:77")]) != lost
 
 
+@pytest.mark.parametrize("turns", range(4))
+async def test_a_read_that_a_refused_purge_comes_just_before_is_distrusted_too(world, turns):
+    """Between the decision to read and the read itself a loop's turn passes: that is enough for a purge to fail."""
+    await world.stamp()
+    world.clock.advance(2 * TRUSTED_SECONDS)
+    world.epochs._sleep = lambda seconds: asyncio.sleep(0)  # repeats while hardly any time passes
+    world.store.down = {"advance_epochs"}
+    purging = asyncio.ensure_future(world.epochs.advance({"": ["jobs"]}))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    reading = asyncio.ensure_future(world.epochs.current("org_a", TAGS))
+    assert not await purging
+    await reading
+
+    assert world.epochs.pending == 1
+    assert world.epochs.peek("org_a", TAGS) is None
+    assert await world.epochs.current("org_a", TAGS) == Doubt(Reason.STORE_UNAVAILABLE)
+
+
+async def test_a_read_sent_while_a_purge_was_refused_is_void_when_the_repetition_is_accepted(world):
+    before = await world.stamp()
+    world.clock.advance(2 * TRUSTED_SECONDS)
+    world.epochs._sleep = lambda seconds: asyncio.sleep(0)  # repeats while hardly any time passes
+    world.store.down = {"advance_epochs"}
+    await world.epochs.advance({"": ["jobs"]})
+    world.store.delayed = {"epochs"}
+    reading = asyncio.ensure_future(world.epochs._read_hash(SHARED, ["*", "soft:*", "jobs", "soft:jobs"]))
+    await settle()
+    world.store.down = set()
+    await settle(60)
+    assert world.epochs.pending == 0
+    world.store.delayed = set()
+    world.store.open_gate()
+    await reading
+
+    assert (await world.stamp()).hard != before.hard
+
+
 async def test_a_refused_purge_is_repeated_with_longer_and_longer_pauses(world):
     world.store.down = {"advance_epochs"}
     await world.epochs.advance({"org_a": ["jobs:77"]})

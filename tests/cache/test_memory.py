@@ -145,13 +145,29 @@ def test_expired_entries_do_not_count_against_a_quota(memory):
 
 
 def test_a_primary_key_has_at_most_32_variants(memory):
-    outcomes = [put(memory, item(f"77.v-{number}")) for number in range(MAX_VARIANTS + 5)]
-    assert outcomes == [None] * MAX_VARIANTS + [Reason.VARIANTS] * 5
+    for number in range(MAX_VARIANTS + 5):
+        assert put(memory, item(f"77.v-{number}")) is None
+    assert (len(memory), memory.evictions) == (MAX_VARIANTS, 5)
+    assert memory.get("tenant:org_a:jobs:77.v-4") is None
     assert put(memory, item("77")) is None
-    assert put(memory, item("77.v-0")) is None
     assert put(memory, item("78.v-0")) is None
-    memory.drop("tenant:org_a:jobs:77.v-3")
-    assert put(memory, item("77.v-99")) is None
+    assert len(memory) == MAX_VARIANTS + 2
+
+
+def test_made_up_variants_do_not_push_out_one_that_is_asked_for(memory):
+    put(memory, item("77.v-real"))
+    for number in range(5 * MAX_VARIANTS):
+        assert memory.get("tenant:org_a:jobs:77.v-real") is not None
+        put(memory, item(f"77.v-{number}"))
+
+
+def test_a_variant_that_is_new_comes_in_though_all_others_are_asked_for(memory):
+    for number in range(MAX_VARIANTS):
+        put(memory, item(f"77.v-{number}"))
+        memory.get(f"tenant:org_a:jobs:77.v-{number}")
+    put(memory, item("77.v-new"))
+    assert memory.get("tenant:org_a:jobs:77.v-new") is not None
+    assert memory.get("tenant:org_a:jobs:77.v-0") is None
 
 
 def test_variants_that_are_gone_leave_nothing_behind(memory):

@@ -337,22 +337,6 @@ async def test_a_refusal_of_the_first_tier_is_the_answer_and_keeps_it_out_of_the
     assert world.store.count("set") == 0
 
 
-async def test_variants_that_are_expired_or_purged_make_room_for_a_live_one(world):
-    stamps = {}
-    for number in range(32):
-        until = NOW + (10 if number < 3 else 900)
-        await world.fill(f"{KEY}.v-{number}", fresh_until=until, grace_until=until, error_until=until)
-    stamps = (await world.find(key=f"{KEY}.v-x")).stamp
-    new = builders.entry(key=f"{KEY}.v-x", tags=TAGS, epochs_hard=stamps.hard, epochs_soft=stamps.soft)
-    assert world.cache.put(new, quota=None) is Reason.VARIANTS
-    world.clock.advance(0.1)
-    await world.epochs.advance({"org_a": ["jobs:77"]})
-    stamps = (await world.find(key=f"{KEY}.v-x")).stamp
-    new = builders.entry(key=f"{KEY}.v-x", tags=TAGS, epochs_hard=stamps.hard, epochs_soft=stamps.soft)
-    assert world.cache.put(new, quota=None) is None
-    assert world.cache.stats().entries == 1
-
-
 async def test_dropping_forgets_it_in_both_tiers(world):
     await world.fill()
     await world.cache.drop(KEY)

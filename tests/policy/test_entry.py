@@ -2,7 +2,7 @@
 
 import pytest
 
-from proxy.policy.entry import pack_head, unpack_head
+from proxy.policy.entry import REVALIDATED, pack_head, unpack_head
 from proxy.policy.message import Fields
 from tests.builders import NOW, entry
 
@@ -55,3 +55,12 @@ def test_size_counts_key_head_body_and_encodings():
 
 def test_an_entry_reads_like_a_status_line():
     assert repr(entry()) == "<Entry tenant:org_a:jobs:list 200 2 B>"
+
+
+def test_it_is_kept_while_it_can_be_served_and_with_a_validator_while_it_is_worth_asking_about():
+    windows = {"fresh_until": NOW + 10, "grace_until": NOW + 30, "error_until": NOW + 20}
+    assert entry(**windows).kept_until() == NOW + 30
+    assert entry(**windows, etag='"a"').kept_until() == NOW + 10 + REVALIDATED
+    assert entry(**windows | {"error_until": NOW + 9000}, last_modified=NOW).kept_until() == NOW + 9000
+    # born stale: counted from when it came
+    assert entry(**windows | {"fresh_until": NOW - 500}, etag='"a"').kept_until() == NOW + REVALIDATED

@@ -4,7 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.policy.fields import end_to_end, format_http_date, list_members, parse_http_date, protected_nomination
+from proxy.policy.fields import (
+    end_to_end,
+    for_the_other_side,
+    format_http_date,
+    list_members,
+    parse_http_date,
+    protected_nomination,
+)
 from tests.builders import DATE, NOW, fields
 
 
@@ -172,3 +179,29 @@ def test_a_date_is_written_as_imf_fixdate_to_the_second_below():
 @given(st.integers(min_value=0, max_value=200_000_000_000))
 def test_a_written_date_reads_back(seconds):
     assert parse_http_date(format_http_date(seconds)) == seconds
+
+
+@pytest.mark.parametrize(
+    ("connection", "left"),
+    [
+        # realistic
+        ("keep-alive", ["Connection", "Upgrade", "X-A", "X-B"]),
+        ("Upgrade, HTTP2-Settings", ["Connection", "Upgrade", "X-A", "X-B"]),
+        # pathological
+        ("x-a", ["Connection", "Upgrade", "X-B"]),
+        ("close, X-A,x-b, upgrade", ["Connection", "Upgrade"]),
+        ("x-c", ["Connection", "Upgrade", "X-A", "X-B"]),
+    ],
+)
+def test_what_connection_takes_out_is_not_decided_by(connection, left):
+    found = for_the_other_side(fields([("Connection", connection), ("Upgrade", "h2c"), ("X-A", "1"), ("X-B", "2")]))
+    assert [name for name, _ in found] == left
+
+
+def test_a_date_that_is_too_long_to_be_one_is_not_remembered():
+    assert parse_http_date(DATE + " " * 100_000) is None
+
+
+def test_an_endless_connection_field_is_refused_unread():
+    assert not protected_nomination(fields(connection=", ".join(["x-a"] * 100)))
+    assert protected_nomination(fields(connection=", ".join(["x-a"] * 1000)))

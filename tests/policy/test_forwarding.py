@@ -69,6 +69,18 @@ def test_a_fill_asks_for_the_whole_unconditional_response(name):
     assert name.lower() not in filling(request(headers={name: "x"}))
 
 
+@pytest.mark.parametrize("name", ["X-Real-IP", "True-Client-IP", "CF-Connecting-IP"])
+def test_only_a_trusted_peer_says_in_a_fill_where_the_client_is(name):
+    assert name.lower() not in filling(request(headers={name: "6.6.6.6"}))
+    assert name.lower() in filling(request(headers={name: "6.6.6.6"}, peer_trusted=True))
+    assert name.lower() in passing(request(headers={name: "6.6.6.6"}))
+
+
+def test_a_fill_tells_the_type_of_a_body_only_where_there_is_one():
+    assert "content-type" not in filling(request(headers={"Content-Type": "text/csv"}))
+    assert "content-type" in filling(request(headers={"Content-Type": "text/csv"}, method="POST", has_body=True))
+
+
 def test_a_fill_asks_for_no_encoding_and_sends_our_own_conditions():
     sent = filling(
         request(headers={"Accept-Encoding": "br", "If-None-Match": '"theirs"'}), [("If-None-Match", '"ours"')]

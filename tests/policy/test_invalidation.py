@@ -36,6 +36,11 @@ WRITE_JOB = match(write_route(identifier=ITEM), job_id="77")
 WRITE_COMPANY = match(
     write_route("companies", scope=Scope.PUBLIC, identifier=IdentifierShape((Part("company-id"),))), company_id="5"
 )
+WRITES = {
+    ("PUT", "/api/jobs/77"): match(
+        write_route(methods=("PUT",), identifier=ITEM, purges=(TagTemplate("search"),)), job_id="77"
+    )
+}
 APPLY = match(
     write_route(
         "applications",
@@ -50,8 +55,8 @@ APPLY = match(
 )
 
 
-def read_match(path: str) -> Match | None:
-    return READS.get(path)
+def find(method: str, path: str) -> Match | None:
+    return READS.get(path) if method == "GET" else WRITES.get((method, path))
 
 
 CALLER = identity()
@@ -68,7 +73,7 @@ def purged(
 ) -> Purge:
     outcome = None if status is None else Response(status, fields(answer))
     asked = request(target, headers or {"Host": "portal.example"}, method=method)
-    return of(asked, found, outcome, who, read_match, KEYS)
+    return of(asked, found, outcome, who, find, KEYS)
 
 
 @pytest.mark.parametrize(
@@ -205,10 +210,33 @@ def test_a_redirect_to_the_login_page_flushes_nothing(who, found):
 )
 def test_a_write_whose_path_cannot_be_told_purges_the_tenant(target, headers):
     assert purged(target, headers=headers) == {"org_a": ("*",)}
-    assert purged(target, WRITE_JOB, headers=headers) == {"org_a": ("jobs:list", "jobs:77", "*")}
+    assert purged(target, WRITE_JOB, headers=headers) == {"org_a": ("*",)}
     assert purged(target, match(route("search", methods=("POST",))), headers=headers) == {"org_a": ("*",)}
-    assert purged(target, headers=headers, who=None) == {}
+    assert purged(target, headers=headers, who=None) == {"": ("jobs",)}
     assert purged(target, WRITE_JOB, headers=headers, who=None) == {"": ("jobs",)}
+
+
+@pytest.mark.parametrize(
+    ("target", "headers", "purge"),
+    [
+        # realistic: servers that ignore a final slash, or the case of a path
+        ("/api/jobs/", {}, {"org_a": ("jobs",)}),
+        ("/API/Jobs/77", {}, {"org_a": ("jobs", "search")}),
+        ("/api/jobs/77/", {}, {"org_a": ("jobs", "search")}),
+        ("/api/companies/5/", {}, {"": ("companies",)}),
+        # pathological
+        ("/api//companies/5", {}, {"": ("companies",), "org_a": ("*",)}),
+        ("/x", {"X_Original-URL": "/api/companies/5?a=/"}, {"": ("companies",), "org_a": ("*",)}),
+        ("/api/jobs\x00.css", {}, {"org_a": ("*",)}),
+    ],
+)
+def test_a_write_purges_the_features_that_another_reading_of_its_path_means(target, headers, purge):
+    assert purged(target, method="PUT", headers=headers) == purge
+
+
+@pytest.mark.parametrize("name", ["X-HTTP-Method-Override", "x_http_method", "X-Method_Override"])
+def test_a_method_override_purges_what_that_method_would(name):
+    assert purged("/api/jobs/77", headers={name: " put"}) == {"org_a": ("jobs:list", "jobs:77", "search")}
 
 
 def test_each_tenant_purges_its_own_space_only():
@@ -234,4 +262,4 @@ def test_a_purge_is_repeated_where_the_upstream_lags(found, answer, seconds):
 def test_fields_of_the_request_do_not_decide_the_origin_when_host_is_missing():
     asked = request("/api/unknown", method="POST")
     answer = Response(201, fields(location="http://portal.example/api/jobs/77"))
-    assert of(asked, None, answer, identity(), read_match, KEYS) == {}
+    assert of(asked, None, answer, identity(), find, KEYS) == {}

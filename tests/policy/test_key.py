@@ -166,6 +166,17 @@ def test_only_what_is_in_the_key_goes_upstream(of, target, kept, upstream):
 
 def test_a_semicolon_beside_a_dropped_parameter_is_ambiguous():
     assert derived(request("/a?utm_source=x;id=2")) is Reason.AMBIGUOUS_QUERY
+
+
+def test_a_query_of_more_parameters_than_anybody_reads_is_ambiguous():
+    assert not isinstance(derived(request("/a?" + "&".join("a" * 256))), Reason)
+    assert derived(request("/a?" + "&".join("a" * 257))) is Reason.AMBIGUOUS_QUERY
+
+
+def test_two_cases_of_an_id_are_two_keys_with_one_tag():
+    lower, upper = (derived(request(f"/api/{x}"), route(identifier=ITEM), job_id=x) for x in ("ab-9", "AB-9"))
+    assert lower.primary != upper.primary
+    assert lower.tags == upper.tags == ("jobs", "jobs:ab-9")
     assert isinstance(derived(request("/a?id=1;id=2")), Key)
 
 
@@ -255,7 +266,14 @@ def test_head_shares_the_key_of_get_and_post_does_not():
 
 @pytest.mark.parametrize(
     ("name", "neutral"),
-    [("accept", True), ("sec-ch-ua", True), ("accept-x", True), ("cookie", True), ("x-acme", False), ("origin", False)],
+    [
+        ("accept", True),
+        ("sec-ch-ua", True),
+        ("accept-x", False),
+        ("cookie", True),
+        ("x-acme", False),
+        ("origin", False),
+    ],
 )
 def test_a_documented_list_is_neutral(name, neutral):
     assert makes_variant(name, route()) is not neutral

@@ -5,14 +5,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.policy.lookup import (
+    as_forwarded,
     bypass_reason,
     is_ambiguous_path,
+    is_deceptive,
     is_keyed_by_body,
     is_permitted,
     is_served,
     is_write,
+    methods_meant,
+    plain_path,
 )
 from proxy.policy.outcome import Reason
+from proxy.policy.route import IdentifierShape, Scope
 from tests.builders import identity, match, request, route, write_route
 
 CLEAN = [
@@ -191,3 +196,73 @@ def test_only_named_hosts_are_served_when_any_is_named(hosts, host, served):
 )
 def test_a_hit_needs_every_required_permission(require, caller, permitted):
     assert is_permitted(route(require=require), caller) is permitted
+
+
+@pytest.mark.parametrize(
+    ("path", "plain"),
+    [
+        # realistic
+        ("/api/jobs", "/api/jobs"),
+        ("/api/jobs/", "/api/jobs"),
+        ("/", "/"),
+        # pathological
+        ("//api///jobs//", "/api/jobs"),
+        ("/x/../api/./jobs", "/api/jobs"),
+        ("/../../api/jobs", "/api/jobs"),
+        ("/%61pi/jobs;v=1/7;w", "/api/jobs/7"),
+        ("/api%2fjobs%2F7", "/api/jobs/7"),
+        ("/api\\jobs%5c7", "/api/jobs/7"),
+        ("/api/jobs%00.css", "/api/jobs"),
+        ("/api/jobs%3fa/b", "/api/jobs"),
+        ("/api/jobs%23a/b", "/api/jobs"),
+    ],
+)
+def test_the_most_lenient_reading_of_a_path(path, plain):
+    assert plain_path(path) == plain
+
+
+def test_the_methods_a_request_may_mean():
+    assert methods_meant(request(method="POST")) == ("POST",)
+    assert methods_meant(request(method="POST", headers={"X_HTTP-Method_Override": " put "})) == ("POST", "PUT")
+
+
+def test_what_connection_takes_out_is_gone_before_anything_is_decided():
+    plain = request(headers={"X-Theme": "dark"})
+    assert as_forwarded(plain) is plain
+    assert "x-theme" not in as_forwarded(request(headers={"X-Theme": "dark", "Connection": "x-theme"})).fields
+
+
+ME = match(route("me", scope=Scope.USER, pattern="/api/me"))
+ROLES = match(route("roles", scope=Scope.ROLE, pattern="/api/roles"))
+FOUND = {"/api/me": ME, "/api/roles": ROLES, "/api": match(route("root", scope=Scope.USER, pattern="/api"))}
+REST = route(pattern="/api/**", identifier=IdentifierShape(rest=True))
+ITEM = route(pattern="/api/{item}")
+
+
+@pytest.mark.parametrize(
+    ("path", "of", "deceptive"),
+    [
+        # realistic
+        ("/api/me/", REST, True),
+        ("/api/me.json", REST, True),
+        ("/api/me.json", ITEM, True),
+        ("/api/ME", ITEM, True),
+        ("/api/reports/2026.5/Q1", REST, False),
+        ("/api/jobs", ITEM, False),
+        ("/api/aB9", ITEM, False),
+        # pathological
+        ("/api/me/x.css", REST, True),
+        ("/api/Me/a/b/c.js", REST, True),
+        ("/api/me.css/x", REST, True),
+        ("/api/x/me", REST, False),
+        ("/api/roles/x", REST, True),
+        ("/api/roles/x", route(pattern="/api/**", identifier=IdentifierShape(rest=True), scope=Scope.ROLE), False),
+        ("/api/me/x", route(pattern="/api/**", identifier=IdentifierShape(rest=True), scope=Scope.USER), False),
+    ],
+)
+def test_a_path_that_slips_from_a_narrow_route_under_a_wide_one(path, of, deceptive):
+    assert is_deceptive(request(path), match(of, x="x"), lambda method, other: FOUND.get(other)) is deceptive
+
+
+def test_a_route_that_names_its_path_exactly_means_it():
+    assert not is_deceptive(request("/api/me.json"), match(route(pattern="/api/me.json")), lambda *_: ME)

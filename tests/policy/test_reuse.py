@@ -223,3 +223,8 @@ def test_an_entry_without_a_media_type_is_never_refused():
 )
 def test_accept_takes_what_its_most_specific_range_weighs(accept, media, taken):
     assert accepts(accept, media) is taken
+
+
+def test_an_accept_of_thousands_of_ranges_is_not_taken_apart():
+    assert accepts("text/html", "application/json") is False
+    assert accepts(",".join(["text/html"] * 300), "application/json") is True

@@ -62,6 +62,8 @@ MAX_AGE = {"Cache-Control": "max-age=60"}
         (route(), 200, {"Cache-Control": "no-store"}, Reason.NO_STORE),
         (route(), 200, {"Cache-Control": "private"}, Reason.PRIVATE),
         (route(), 200, {"Set-Cookie": "a=1"}, Reason.SET_COOKIE),
+        (route(), 200, {"Authorization": "Bearer new"}, Reason.PRIVATE),
+        (LAX, 200, {"X-Auth-Token": "new"}, Reason.PRIVATE),
         (route(), 200, {"Vary": "*"}, Reason.VARY_STAR),
         (route(), 200, {"Vary": "Accept, *"}, Reason.VARY_STAR),
         (route(), 200, {"Vary": "Authorization"}, Reason.VARY_CREDENTIALS),
@@ -291,7 +293,7 @@ def test_validators_and_media_type_are_parsed_when_storing():
         # pathological
         (route(), "accept,,Accept , ACCEPT", ("accept",)),
         (route(ignore_headers=frozenset({"x-correlation-id"})), "X-Correlation-Id", ("x-correlation-id",)),
-        (route(), ", ".join(["accept-encoding", *(f"accept-{n}" for n in range(8))]), 8),
+        (route(), ", ".join(["accept-encoding", *(f"sec-{n}" for n in range(8))]), 8),
     ],
 )
 def test_vary_names_what_the_first_key_leaves_out(of, vary, names):

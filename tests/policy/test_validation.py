@@ -34,6 +34,12 @@ def test_a_revalidation_sends_the_validators_it_has(more, fields):
     assert conditions(entry(**more)) == fields
 
 
+def test_a_read_by_post_is_not_asked_about():
+    """There a tag that still holds means 412 (RFC 9110 13.1.2)."""
+    assert conditions(entry(etag='"a"'), "POST") == ()
+    assert conditions(entry(etag='"a"'), "QUERY") == (("If-None-Match", '"a"'),)
+
+
 STORED = [
     ("Content-Type", "application/json"),
     ("ETag", '"a"'),

@@ -135,3 +135,17 @@ async def test_an_empty_body_is_a_body():
     assert await made.collect() == b""
     made.settle()
     assert await read(made.chunks()) == []
+
+
+async def test_a_fill_that_is_cancelled_never_looks_whole_to_its_client():
+    more = asyncio.Event()
+    made, stream = fill([b"half", more, b"rest"])
+    collecting = asyncio.create_task(made.collect())
+    await settle()
+    collecting.cancel()
+    await settle()
+    made.settle()
+
+    with pytest.raises(UpstreamError):
+        await read(made.chunks())
+    assert stream.closed

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from proxy.policy.message import Request
+from proxy.serving.connection import Interim
 from proxy.serving.protocol import Limits
 from proxy.serving.reply import Reply
 from proxy.serving.upstream import Body
@@ -136,9 +137,9 @@ class Holding(Handler):
         super().__init__()
         self.gate = asyncio.Event()
 
-    async def __call__(self, request: Request, body: Body) -> Reply:
+    async def __call__(self, request: Request, body: Body, interim: Interim) -> Reply:
         await self.gate.wait()
-        return await super().__call__(request, body)
+        return await super().__call__(request, body, interim)
 
 
 async def test_a_body_that_waits_for_us_is_not_late():

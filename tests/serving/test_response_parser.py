@@ -1,6 +1,8 @@
 """proxy.serving.response_parser: which bytes are a response, where it ends, and what is refused."""
 
+from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -48,7 +50,7 @@ WHOLE = [
     (b"HTTP/1.1 304 Not Modified\r\nContent-Length: 10\r\n\r\n", b""),
     (OK + b"Content-Length: 0\r\n\r\n", b""),
     (b"HTTP/1.1 100 Continue\r\n\r\n" + OK + b"content-length:3 \r\n\r\nabc", b"abc"),
-    (OK + b"Transfer-Encoding: Chunked\r\n\r\n00A;x=\"y\"\r\n0123456789\r\n1 ;z\r\na\r\n0;e\r\nX-T: 1\r\n\r\n", b"0123456789a"),
+    (OK + b"Transfer-Encoding: Chunked\r\n\r\n00A;x=\"y\"\r\n0123456789\r\n1 ;z\r\na\r\n0;e\r\nX: 1\r\n\r\n", b"0123456789a"),
     (b"HTTP/1.1 200\r\nContent-Length: 1\r\n\r\na", b"a"),  # pathological
     (b"HTTP/1.1 200 \r\nContent-Length: 000000000000000001\r\n\r\na", b"a"),
     (b"HTTP/1.1 101 Switching Protocols\r\nContent-Length: 0\r\nUpgrade: x\r\n\r\n", b""),
@@ -73,7 +75,7 @@ def test_a_response_is_the_same_however_it_is_cut_into_segments(raw, body):
 def test_a_response_is_the_same_at_any_cuts(case, cuts):
     raw, body = case
     places = [0, *sorted(min(cut, len(raw)) for cut in cuts), len(raw)]
-    said = read(*(raw[a:b] for a, b in zip(places, places[1:], strict=False)))
+    said = read(*(raw[a:b] for a, b in pairwise(places)))
     assert (said.complete, said.body, said.rest) == (True, body, b"")
 
 
@@ -235,7 +237,5 @@ def test_what_are_no_chunks_is_refused(raw):
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_response_or_refused(raw):
     for start in (b"", OK, OK + b"Transfer-Encoding: chunked\r\n\r\n"):
-        try:
+        with suppress(BadResponse):
             read(start + raw, end=True)
-        except BadResponse:
-            pass

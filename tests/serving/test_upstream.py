@@ -1,6 +1,7 @@
 """proxy.serving.upstream: what reaches the upstream, what comes back, and how its failures are told apart."""
 
 import asyncio
+import os
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -237,7 +238,7 @@ async def silent(_: Message, peer: Peer) -> None:
 
 @pytest.mark.parametrize("body", [None, b"abc", parts])
 async def test_silence_is_a_timeout_after_which_the_upstream_may_have_acted(body):
-    timeouts = Timeouts(connect=5.0, first_byte=0.05, idle=5.0)
+    timeouts = Timeouts(connect=5.0, first_byte=0.05, idle=600.0)
     async with both(silent, timeouts) as (up, asking):
         with pytest.raises(UpstreamError) as failure:
             await asking.fetch(request(method="POST"), body(b"x") if body is parts else body)
@@ -254,7 +255,7 @@ async def test_an_upload_that_stands_still_ends_when_the_idle_time_is_over():
         started.set()
         await asyncio.Event().wait()
 
-    async with both(silent, Timeouts(connect=5.0, first_byte=5.0, idle=0.05), read_bodies=False) as (_, asking):
+    async with both(silent, Timeouts(connect=5.0, first_byte=600.0, idle=0.05), read_bodies=False) as (_, asking):
         with pytest.raises(UpstreamError) as failure:
             await asking.fetch(request(method="POST"), stalling())
 
@@ -367,6 +368,41 @@ async def test_what_follows_a_response_in_the_same_segment_is_never_anothers(fir
                 assert await asked(asking) in (b"good", b"")
 
     assert len(up.peers) == 3
+
+
+@pytest.mark.parametrize("surplus", SURPLUS, ids=range(len(SURPLUS)))
+async def test_what_follows_the_end_of_a_body_that_is_being_read_is_never_anothers(surplus):
+    gate = asyncio.Event()
+
+    async def answer(_: Message, peer: Peer) -> None:
+        await peer.send(response(b"", "Content-Length: 4", length=False) + b"go")
+        await gate.wait()
+        await peer.send(b"od" + surplus)
+        await peer.reader.read()
+
+    async with both(answer) as (up, asking):
+        for _ in range(3):
+            gate.clear()
+            stream = await asking.fetch(request(), None)
+            gate.set()
+            with suppress(UpstreamError):
+                assert await whole(stream) == b"good"
+            stream.close()
+
+    assert len(up.peers) == 3
+
+
+async def test_what_waits_in_the_socket_when_a_connection_is_to_be_reused_is_not_taken():
+    async def answer(_: Message, peer: Peer) -> None:
+        await peer.send(response(b"good"))
+
+    async with both(answer) as (up, asking):
+        assert await asked(asking) == b"good"
+        # behind the event loop's back: it has no chance to read this before the next request is sent
+        os.write(up.peers[0].writer.get_extra_info("socket").fileno(), EVIL)
+        assert await asked(asking, method="POST") == b"good"
+
+    assert len(up.peers) == 2
 
 
 @pytest.mark.parametrize("surplus", SURPLUS, ids=range(len(SURPLUS)))
