@@ -33,9 +33,9 @@ def of(
     if not is_write(request, match) or (status is not None and 400 <= status < 500):
         return {}
     tenant = None if identity is None else identity.tenant
-    redirected = status is not None and 300 <= status < 400
-    if tenant is None and redirected:
-        return {}  # a redirect to the login page: anybody could flush the cache with it
+    if tenant is None and status is not None and 300 <= status < 400:
+        # a redirect of nobody known goes to the login page: anybody could flush a tenant's entries with it
+        return _plain_only(request, match, response, find, keys)
     private: dict[str, None] = {}
     shared: dict[str, None] = {}
     for written, target in _written(request, match, response, find):
@@ -54,6 +54,19 @@ def of(
             private = {EVERYTHING: None}
         purge[tenant] = private
     return {space: tuple(tags) for space, tags in purge.items() if tags}
+
+
+def _plain_only(
+    request: Request, match: Match | None, response: Response | None, find: Find, keys: Keyring
+) -> Purge:
+    """What is stale in plain shared caches: what invalidates there is the RFC's to say, not ours."""
+    found = [
+        tag
+        for written, target in _written(request, match, response, find)
+        if written.route.kind is Kind.READ and written.route.ttl is None and written.route.scope is Scope.PUBLIC
+        for tag in purge_tags(written, target, keys)[True]
+    ]
+    return {SHARED: tuple(dict.fromkeys(found))} if found else {}
 
 
 def settle_after(match: Match | None, response: Response | None) -> float | None:

@@ -27,6 +27,7 @@ COMPANY = route("companies", scope=Scope.PUBLIC, identifier=IdentifierShape((Par
 READS = {
     "/api/jobs": match(JOBS),
     "/api/live": match(origin_route("live")),
+    "/live": match(origin_route("live", scope=Scope.PUBLIC)),
     "/api/jobs/77": match(JOB, job_id="77"),
     "/api/jobs/a%7cb": match(JOB, job_id="a%7cb"),
     "/api/companies/5": match(COMPANY, company_id="5"),
@@ -190,6 +191,12 @@ NOBODY = [None, identity(tenant=None)]
 def test_without_a_verified_tenant_a_write_purges_the_features_for_all(who):
     assert purged(found=APPLY, who=who) == {"": ("companies", "applications", "jobs", "analytics")}
     assert purged("/api/jobs/77", who=who) == {"": ("jobs",)}
+
+
+@pytest.mark.parametrize("who", NOBODY)
+def test_a_redirect_invalidates_in_a_plain_shared_cache(who):
+    assert purged("/live", status=303, who=who) == {"": ("live:list",)}
+    assert purged("/live", status=303, who=who, location="/api/jobs/77") == {"": ("live:list",)}
 
 
 @pytest.mark.parametrize("who", NOBODY)

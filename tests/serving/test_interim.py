@@ -128,7 +128,8 @@ async def test_a_client_that_is_gone_is_told_nothing(leaves):
         await until(lambda: bool(handler.asked))
         if leaves:
             client.reset()
-            await until(lambda: made.connections == 0)
+            (connection,) = made._runner.server.connections
+            await until(lambda: connection.transport is None)
         gate.set()
         async with asyncio.timeout(10):
             await told.wait()

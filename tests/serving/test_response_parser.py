@@ -50,7 +50,11 @@ WHOLE = [
     (b"HTTP/1.1 304 Not Modified\r\nContent-Length: 10\r\n\r\n", b""),
     (OK + b"Content-Length: 0\r\n\r\n", b""),
     (b"HTTP/1.1 100 Continue\r\n\r\n" + OK + b"content-length:3 \r\n\r\nabc", b"abc"),
-    (OK + b"Transfer-Encoding: Chunked\r\n\r\n00A;x=\"y\"\r\n0123456789\r\n1 ;z\r\na\r\n0;e\r\nX: 1\r\n\r\n", b"0123456789a"),
+    (
+        OK + b"Transfer-Encoding: Chunked\r\n\r\n"
+        b'00A;x="y"\r\n0123456789\r\n1 ;z\r\na\r\n0;e\r\nX: 1\r\n\r\n',
+        b"0123456789a",
+    ),
     (b"HTTP/1.1 200\r\nContent-Length: 1\r\n\r\na", b"a"),  # pathological
     (b"HTTP/1.1 200 \r\nContent-Length: 000000000000000001\r\n\r\na", b"a"),
     (b"HTTP/1.1 101 Switching Protocols\r\nContent-Length: 0\r\nUpgrade: x\r\n\r\n", b""),
