@@ -13,6 +13,7 @@ class Tunnel:
 
     def __init__(self, client: asyncio.Transport, upstream: asyncio.Transport) -> None:
         self._sides = (_Side(client, upstream, self._lost), _Side(upstream, client, self._lost))
+        self._sides[0].twin, self._sides[1].twin = self._sides[1], self._sides[0]
         self._open = len(self._sides)
         self._closed = asyncio.get_running_loop().create_future()
 
@@ -47,6 +48,8 @@ class _Side(asyncio.Protocol):
 
     def __init__(self, own: asyncio.Transport, other: asyncio.Transport, lost: Callable[[], None]) -> None:
         self.own = own
+        self.twin: _Side | None = None
+        self.ended = False  # nothing more comes from it
         self._other = other
         self._lost = lost
 
@@ -61,13 +64,13 @@ class _Side(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """Whether this side stays open for what the other still has to say."""
-        if self._other.is_closing():
-            return False
-        if not self._other.can_write_eof():  # TLS knows no half-closed connection
-            self._other.close()
+        self.ended = True
+        over = self.twin is None or self.twin.ended or self._other.is_closing()
+        if over or not (self.own.can_write_eof() and self._other.can_write_eof()):
+            self._other.close()  # TLS, for one, knows no half-closed connection
             return False
         self._other.write_eof()
-        return self.own.can_write_eof()
+        return True
 
     def pause_writing(self) -> None:
         self._other.pause_reading()
