@@ -75,7 +75,7 @@ class Exchange:
         self._noted = noted  # what an operator should hear of: conflicts, unmatched writes, failed assertions
 
     async def handle(self, request: Request, body: Body, interim: Interim | None = None) -> Reply:
-        """The reply to one request; 1xx go to `interim`. Never raises for what a client, an upstream or a store does."""
+        """The reply to one request; 1xx go to `interim`. Never raises for what client, upstream or store do."""
         request = lookup.as_forwarded(request)
         rules = self._rules()
         match = rules.match(request.method, request.path)

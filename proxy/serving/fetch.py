@@ -99,7 +99,7 @@ class Fetcher:
         if reading.stamp is None:
             return
         # a HEAD may be what finds it stale, but only a GET brings the body
-        as_get = replace(reading, request=replace(reading.request, method=_filling_method(reading.request)), interim=None)
+        as_get = _as_get(reading)
         flight_key = _flight_key(reading)
         if self._flights.under_way(flight_key) is None:
             self._background.refresh(reading.key.full, lambda: self._refreshed(as_get, body, flight_key))
@@ -286,7 +286,7 @@ class Fetcher:
         updated = validation.freshened_by_head(stale, response)
         if updated is None:
             return
-        as_get = replace(reading, request=replace(reading.request, method=_filling_method(reading.request)), interim=None)
+        as_get = _as_get(reading)
         verdict = updated if isinstance(updated, Reason) else self._storable(as_get, updated, True, asked_at)
         if isinstance(verdict, Reason):
             await self._cache.drop(stale.key)
@@ -313,6 +313,12 @@ def _fill(reading: Reading, conditions: tuple[tuple[str, str], ...]) -> Request:
 def _flight_key(reading: Reading) -> Hashable:
     """Who waits for whom: the same entry, under the same epochs, by the same rules."""
     return reading.key.full, reading.stamp, reading.route.digest
+
+
+def _as_get(reading: Reading) -> Reading:
+    """The same for a response that nobody waits for, and that has a body."""
+    request = reading.request
+    return replace(reading, request=replace(request, method=_filling_method(request)), interim=None)
 
 
 def _filling_method(request: Request) -> str:
