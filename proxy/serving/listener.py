@@ -219,7 +219,6 @@ class Listener:
             or incoming.version not in _VERSIONS
             or not _is_plainly_framed(fields, incoming.version)
             or protected_nomination(fields)
-            or not _is_utf8(incoming.raw_headers)
         ):
             return None
         if incoming.version < HttpVersion11:
@@ -262,18 +261,6 @@ def _is_plainly_framed(fields: Fields, version: HttpVersion) -> bool:
         # message as if the framing is faulty" (RFC 9112 6.1)
         return False
     return not any("_" in name and name.lower().replace("_", "-") in _NEVER_DISGUISED for name in fields.names())
-
-
-def _is_utf8(fields: tuple[tuple[bytes, bytes], ...]) -> bool:
-    try:
-        for name, value in fields:
-            if not value.isascii():
-                value.decode("utf-8")
-            if not name.isascii():
-                return False
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 class _IncomingBody:

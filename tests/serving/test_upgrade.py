@@ -10,6 +10,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+import uvloop
 from aiohttp import WSMsgType, web
 
 from tests.wire import LIMIT, Message, Peer, connect, response, sidecar, upstream
@@ -206,6 +207,20 @@ async def test_any_protocol_crosses_byte_for_byte_and_half_closed(tmp_path):
         end.writer.write_eof()
         assert await end.ended()
     assert (up.requests[0].get("connection"), up.requests[0].get("upgrade")) == ("Upgrade", "echo/1")
+
+
+def test_the_same_on_the_loop_that_is_used_in_production(tmp_path):
+    async def echoed() -> None:
+        async with upstream(switching) as up, sidecar(up.port, tmp_path) as it, await connect(it.data_port) as end:
+            await end.send(ECHO)
+            assert (await end.head()).status == 101
+            await end.send(b"x" * 100_000)
+            assert await end.reader.readexactly(100_006) == b"\x00first" + b"x" * 100_000
+            end.writer.write_eof()
+            assert await end.ended()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(echoed())
 
 
 async def test_the_tunnel_is_read_no_faster_than_it_is_taken(tmp_path):
