@@ -56,9 +56,7 @@ def of(
     return {space: tuple(tags) for space, tags in purge.items() if tags}
 
 
-def _plain_only(
-    request: Request, match: Match | None, response: Response | None, find: Find, keys: Keyring
-) -> Purge:
+def _plain_only(request: Request, match: Match | None, response: Response | None, find: Find, keys: Keyring) -> Purge:
     """What is stale in plain shared caches: what invalidates there is the RFC's to say, not ours."""
     found = [
         tag

@@ -14,6 +14,7 @@ from base64 import urlsafe_b64encode
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
 from urllib.parse import unquote_to_bytes
@@ -341,8 +342,13 @@ _PEER_HEADERS = ("x-forwarded-host", "x-forwarded-proto", "forwarded")
 def normalised(name: str, fields: Fields) -> str:
     """A selecting value without what cannot matter: the case of ranges, spaces around commas and parameters."""
     value = fields.get(name)
-    if value is None:
-        return ""
+    return "" if value is None else _normal(name, value)
+
+
+@lru_cache(maxsize=4096)
+def _normal(name: str, value: str) -> str:
+    if not value:
+        return "\n"  # "absent from a request, it can only match another request if it is also absent there" (4.1)
     if '"' in value:
         return value
     if not name.startswith("accept"):

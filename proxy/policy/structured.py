@@ -24,7 +24,8 @@ _ESCAPED = re.compile(r"\\(.)")
 
 def dictionary(text: str) -> dict[str, Value] | None:
     """The members by key, the last of equal ones; parameters left out. None when it does not parse."""
-    text = text.strip(" ")
+    text = text.lstrip(" ")
+    text = text.rstrip(" \t") or text
     members: dict[str, Value] = {}
     position = 0
     while position < len(text):

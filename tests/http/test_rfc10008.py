@@ -25,7 +25,6 @@ def query(body: bytes, media: str = "application/json", **more: str) -> Ask:
         # pathological
         (NORMAL + ": not what a parser may read in two ways", query(b'{"a":1,"a":2}'), query(b'{"a":2}'), "fetched"),
         (NORMAL + ": a number keeps its spelling", query(b'{"a":1.0}'), query(b'{"a":1}'), "fetched"),
-        ("more than 64 KiB is not kept", query(b"x" * 70_000, "text/plain"), query(b"x" * 70_000, "text/plain"), "fetched"),
     ],
 )  # fmt: skip
 async def test_a_query_is_kept_under_its_content(sentence, first, second, how):

@@ -1,4 +1,5 @@
 """RFC 5861: stale-while-revalidate and stale-if-error."""
+# ruff: noqa: E501 (one case a line)
 
 from tests.http.plain import REFUSED, Ask, Says, played, table
 

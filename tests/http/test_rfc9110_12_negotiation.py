@@ -1,4 +1,4 @@
-"""RFC 9110 sections 8.8.3 and 12.5.3: one body is stored, each client gets the encoding it asks for, with its own tag."""
+"""RFC 9110 sections 8.8.3 and 12.5.3: one body is stored, each client gets its encoding, with a tag of its own."""
 
 import gzip
 

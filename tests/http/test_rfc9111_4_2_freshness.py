@@ -1,4 +1,5 @@
 """RFC 9111 sections 4.2, 5.1 and 5.3: how long a response is fresh, how old it is, and when it may be served stale."""
+# ruff: noqa: E501 (one case a line)
 
 import pytest
 
@@ -106,7 +107,10 @@ RESIDENT = "current_age = corrected_initial_age + resident_time"
 )
 async def test_age_is_generated_and_never_too_young(sentence, says, after, age):
     """Section 4: "a cache MUST generate an Age header field"."""
-    lines = [*(says.headers.items() if isinstance(says.headers, dict) else says.headers), ("Cache-Control", "max-age=900")]
+    lines = [
+        *(says.headers.items() if isinstance(says.headers, dict) else says.headers),
+        ("Cache-Control", "max-age=900"),
+    ]
     _, later = await played(Ask(Says(lines, delay=says.delay, date=says.date)), Ask(after=after))
     assert later.how == "hit"
     assert later.answer.fields.get_all("age") == (str(age),)

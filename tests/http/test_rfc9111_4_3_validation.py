@@ -1,10 +1,13 @@
-"""RFC 9111 sections 4.3 and 3.2: asking the origin whether what is stored still holds, and answering clients who ask."""
+"""RFC 9111 sections 4.3 and 3.2: asking whether what is stored still holds, and being asked."""
+# ruff: noqa: E501 (one case a line)
 
 import pytest
 
 from tests.http.plain import REFUSED, Ask, Says, played, table
 
-SEND = "SHOULD send an entity tag ... in If-None-Match; SHOULD send the Last-Modified value in If-Modified-Since (4.3.1)"
+SEND = (
+    "SHOULD send an entity tag ... in If-None-Match; SHOULD send the Last-Modified value in If-Modified-Since (4.3.1)"
+)
 OLD = "Tue, 14 Nov 2023 21:00:00 GMT"
 BRIEF = {"Cache-Control": "max-age=5"}
 
@@ -30,7 +33,9 @@ async def test_a_stale_response_is_asked_about_with_its_validators(sentence, val
 
 
 async def test_the_clients_own_conditions_do_not_reach_the_origin_in_a_fill():
-    (only,) = await played(Ask(headers={"If-None-Match": '"x"', "If-Modified-Since": OLD, "Cache-Control": "max-age=9"}))
+    (only,) = await played(
+        Ask(headers={"If-None-Match": '"x"', "If-Modified-Since": OLD, "Cache-Control": "max-age=9"})
+    )
     assert only.upstream is not None
     names = set(only.upstream.fields.names())
     assert names.isdisjoint({"if-none-match", "if-modified-since", "cache-control"})
@@ -83,9 +88,7 @@ async def test_a_stale_one_answers_them_after_validation():
 async def test_conditions_for_the_origin_are_forwarded(name):
     """ "MUST NOT be evaluated by a cache" unless it is the origin for the selected representation (RFC 9110 13.2.1)."""
     condition = {name: '"x"' if name == "If-Match" else OLD}
-    _, later = await played(
-        Ask(Says({"Cache-Control": "max-age=60"})), Ask(Says(status=412), condition)
-    )
+    _, later = await played(Ask(Says({"Cache-Control": "max-age=60"})), Ask(Says(status=412), condition))
     assert later.answer.status == 412
     assert later.upstream is not None
     assert later.upstream.fields.get(name.lower()) == condition[name]
@@ -134,7 +137,9 @@ async def test_a_304_updates_the_stored_head(sentence, name, updated):
 
 async def test_what_a_304_leaves_out_stays():
     says = Says(BRIEF | {"ETag": '"a"', "X-Kept": "1"})
-    _, validated, later = await played(Ask(says), Ask(Says({"Cache-Control": "max-age=60"}, status=304), after=9), Ask())
+    _, validated, later = await played(
+        Ask(says), Ask(Says({"Cache-Control": "max-age=60"}, status=304), after=9), Ask()
+    )
     assert [validated.get("x-kept"), later.get("x-kept"), later.how] == ["1", "1", "hit"]
 
 

@@ -1,7 +1,8 @@
 """RFC 9111 section 4.4: what an unsafe request makes stale."""
+# ruff: noqa: E501 (one case a line)
 
-from tests.http.plain import REFUSED, Ask, Says, played, table
 from proxy.errors import UpstreamError
+from tests.http.plain import REFUSED, Ask, Says, played, table
 
 MUST = "A cache MUST invalidate the target URI when it receives a non-error status code in response to an unsafe method"
 ERROR = "a 'non-error response' is one with a 2xx or 3xx status code"

@@ -1,4 +1,5 @@
 """RFC 9111 sections 5.2.1, 5.2.2 and 5.4: what client and origin say in Cache-Control, and Pragma."""
+# ruff: noqa: E501 (one case a line)
 
 from tests.http.plain import REFUSED, Ask, Says, played, table
 
@@ -7,7 +8,9 @@ STALE = Says({"Cache-Control": "max-age=60", "ETag": '"a"', "Age": "70"})
 PLAIN_STALE = Says({"Cache-Control": "max-age=5"})
 
 MAX_AGE = "max-age: the client prefers a response whose age is less than or equal to (5.2.1.1)"
-MAX_STALE = "max-stale: the client will accept a response that has exceeded its freshness lifetime by no more than (5.2.1.2)"
+MAX_STALE = (
+    "max-stale: the client will accept a response that has exceeded its freshness lifetime by no more than (5.2.1.2)"
+)
 MIN_FRESH = "min-fresh: a response whose freshness lifetime is no less than its current age plus (5.2.1.3)"
 NO_CACHE = "no-cache: prefers a stored response not be used without successful validation (5.2.1.4)"
 ONLY = "only-if-cached: SHOULD respond using a stored response ... or a 504 (Gateway Timeout) status code (5.2.1.7)"
@@ -92,7 +95,9 @@ async def test_only_if_cached_never_reaches_the_origin(sentence, asks):
 
 
 REVALIDATE = "once the response has become stale, a cache MUST NOT reuse that response to satisfy another request until"
-NO_CACHE_RESPONSE = "the response MUST NOT be used to satisfy any other request without forwarding it for validation (5.2.2.4)"
+NO_CACHE_RESPONSE = (
+    "the response MUST NOT be used to satisfy any other request without forwarding it for validation (5.2.2.4)"
+)
 
 
 @table(

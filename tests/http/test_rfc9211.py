@@ -1,4 +1,5 @@
 """RFC 9211: what Cache-Status says, one member for this cache, after those of others."""
+# ruff: noqa: E501 (one case a line)
 
 from tests.http.plain import REFUSED, Ask, Says, played, table
 

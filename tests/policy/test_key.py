@@ -343,6 +343,7 @@ def test_a_rules_vary_splits_by_the_normalised_value():
         ("accept", "Text/HTML ; q=1,\tx/y", "text/html;q=1,x/y"),
         ("accept", 'a/b;p="A B"', 'a/b;p="A B"'),
         ("user-agent", " A B ", "A B"),
+        ("user-agent", "", "\n"),  # there, and empty
         ("x-list", "a ,b,  c", "a,b,c"),
         ("x-list", 'a , "b , c"', 'a , "b , c"'),
         ("accept-language", "DE;q=0.50, en , fr;q=1.000", "en,fr,de;q=0.5"),

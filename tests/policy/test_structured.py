@@ -37,6 +37,7 @@ from proxy.policy.structured import dictionary
         ("a=1;", None),
         ('a=("x""y")', None),
         ("\ta", None),
+        (" a\t", {"a": True}),
     ],
 )
 def test_a_dictionary_has_one_reading(text, members):
