@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from proxy.policy import ranges
 from proxy.policy import reply as heads
+from proxy.policy.cache_control import of_request
 from proxy.policy.entry import Entry
 from proxy.policy.fields import end_to_end, parse_http_date
 from proxy.policy.message import Fields, Request
@@ -112,6 +113,8 @@ def _negotiated(
     if (length is not None and length <= route.compress) or not may_encode(route, status, fields):
         return fields, None
     coding = preferred(request.fields.get("accept-encoding"))
+    if coding is not None and of_request(request.fields).no_transform:
+        coding = None  # "the client is asking for intermediaries to avoid transforming the content" (RFC 9111 5.2.1.6)
     fields = varying(fields)
     return (encoded_fields(fields, coding), coding) if coding is not None else (fields, None)
 

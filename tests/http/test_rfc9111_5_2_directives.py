@@ -135,5 +135,9 @@ async def test_no_transform_keeps_the_encoding():
     free = Says(json | {"Cache-Control": "max-age=60"}, body=large)
     bound = Says(json | {"Cache-Control": "max-age=60, no-transform"}, body=large)
     assert [(await played(Ask(free), Ask(headers=asked)))[1].get("content-encoding")] == ["gzip"]
-    for answer in await played(Ask(bound, asked), Ask(headers=asked)):
+    unwanted = asked | {"Cache-Control": "no-transform"}  # 5.2.1.6
+    for answer in [
+        *await played(Ask(bound, asked), Ask(headers=asked)),
+        *await played(Ask(free), Ask(headers=unwanted)),
+    ]:
         assert (answer.get("content-encoding"), answer.answer.body) == (None, large)
