@@ -141,9 +141,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the figures here too")
     asked = parser.parse_args()
     figures = asyncio.run(measured())
-    print(
-        f"{'1 GiB through the sidecar':<28}{'seconds':>10}{'peak before, MiB':>18}{'after, MiB':>12}{'p99 of others, ms':>20}"
-    )
+    memory = f"{'peak before, MiB':>18}{'after, MiB':>12}"
+    print(f"{'1 GiB through the sidecar':<28}{'seconds':>10}{memory}{'others p99, ms':>20}")
     for name, figure in figures.items():
         memory = f"{figure['peak_mib_before']:>18}{figure['peak_mib_after']:>12}"
         print(f"{name:<28}{figure['seconds']:>10}{memory}{figure['others_p99_ms']:>20}")

@@ -173,6 +173,9 @@ class Connection(asyncio.Protocol):
         exchange = self._exchange = Exchange(self, interim or _ignored, idle)
         self._parser = ResponseParser(method, exchange.on_head, exchange.on_body)
         self.used += 1
+        if self.transport.is_closing():  # it ended, or spoke unasked, while it was handed out
+            self._fail(exchange, UpstreamError("connection_terminated"))
+            return exchange
         self.transport.write(head)
         if body is not None:
             self._upload = asyncio.get_running_loop().create_task(self._send(body, length, moved))
@@ -181,7 +184,8 @@ class Connection(asyncio.Protocol):
 
     def switch(self) -> tuple[asyncio.Transport, bytes]:
         """After a 101: the transport, silent until it is resumed, and what came behind the head."""
-        assert self._parser is not None
+        if self._parser is None:
+            raise UpstreamError("connection_terminated")  # since then
         rest, self._parser, self._exchange = self._parser.rest, None, None
         return self.transport, rest
 

@@ -157,7 +157,7 @@ class _Sending:
 
         def moved(last: bool) -> None:
             """As long as a body moves on, the upstream has time to answer."""
-            if exchange.head is None:
+            if exchange.head is None and not deadline.expired():
                 deadline.reschedule(loop.time() + (self._timeouts.first_byte if last else self._timeouts.idle))
 
         self.begun = True

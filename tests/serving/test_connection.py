@@ -271,3 +271,24 @@ async def test_a_connection_that_breaks_while_a_body_waits_for_room_ends_the_exc
         with pytest.raises(UpstreamError, match="connection_terminated"):
             await exchange.answered()
         assert connection.ends == [False]
+
+
+async def test_a_connection_that_is_gone_when_it_is_asked_says_so_at_once():
+    async with connected() as (connection, end):
+        await end.send(b"SSH-2.0-OpenSSH_9.2\r\n")
+        await until(connection.transport.is_closing)
+        exchange = ask(connection)
+        with pytest.raises(UpstreamError, match="connection_terminated"):
+            await exchange.answered()
+        assert connection.ends == [False]
+
+
+async def test_a_connection_that_breaks_after_its_101_cannot_be_switched():
+    async with connected() as (connection, end):
+        exchange = ask(connection)
+        await end.send(b"HTTP/1.1 101 Go on\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n")
+        await exchange.answered()
+        connection.transport.abort()
+        await until(lambda: bool(connection.ends))
+        with pytest.raises(UpstreamError, match="connection_terminated"):
+            connection.switch()
