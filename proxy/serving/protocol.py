@@ -106,12 +106,12 @@ class ServerProtocol(RequestHandler):
         super().data_received(data)
         new = len(self._messages) - before
         if new:
-            self._begun(new, data, alone=new == 1 and not body)
+            self._begun(new, data, arriving if body else None)
         elif body:
             self._raw_size += len(data)
             if self._pace is not None:
                 self._pace.received(len(data))
-            if self._is_padded(arriving):
+            if self._is_padding(self._raw_size - _SMALLEST_CHUNK * arriving.total_bytes):
                 arriving.set_exception(RequestPayloadError("nothing but extensions"))
                 self._refuse(400)
         elif data.strip(CRLF):
@@ -121,20 +121,22 @@ class ServerProtocol(RequestHandler):
             elif self._timer is None:
                 self._wait(self._limits.head_time, self._head_is_late)
 
-    def _begun(self, new: int, data: bytes, *, alone: bool) -> None:
+    def _begun(self, new: int, data: bytes, before: StreamReader | None) -> None:
         """Heads are whole: `new` of them, of which all but the last have their bodies too.
 
-        `alone`: there is nothing else in what came since the last one.
+        `before`: the body that ended in what came.
         """
         self._stop_waiting()
         received, self._head_size = self._head_size + len(data), 0
         at_most, self._unsure = received + self._unsure, 0
+        if before is not None:
+            received += self._raw_size - _SMALLEST_CHUNK * before.total_bytes
         message, payload = self._messages[-1]
         if isinstance(message, _ErrInfo):
             self.take_no_more(RequestPayloadError("what follows is no request"))
             return
-        self._raw_size = received - _head_size(message) if alone and payload is not EMPTY_PAYLOAD else 0
-        if at_most > self._limits.head and (status := self._oversized(new)):
+        self._raw_size = received - _head_size(message) if new == 1 and before is None else 0
+        if at_most > self._limits.head and (status := self._oversized(new, received)):
             for _ in range(new):
                 self._messages.pop()
             self._refuse(status)
@@ -151,18 +153,20 @@ class ServerProtocol(RequestHandler):
             self._head_size = rest
             self._wait(self._limits.head_time, self._head_is_late)
 
-    def _oversized(self, new: int) -> int | None:
+    def _oversized(self, new: int, received: int) -> int | None:
         """The status to refuse the newest requests with, if any of them is too large."""
-        for message, _ in islice(reversed(self._messages), new):
-            if _head_size(message) > self._limits.head:
+        for message, payload in islice(reversed(self._messages), new):
+            size = _head_size(message)
+            if size > self._limits.head:
                 return 431
-        return 400 if self._is_padded(self._messages[-1][1]) else None
+            received -= size + (_SMALLEST_CHUNK * payload.total_bytes if payload is not EMPTY_PAYLOAD else 0)
+        return 400 if self._is_padding(received) else None
 
-    def _is_padded(self, payload: StreamReader) -> bool:
-        """Whether a body's chunks are mostly extensions: it could go on for ever and bring nothing."""
+    def _is_padding(self, size: int) -> bool:
+        """Whether this is too much beside heads and content: extensions could go on for ever and bring nothing."""
         if self._reading_paused or self._buffer_paused:
             return False  # some of it is not parsed yet
-        return self._raw_size - _SMALLEST_CHUNK * payload.total_bytes > self._limits.head + self._limits.line
+        return size > self._limits.head + self._limits.line  # a head that has begun may be among it
 
     def _head_is_late(self) -> None:
         self._timer = None

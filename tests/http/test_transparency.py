@@ -208,7 +208,7 @@ async def test_an_expectation_is_the_upstreams_to_meet_or_to_refuse(serving):
                     assert await client.ended()
             assert up.requests[-1].get("expect") == "100-continue"
         assert (await fetch(port, "/taken", method="POST", body=b"x")).body == b"1"
-        assert len(up.peers) == 3  # what was half asked of one is not asked of by the next
+        assert len(up.peers) == 2  # what was half asked of one is not asked of by the next
 
 
 async def test_an_answer_that_comes_before_the_body_is_passed_on_and_the_connection_not_used_again(serving):

@@ -122,6 +122,13 @@ async def test_a_body_that_crawls_is_given_up(head):
         await sending
 
 
+async def test_a_chunk_of_a_size_that_nobody_sends_is_a_body_that_stands_still():
+    limits = Limits(body_grace=0.05, linger=0.05)
+    async with listening(Handler(), limits=limits) as made, await connect(made.port) as client:
+        await client.send(CHUNKED + b"FFFFFFFFFFFFFFED\r\nhello\r\n0\r\n\r\n" + GET + CRLF)
+        assert await refusal(client) == 408
+
+
 async def test_a_body_that_keeps_its_rate_may_take_longer_than_the_grace():
     limits = Limits(body_grace=0.3, body_rate=20.0)
     async with listening(Handler(), limits=limits) as made, await connect(made.port) as client:
