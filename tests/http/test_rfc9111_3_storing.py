@@ -40,6 +40,8 @@ INCOMPLETE = "MUST NOT store an incomplete response without marking it so"
         (UNDERSTOOD + ": 304", Says(FRESH, 304), "fetched"),
         (UNDERSTOOD + ": a code not understood", Says({"Cache-Control": "max-age=60, must-understand"}, 599), "fetched"),
         (UNDERSTOOD + ": a code understood", Says({"Cache-Control": "max-age=60, must-understand"}, 404), "hit"),
+        (UNDERSTOOD + ": SHOULD ignore no-store (5.2.2.3)", Says({"Cache-Control": "max-age=60, must-understand, no-store"}), "hit"),
+        (UNDERSTOOD + ": but not for others (5.2.2.3)", Says({"Cache-Control": "max-age=60, must-understand, no-store"}, 599), "fetched"),
         (INCOMPLETE, Says(FRESH, cut=True), "fetched"),
         # pathological
         (FINAL + ": out of range", Says(FRESH, 999), "hit"),

@@ -190,6 +190,23 @@ async def test_a_stale_answer_stands_in_for_a_failing_upstream(world, failure, t
     assert answer.cache == f"sidecache; {told}; ttl=-122; detail=stale-if-error"
 
 
+async def test_one_clients_leave_to_be_served_stale_is_not_anothers():
+    world = World("version: 1\nfeatures: {origin: {ttl: origin, read: [GET /api/origin], write: []}}")
+    world.upstream.answer = lambda request, n: answered("old", cache_control="max-age=5", etag='"a"')
+    await world.get("/api/origin")
+    world.clock.advance(9)
+    world.upstream.answer = lambda request, n: answered(b"oops", status=503)
+    world.upstream.gate = asyncio.Event()
+    lenient = asyncio.ensure_future(world.get("/api/origin", headers={"Cache-Control": "stale-if-error=60"}))
+    await world.settle()
+    strict = asyncio.ensure_future(world.get("/api/origin", headers={"Cache-Control": "stale-if-error=1"}))
+    await world.settle()
+    world.upstream.gate.set()
+    allowed, refused = await asyncio.gather(lenient, strict)
+
+    assert (allowed.status, refused.status) == (200, 503)
+
+
 async def test_past_if_error_the_failure_is_told(world):
     await world.get("/api/jobs")
     world.clock.advance(900 + 3601)
