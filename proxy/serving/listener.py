@@ -185,11 +185,13 @@ class Listener:
         assert isinstance(protocol, ServerProtocol)
         if self._leaving or reply.last or protocol.is_upgrading:
             response.force_close()
+        head: asyncio.Handle | None = None
         try:
             await response.prepare(incoming)
             if not isinstance(reply.body, bytes):
                 protocol.on_lost = reply.close  # a client that leaves while nothing is sent is noticed too
-                response.send_head()  # the first bytes of the body may be a long time in coming
+                # together with what is here of the body; but its first bytes may be a long time in coming
+                head = asyncio.get_running_loop().call_soon(response.send_head)
                 if not response.bodiless:
                     async for chunk in reply.body:
                         await response.write(chunk)
@@ -201,6 +203,8 @@ class Listener:
         except ConnectionError:
             pass  # the client is gone: nobody is left to answer
         finally:
+            if head is not None:
+                head.cancel()
             protocol.on_lost = None
             reply.close()
         return response

@@ -1,5 +1,7 @@
 """How does a reply become bytes? Its head goes out as it is; only framing and a missing Date are added."""
 
+from contextlib import suppress
+
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.helpers import rfc822_formatted_time
@@ -30,7 +32,7 @@ class HttpResponse(web.StreamResponse):
     """A response whose head is ours to the byte: nothing is added but framing (aiohttp would add Server and others)."""
 
     def __init__(self, reply: Reply) -> None:
-        super().__init__(status=reply.status, reason=reply.reason or None)
+        super().__init__(status=reply.status, reason=reply.reason)
         self._pairs = reply.fields
         self._whole = reply.body if isinstance(reply.body, bytes) else b""
         self._framing: list[tuple[str, str]] = []
@@ -41,9 +43,10 @@ class HttpResponse(web.StreamResponse):
         return bool(self._must_be_empty_body)
 
     def send_head(self) -> None:
-        """Send it now, not with the first bytes of the body."""
+        """Send it now, when it was not sent with the first bytes of the body."""
         assert isinstance(self._payload_writer, StreamWriter)
-        self._payload_writer.send_headers()
+        with suppress(ConnectionError):  # whoever sends the body finds out
+            self._payload_writer.send_headers()
 
     async def write_eof(self, data: bytes = b"") -> None:
         """End the response; with the body, where it is here whole."""
