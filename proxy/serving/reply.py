@@ -39,7 +39,7 @@ class Reply:
     fields: Fields
     body: bytes | AsyncIterator[bytes]
     outcome: Outcome
-    reason: str = ""
+    reason: str | None = None  # the usual one of the status; the upstream's may be empty
     close: Callable[[], None] = _nothing
     last: bool = False  # the connection ends with it
 
