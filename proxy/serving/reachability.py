@@ -9,6 +9,8 @@ from proxy.serving.upstream import Body, Stream, Upstream
 
 Report = Callable[[str, Mapping[str, object]], None]
 
+_OURS = frozenset({"connection_limit_reached", "http_request_error"})  # say nothing about the upstream
+
 
 class Watched:
     """An upstream whose changes between reachable and not are reported: each once, however many requests fail."""
@@ -23,7 +25,7 @@ class Watched:
         try:
             stream = await self._upstream.fetch(request, body, interim=interim)
         except UpstreamError as error:
-            if not error.delivered:  # what failed was the way there
+            if not error.delivered and error.kind not in _OURS:  # what failed was the way there
                 self._lost(error.kind)
             raise
         if not self._reachable:

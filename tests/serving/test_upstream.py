@@ -349,7 +349,8 @@ async def test_no_free_connection_is_a_timeout_that_was_not_delivered():
         with suppress(UpstreamError):
             (await first).close()
 
-    assert failure.value.status == 504
+    assert (failure.value.kind, failure.value.status) == ("connection_limit_reached", 504)
+    assert not failure.value.delivered
     assert len(up.requests) == 1
 
 
