@@ -8,7 +8,7 @@ from proxy.policy.identity import Identity
 from proxy.policy.key import Keyring, purge_tags
 from proxy.policy.lookup import Find, is_ambiguous_path, is_path_doubtful, is_write, methods_meant, routes_meant
 from proxy.policy.message import Request, Response
-from proxy.policy.route import Kind, Match, Scope
+from proxy.policy.route import Kind, Match, Route, Scope
 
 SHARED = ""
 SETTLE_AFTER_ACCEPTED = 30.0  # seconds
@@ -42,6 +42,8 @@ def of(
         for public, tags in purge_tags(written, target, keys).items():
             (shared if public else private).update(dict.fromkeys(tags))
     for route in routes_meant(request, find):
+        if _is_plain(route):
+            continue
         (shared if route.scope is Scope.PUBLIC else private)[route.feature] = None
         for template in route.purges:
             (shared if template.public else private)[template.feature] = None
@@ -57,14 +59,19 @@ def of(
 
 
 def _plain_only(request: Request, match: Match | None, response: Response | None, find: Find, keys: Keyring) -> Purge:
-    """What is stale in plain shared caches: what invalidates there is the RFC's to say, not ours."""
+    """What is stale in plain shared caches."""
     found = [
         tag
         for written, target in _written(request, match, response, find)
-        if written.route.kind is Kind.READ and written.route.ttl is None and written.route.scope is Scope.PUBLIC
+        if _is_plain(written.route)
         for tag in purge_tags(written, target, keys)[True]
     ]
     return {SHARED: tuple(dict.fromkeys(found))} if found else {}
+
+
+def _is_plain(route: Route) -> bool:
+    """Whether it is the route of a plain shared cache: what invalidates there is the RFC's to say, not ours."""
+    return route.kind is Kind.READ and route.ttl is None and route.scope is Scope.PUBLIC
 
 
 def settle_after(match: Match | None, response: Response | None) -> float | None:

@@ -90,9 +90,7 @@ class Exchange:
 
     # Reading
 
-    async def _read(
-        self, request: Request, body: Body, interim: Interim | None, match: Match, rules: RuleSet
-    ) -> Reply:
+    async def _read(self, request: Request, body: Body, interim: Interim | None, match: Match, rules: RuleSet) -> Reply:
         reading = await self._prepared(request, body, match, rules)
         if isinstance(reading, _Bypass):
             return await self._pass(reading.request, reading.body, interim, reading.outcome)

@@ -199,6 +199,12 @@ def test_a_redirect_invalidates_in_a_plain_shared_cache(who):
     assert purged("/live", status=303, who=who, location="/api/jobs/77") == {"": ("live:list",)}
 
 
+def test_another_reading_of_the_path_flushes_no_plain_shared_cache():
+    assert purged("/live/", who=CALLER) == {}
+    assert purged("/live", who=CALLER) == {"": ("live:list",)}
+    assert purged("/api/companies/5/", who=CALLER) == {"": ("companies",)}
+
+
 @pytest.mark.parametrize("who", NOBODY)
 @pytest.mark.parametrize("found", [WRITE_JOB, WRITE_COMPANY, None])
 def test_a_redirect_to_the_login_page_flushes_nothing(who, found):
