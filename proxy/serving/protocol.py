@@ -271,7 +271,7 @@ class ServerProtocol(RequestHandler):
         "If a server performs an immediate close of a TCP connection, there is a significant risk that the client will
         not be able to read the last HTTP response" (RFC 9112 9.6): closed over bytes that were not read, it is reset.
         """
-        if self.transport is None:
+        if self.transport is None or self.transport.is_closing():
             return
         self._gone = self._loop.create_future()
         self.transport.write_eof()
