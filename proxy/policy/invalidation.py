@@ -90,12 +90,11 @@ def _written(
     for written in matches:
         if written is not None and written.route.kind is Kind.WRITE:
             yield written, request
-    failed = response is not None and response.status >= 500
-    # "A cache MUST invalidate the target URI ... when it receives a non-error status code" (4.4)
+    # "A cache MUST invalidate the target URI ... when it receives a non-error status code" (4.4). A 5xx is no exception
+    # here, which the RFC allows: it may have come after the change.
     for path in (request.path, *_named_paths(request, response)):
         read = find("GET", path)
-        # a rule's own reads are purged by an error as well: it may have come after the change
-        if read is not None and not (failed and read.route.ttl is None):
+        if read is not None:
             yield read, replace(request, target=path)
 
 
