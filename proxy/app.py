@@ -155,7 +155,11 @@ class _Composition:
 
     async def _listener(self, exchange: Exchange, upstream: HttpUpstream, health: Health) -> Listener:
         settings = self._settings
-        bridge = UpgradeBridge(upstream, lambda request, outcome, status: self._finished(request, outcome, status, 0.0))
+        bridge = UpgradeBridge(
+            upstream,
+            lambda request, outcome, status: self._finished(request, outcome, status, 0.0),
+            exchange.is_write,
+        )
         listener = Listener(
             exchange.handle,
             Reserved(settings.prefix, health.word, health.ready),

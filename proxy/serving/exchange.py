@@ -88,6 +88,10 @@ class Exchange:
             return await self._pass(request, body, interim, Outcome(Reason.NO_RULE, forward=Forward.BYPASS))
         return await self._read(request, body, interim, match, rules)
 
+    def is_write(self, request: Request) -> bool:
+        """Whether the rules, or the request itself, say that it may change something."""
+        return lookup.is_write(request, self._rules().match(request.method, request.path))
+
     # Reading
 
     async def _read(self, request: Request, body: Body, interim: Interim | None, match: Match, rules: RuleSet) -> Reply:

@@ -25,7 +25,13 @@ _ACCEPT_SALT = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 4.2.2
 class UpgradeBridge:
     """Takes requests that ask for another protocol to one upstream, and tunnels to those that it grants."""
 
-    def __init__(self, upstream: HttpUpstream, finished: Callable[[Request, Outcome, int], None]) -> None:
+    def __init__(
+        self,
+        upstream: HttpUpstream,
+        finished: Callable[[Request, Outcome, int], None],
+        is_write: Callable[[Request], bool] = lambda request: False,
+    ) -> None:
+        self._is_write = is_write  # a write stays with the exchange, which purges what it changed
         self._upstream = upstream
         self._finished = finished
         self._open: set[Tunnel] = set()
@@ -39,6 +45,7 @@ class UpgradeBridge:
             and bool(wanted)
             # h2c would take what follows past every decision made here
             and not any(protocol.startswith(("h2", "http")) for protocol in wanted)
+            and not self._is_write(request)
         )
 
     async def __call__(self, incoming: web.BaseRequest, request: Request) -> web.StreamResponse | Reply:

@@ -358,3 +358,16 @@ async def test_an_upstream_that_is_dead_is_a_502(tmp_path):
             got = await shaken(running.data_port)
     assert (got.status, got.get("proxy-status")) == (502, "sidecache; error=connection_refused")
     assert got.cache == "sidecache; fwd=bypass; detail=upstream-failed"
+
+
+async def test_what_may_be_a_write_stays_one_whatever_protocol_it_asks_for(tmp_path):
+    """A method override makes a GET a write, which must purge: it is forwarded without its Upgrade."""
+    rules = "version: 1\nfeatures: {news: {ttl: 1m, scope: public, read: [GET /news], write: []}}\n"
+    asking = ("Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: eA==")
+    async with upstream(response(b"ok")) as origin, sidecar(origin.port, tmp_path, rules) as running:
+        await fetch(running.data_port, "/news")
+        written = await fetch(running.data_port, "/news", *asking, "X-HTTP-Method-Override: DELETE")
+        again = await fetch(running.data_port, "/news")
+
+    assert "detail=unmatched-write" in written.cache
+    assert "detail=purged" in again.cache
