@@ -13,7 +13,7 @@ import pytest
 import uvloop
 from aiohttp import WSMsgType, web
 
-from tests.wire import LIMIT, Message, Peer, connect, response, sidecar, upstream
+from tests.wire import LIMIT, Message, Peer, connect, fetch, response, sidecar, upstream
 
 Serve = Callable[[web.WebSocketResponse, web.Request], Awaitable[None]]
 
