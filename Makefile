@@ -20,7 +20,17 @@ $(STAMP): requirements.lock pyproject.toml
 run: $(STAMP)
 	@$(BIN)/sidecache demo $(ARGS)
 
-test: $(STAMP)
+# The tests in a browser need Debian's chromium: installed when this is root, else those tests are skipped and say so.
+CHROMIUM := /usr/bin/chromium
+
+$(CHROMIUM):
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  echo "installing chromium ..."; \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends chromium >/dev/null \
+	    || echo "chromium could not be installed"; \
+	fi
+
+test: $(STAMP) | $(CHROMIUM)
 	$(BIN)/pytest $(ARGS)
 
 check: $(STAMP)

@@ -1,4 +1,4 @@
-"""How much memory does a large body cost? 1 GiB each way through a real sidecar, and its peak resident memory.
+"""How much memory does a large body cost, and the others who ask meanwhile? 1 GiB each way through a real sidecar.
 
 python -m bench.streaming [--json FILE]
 """
@@ -7,6 +7,7 @@ import argparse
 import asyncio
 import json
 import re
+import socket
 import sys
 import time
 from pathlib import Path
@@ -14,10 +15,18 @@ from tempfile import TemporaryDirectory
 
 SIZE = 1 << 30
 BLOCK = b"x" * (1 << 20)
+_PAUSE = 0.005
 
 
 async def _upstream(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     head = await reader.readuntil(b"\r\n\r\n")
+    while head.startswith(b"GET /small"):
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        try:
+            head = await reader.readuntil(b"\r\n\r\n")
+        except (asyncio.IncompleteReadError, ConnectionError):
+            writer.close()
+            return
     if head.startswith(b"POST"):
         left = SIZE
         while left and (chunk := await reader.read(1 << 20)):
@@ -42,6 +51,35 @@ async def _download(port: int) -> None:
     writer.close()
 
 
+async def _slow_download(port: int) -> None:
+    """With a small receive buffer, and a pause after each MiB."""
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 << 10)
+    sock.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
+    reader, writer = await asyncio.open_connection(sock=sock, limit=64 << 10)
+    writer.write(b"GET / HTTP/1.1\r\nHost: bench\r\n\r\n")
+    await reader.readuntil(b"\r\n\r\n")
+    for _ in range(SIZE // len(BLOCK)):
+        await reader.readexactly(len(BLOCK))
+        await asyncio.sleep(_PAUSE)
+    writer.close()
+
+
+async def _others(port: int, latencies: list[float]) -> None:
+    """Small requests, one after the other, until this is cancelled."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        while True:
+            started = time.perf_counter()
+            writer.write(b"GET /small HTTP/1.1\r\nHost: bench\r\n\r\n")
+            await reader.readuntil(b"\r\n\r\nok")
+            latencies.append(time.perf_counter() - started)
+            await asyncio.sleep(_PAUSE)
+    finally:
+        writer.close()
+
+
 async def _upload(port: int) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(b"POST / HTTP/1.1\r\nHost: bench\r\nContent-Length: %d\r\n\r\n" % SIZE)
@@ -58,7 +96,7 @@ def _peak(pid: int) -> float:
 
 
 async def measured() -> dict[str, dict[str, float]]:
-    """By direction: seconds, and the peak resident memory before and after, MiB."""
+    """By direction: seconds, the peak resident memory before and after, and what small requests took meanwhile."""
     figures: dict[str, dict[str, float]] = {}
     server = await asyncio.start_server(_upstream, "127.0.0.1", 0, limit=1 << 20)
     with TemporaryDirectory() as folder:
@@ -78,14 +116,19 @@ async def measured() -> dict[str, dict[str, float]]:
             line = re.sub(r"\x1b\[[0-9;]*m", "", (await sidecar.stdout.readline()).decode())
             found = re.search(r'data["=: ]+127\.0\.0\.1:(\d+)', line)
             port = int(found[1]) if found else None
-        for name, transfer in (("download", _download), ("upload", _upload)):
+        for name, transfer in (("slow_download", _slow_download), ("download", _download), ("upload", _upload)):
             before, started = _peak(sidecar.pid), time.perf_counter()
+            latencies: list[float] = []
+            others = asyncio.create_task(_others(port, latencies))
             await transfer(port)
             seconds = time.perf_counter() - started
+            others.cancel()
+            await asyncio.wait({others})
             figures[name] = {
                 "seconds": round(seconds, 2),
                 "peak_mib_before": round(before, 1),
                 "peak_mib_after": round(_peak(sidecar.pid), 1),
+                "others_p99_ms": round(sorted(latencies)[int(len(latencies) * 0.99)] * 1e3, 2),
             }
         sidecar.terminate()
         await sidecar.wait()
@@ -98,9 +141,11 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the figures here too")
     asked = parser.parse_args()
     figures = asyncio.run(measured())
-    print(f"{'1 GiB through the sidecar':<28}{'seconds':>10}{'peak before, MiB':>18}{'after, MiB':>12}")
+    memory = f"{'peak before, MiB':>18}{'after, MiB':>12}"
+    print(f"{'1 GiB through the sidecar':<28}{'seconds':>10}{memory}{'others p99, ms':>20}")
     for name, figure in figures.items():
-        print(f"{name:<28}" + f"{figure['seconds']:>10}{figure['peak_mib_before']:>18}{figure['peak_mib_after']:>12}")
+        memory = f"{figure['peak_mib_before']:>18}{figure['peak_mib_after']:>12}"
+        print(f"{name:<28}{figure['seconds']:>10}{memory}{figure['others_p99_ms']:>20}")
     if asked.json is not None:
         asked.json.write_text(json.dumps(figures, indent=2) + "\n")
 

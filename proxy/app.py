@@ -35,8 +35,8 @@ from proxy.serving.fetch import Fetcher
 from proxy.serving.listener import Listener, require_c_parser
 from proxy.serving.reachability import Watched
 from proxy.serving.reserved import Reserved
+from proxy.serving.upgrade import UpgradeBridge
 from proxy.serving.upstream import HttpUpstream, Timeouts
-from proxy.serving.websocket import WebSocketBridge
 from proxy.settings import Address, Settings
 from proxy.stores.memory import MemoryStore
 from proxy.telemetry.logs import Logger, logger
@@ -155,14 +155,18 @@ class _Composition:
 
     async def _listener(self, exchange: Exchange, upstream: HttpUpstream, health: Health) -> Listener:
         settings = self._settings
-        bridge = WebSocketBridge(upstream, lambda request, outcome: self._finished(request, outcome, 101, 0.0))
+        bridge = UpgradeBridge(
+            upstream,
+            lambda request, outcome, status: self._finished(request, outcome, status, 0.0),
+            exchange.is_write,
+        )
         listener = Listener(
             exchange.handle,
             Reserved(settings.prefix, health.word, health.ready),
             trusted_peers=settings.trusted_peers,
             drain=settings.drain * _FINISHING,
             finished=lambda request, reply, seconds: self._finished(request, reply.outcome, reply.status, seconds),
-            websocket=bridge,
+            upgrade=bridge,
         )
         self._stack.push_async_callback(listener.close)
         await _bind(listener.open, settings.listen, "--listen")

@@ -49,9 +49,11 @@ def route(feature: str = "jobs", **more: Any) -> Route:
     return Route(feature, **(settings | more))
 
 
-def origin_route(**more: Any) -> Route:
+def origin_route(feature: str = "jobs", **more: Any) -> Route:
     """A route that leaves everything to the origin (`ttl: origin`)."""
-    return route(**{"ttl": None, "grace": 0.0, "if_error": 0.0, "negative": {}, "client_control": True, **more})
+    return route(
+        feature, **{"ttl": None, "grace": 0.0, "if_error": 0.0, "negative": {}, "client_control": True, **more}
+    )
 
 
 def write_route(feature: str = "jobs", **more: Any) -> Route:

@@ -314,8 +314,8 @@ class Upstream:
         try:
             while not writer.is_closing() and not reader.at_eof():
                 await self._one(peer)
-        except (Cut, ConnectionError):
-            pass
+        except (Cut, ConnectionError, asyncio.CancelledError):
+            pass  # cancelled by `stop`: asyncio's callback would log it
         except NotHttp as error:
             self.bad.append(error)
         finally:

@@ -1,17 +1,19 @@
-"""What does a Cache-Control field say? Every directive, read strictly where it is malformed (RFC 9111 5.2)."""
+"""What does a Cache-Control or CDN-Cache-Control field say? Strict where it is malformed (RFC 9111 5.2, RFC 9213)."""
 
 import re
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from proxy.policy import structured
 from proxy.policy.fields import list_members
 from proxy.policy.message import Fields
 
 MAX_DELTA = 1 << 31  # "a cache MUST consider the value to be 2147483648" when it overflows (RFC 9111 1.2.2)
 
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]"
-_DIRECTIVE = re.compile(rf'({_TOKEN}+)(?:\s*=\s*(?:"((?:[^"\\]|\\.)*)"|({_TOKEN}*)))?')
+# no space around the equals sign: such a member has no grammar, and only what restricts is taken from it
+_DIRECTIVE = re.compile(rf'({_TOKEN}+)(?:=(?:"((?:[^"\\]|\\.)*)"|({_TOKEN}*)))?')
 _WORD = re.compile(rf"{_TOKEN}+")
 _ESCAPED = re.compile(r"\\(.)")
 
@@ -41,6 +43,7 @@ class CacheControl:
     public: bool = False
     immutable: bool = False
     only_if_cached: bool = False
+    targeted: bool = False  # from CDN-Cache-Control: Expires does not count either (RFC 9213 2.2)
 
     @property
     def forbids_stale(self) -> bool:
@@ -67,6 +70,34 @@ _STRICTEST = {"no_store": True, "no_cache": True, "private": True, "max_age": 0,
 def parse(value: str | None) -> CacheControl:
     """The directives of this (combined) field value; of duplicates the stricter one holds."""
     return _parse(value) if value else NOTHING
+
+
+def of_response(fields: Fields) -> CacheControl:
+    """What the origin says to a shared cache: CDN-Cache-Control where it is valid and not empty, else Cache-Control.
+
+    "MUST ignore the Cache-Control and Expires header fields in that response" (RFC 9213 2.2)
+    """
+    targeted = fields.get("cdn-cache-control")
+    found = _targeted(targeted) if targeted is not None else None
+    return found if found is not None else parse(fields.get("cache-control"))
+
+
+@lru_cache(maxsize=1024)
+def _targeted(value: str) -> CacheControl | None:
+    members = structured.dictionary(value)
+    if not members:
+        return None  # "that field MUST be ignored by the cache" (2.1)
+    said: dict[str, Any] = {"targeted": True}
+    for key, member in members.items():
+        name = key.replace("-", "_")
+        if name in _FLAGS and member is True:
+            said[name] = True
+        elif name in _DELTAS and type(member) is int:
+            # "members whose value is of an unexpected type" are ignored (2.1); a negative age is no age
+            said[name] = min(max(member, 0), MAX_DELTA)
+        elif name in _QUALIFIED and member is not False:
+            said |= _qualified(name, member if isinstance(member, str) else "", said)
+    return CacheControl(**said)
 
 
 def of_request(fields: Fields) -> CacheControl:
@@ -97,12 +128,16 @@ def _parse(value: str) -> CacheControl:
             stricter = max if name == "min_fresh" else min
             said[name] = stricter(said.get(name, seconds), seconds)
         elif name in _QUALIFIED:
-            listed = frozenset(map(str.lower, list_members(argument or "")))
-            if listed:
-                said[f"{name}_fields"] = said.get(f"{name}_fields", frozenset()) | listed
-            else:
-                said[name] = True
+            said |= _qualified(name, argument or "", said)
     return CacheControl(**said)
+
+
+def _qualified(name: str, argument: str, said: dict[str, Any]) -> dict[str, Any]:
+    """no-cache and private: of the fields that the argument lists, or of the whole response."""
+    listed = frozenset(map(str.lower, list_members(argument)))
+    if not listed:
+        return {name: True}
+    return {f"{name}_fields": said.get(f"{name}_fields", frozenset()) | listed}
 
 
 def _restrictions(member: str) -> dict[str, Any]:

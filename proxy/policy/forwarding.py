@@ -19,6 +19,7 @@ _NOT_IN_A_FILL = frozenset(
     {
         "accept-encoding",
         "cache-control",
+        "expect",
         "if-match",
         "if-modified-since",
         "if-none-match",
@@ -36,9 +37,11 @@ def passing(request: Request) -> Fields:
     fields = Fields(
         (name, plain_etag(value) if name.lower() in _TAGGED else value)
         for name, value in end_to_end(request.fields)
-        if name.lower() != "expect" and (request.peer_trusted or name.lower() not in _FORWARDED)
+        if (name.lower() != "expect" or request.has_body)  # no content, nothing to expect (RFC 9110 10.1.1)
+        and (request.peer_trusted or name.lower() not in _FORWARDED)
     )
-    return Fields((*fields.without(("x-forwarded-for", "via")), *_added(request, fields)))
+    dropped = ("x-forwarded-for", "via", "range") if _is_part_of_ours(request.fields) else ("x-forwarded-for", "via")
+    return Fields((*fields.without(dropped), *_added(request, fields)))
 
 
 def filling(request: Request, conditions: Iterable[tuple[str, str]] = ()) -> Fields:
@@ -49,6 +52,12 @@ def filling(request: Request, conditions: Iterable[tuple[str, str]] = ()) -> Fie
     if not request.has_body:
         fields = fields.without(("content-type",))  # of nothing, and some upstreams answer by it
     return Fields((*fields, ("Accept-Encoding", "identity"), *conditions))
+
+
+def _is_part_of_ours(fields: Fields) -> bool:
+    """Whether a part is wanted of an encoding that only we make: the origin's bytes would not fit to it."""
+    known = fields.get("if-range")
+    return known is not None and known != plain_etag(known)
 
 
 def _added(request: Request, fields: Fields) -> Iterable[tuple[str, str]]:

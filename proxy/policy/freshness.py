@@ -43,7 +43,7 @@ def _explicit(fields: Fields, control: CacheControl, received_at: float) -> floa
     if control.max_age is not None:
         return float(control.max_age)
     expires = fields.get("expires")
-    if expires is None:
+    if expires is None or control.targeted:
         return None
     moment = parse_http_date(expires)
     # "invalid date formats, especially including the value "0"" are "already expired" (5.3)

@@ -8,7 +8,7 @@ from proxy.policy.identity import Identity
 from proxy.policy.key import Keyring, purge_tags
 from proxy.policy.lookup import Find, is_ambiguous_path, is_path_doubtful, is_write, methods_meant, routes_meant
 from proxy.policy.message import Request, Response
-from proxy.policy.route import Kind, Match, Scope
+from proxy.policy.route import Kind, Match, Route, Scope
 
 SHARED = ""
 SETTLE_AFTER_ACCEPTED = 30.0  # seconds
@@ -33,15 +33,17 @@ def of(
     if not is_write(request, match) or (status is not None and 400 <= status < 500):
         return {}
     tenant = None if identity is None else identity.tenant
-    redirected = status is not None and 300 <= status < 400
-    if tenant is None and redirected:
-        return {}  # a redirect to the login page: anybody could flush the cache with it
+    if tenant is None and status is not None and 300 <= status < 400:
+        # a redirect of nobody known goes to the login page: anybody could flush a tenant's entries with it
+        return _plain_only(request, match, response, find, keys)
     private: dict[str, None] = {}
     shared: dict[str, None] = {}
     for written, target in _written(request, match, response, find):
         for public, tags in purge_tags(written, target, keys).items():
             (shared if public else private).update(dict.fromkeys(tags))
     for route in routes_meant(request, find):
+        if _is_plain(route):
+            continue
         (shared if route.scope is Scope.PUBLIC else private)[route.feature] = None
         for template in route.purges:
             (shared if template.public else private)[template.feature] = None
@@ -54,6 +56,22 @@ def of(
             private = {EVERYTHING: None}
         purge[tenant] = private
     return {space: tuple(tags) for space, tags in purge.items() if tags}
+
+
+def _plain_only(request: Request, match: Match | None, response: Response | None, find: Find, keys: Keyring) -> Purge:
+    """What is stale in plain shared caches."""
+    found = [
+        tag
+        for written, target in _written(request, match, response, find)
+        if _is_plain(written.route)
+        for tag in purge_tags(written, target, keys)[True]
+    ]
+    return {SHARED: tuple(dict.fromkeys(found))} if found else {}
+
+
+def _is_plain(route: Route) -> bool:
+    """Whether it is the route of a plain shared cache: what invalidates there is the RFC's to say, not ours."""
+    return route.kind is Kind.READ and route.ttl is None and route.scope is Scope.PUBLIC
 
 
 def settle_after(match: Match | None, response: Response | None) -> float | None:
@@ -72,7 +90,8 @@ def _written(
     for written in matches:
         if written is not None and written.route.kind is Kind.WRITE:
             yield written, request
-    # "A cache MUST invalidate the target URI ... when it receives a non-error status code" (4.4)
+    # "A cache MUST invalidate the target URI ... when it receives a non-error status code" (4.4). A 5xx is no exception
+    # here, which the RFC allows: it may have come after the change.
     for path in (request.path, *_named_paths(request, response)):
         read = find("GET", path)
         if read is not None:

@@ -14,6 +14,7 @@ from base64 import urlsafe_b64encode
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
 from urllib.parse import unquote_to_bytes
@@ -29,6 +30,7 @@ MAX_VALUE = 64
 MAX_KEYED_BODY = 64 << 10
 MAX_PARAMETERS = 256  # upstreams stop reading somewhere, too
 
+_WEIGHT = re.compile(r"0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?")
 _PLAIN = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 # Headers that do not split a key (SPEC 4): negotiation, credentials (the scope speaks for them), tracing, caching and
@@ -46,6 +48,7 @@ NEUTRAL_HEADERS = frozenset(
     x-real-ip x-request-id x-request-start
     """.split()
 )
+_ROUTING_PREFIXES = ("x-forwarded-", "x-original-", "x-rewrite-", "x-host", "x-http-", "x-url-")
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,7 +312,7 @@ def _splitting_headers(route: Route, request: Request, home: str | None) -> list
     fields = request.fields
     split: list[tuple[str, str]] = []
     if not NEUTRAL_HEADERS.issuperset(fields.names()):
-        names = (name for name in fields.names() if not is_neutral(name) and name not in route.ignore_headers)
+        names = (name for name in fields.names() if makes_variant(name, route))
         split.extend((name, _lines(name, fields)) for name in names)
     host = fields.get("host")
     if home is None and host:
@@ -320,9 +323,12 @@ def _splitting_headers(route: Route, request: Request, home: str | None) -> list
     return sorted(set(split))
 
 
-def is_neutral(name: str) -> bool:
-    """Whether a request header of this name makes no variant by itself."""
-    return name in NEUTRAL_HEADERS or name.startswith("sec-")
+def makes_variant(name: str, route: Route) -> bool:
+    """Whether a request header of this name makes a variant by itself, whatever Vary says."""
+    if name in NEUTRAL_HEADERS or name.startswith("sec-") or name in route.ignore_headers:
+        return False
+    # a plain shared cache (RFC 9111 4.1): the origin's Vary says what selects, but for what frameworks build URLs from
+    return route.ttl is not None or route.scope is not Scope.PUBLIC or name.startswith(_ROUTING_PREFIXES)
 
 
 def _lines(name: str, fields: Fields) -> str:
@@ -336,11 +342,34 @@ _PEER_HEADERS = ("x-forwarded-host", "x-forwarded-proto", "forwarded")
 def normalised(name: str, fields: Fields) -> str:
     """A selecting value without what cannot matter: the case of ranges, spaces around commas and parameters."""
     value = fields.get(name)
-    if value is None:
-        return ""
-    if name.startswith("accept") and '"' not in value:
-        return ",".join(part.strip().replace(" ", "").replace("\t", "").lower() for part in value.split(","))
-    return value
+    return "" if value is None else _normal(name, value)
+
+
+@lru_cache(maxsize=4096)
+def _normal(name: str, value: str) -> str:
+    if not value:
+        return "\n"  # "absent from a request, it can only match another request if it is also absent there" (4.1)
+    if '"' in value:
+        return value
+    if not name.startswith("accept"):
+        # "combining multiple header fields with the same field name" and whitespace (RFC 9111 4.1)
+        return ",".join(part.strip(" \t") for part in value.split(","))
+    members = [part.strip().replace(" ", "").replace("\t", "").lower() for part in value.split(",")]
+    return _ranked(members) if name == "accept-language" else ",".join(members)
+
+
+def _ranked(members: list[str]) -> str:
+    """Accept-Language by weight, then by name: the order of equal ones means nothing (RFC 9110 12.5.4)."""
+    weights: dict[str, str] = {}
+    for member in members:
+        language, mark, weight = member.partition(";q=")
+        if not language or (mark and _WEIGHT.fullmatch(weight) is None):
+            return ",".join(members)
+        plain = (weight or "1").rstrip("0").rstrip(".") if "." in weight else weight or "1"
+        if weights.setdefault(language, plain) != plain:
+            return ",".join(members)
+    ordered = sorted(weights.items(), key=lambda pair: (-float(pair[1]), pair[0]))
+    return ",".join(language if weight == "1" else f"{language};q={weight}" for language, weight in ordered)
 
 
 def _variant_part(split: list[tuple[str, str]], keys: Keyring) -> str:

@@ -30,7 +30,6 @@ _NARROWNESS = {scope: rank for rank, scope in enumerate((Scope.PUBLIC, Scope.TEN
 _REASONS = {
     "upgrade": Reason.UPGRADE,
     **dict.fromkeys(sorted(PATH_OVERRIDES | METHOD_OVERRIDES), Reason.OVERRIDE_HEADER),
-    "range": Reason.RANGE,
     "if-match": Reason.PRECONDITION,
     "if-unmodified-since": Reason.PRECONDITION,
 }

@@ -86,7 +86,9 @@ class Reason(StrEnum):
 class Outcome:
     """One cache outcome: the source of the Cache-Status field, the log line, the metrics and `explain`.
 
-    `ttl` is the remaining freshness lifetime in seconds, negative when stale (RFC 9211 2.4).
+    `hit`: the body came from the cache; with `forward`, only after the upstream was asked. `ttl` is the remaining
+    freshness lifetime in seconds, negative when stale (RFC 9211 2.4). `fwd_status` is what the upstream answered, where
+    that is not what the client gets (2.3).
     """
 
     reason: Reason
@@ -103,10 +105,11 @@ class Outcome:
     def cache_status(self) -> str:
         """The member sidecache appends to Cache-Status (RFC 9211 2)."""
         parts = [CACHE_NAME]
-        if self.hit:
-            parts.append("hit")
         if self.forward is not None:
             parts.append(f"fwd={self.forward}")
+        elif self.hit:
+            # "the request was satisfied by the cache; that is, it was not forwarded" (2.1)
+            parts.append("hit")
         if self.fwd_status is not None:
             parts.append(f"fwd-status={self.fwd_status}")
         if self.ttl is not None:

@@ -119,9 +119,21 @@ def _in_grace(route: Route, entry: Entry, now: float) -> bool:
     return entry.fresh_until < entry.grace_until > now and _may_be_stale(route, entry)
 
 
-def may_serve_on_error(entry: Entry, route: Route, now: float) -> bool:
-    """Whether the entry may stand in for an upstream that fails (RFC 5861 4)."""
-    return now < entry.error_until and _may_be_stale(route, entry)
+def may_serve_on_error(request: Request, entry: Entry, route: Route, now: float, *, answered: bool) -> bool:
+    """Whether the entry may stand in for an upstream that fails (RFC 5861 4).
+
+    `answered`: it did so by an answer. Without one this cache is disconnected, which permits more (RFC 9111 4.2.4).
+    """
+    if not _may_be_stale(route, entry):
+        return False
+    if route.client_control:
+        asked = cache_control.of_request(request.fields).stale_if_error
+        if asked is not None and now < entry.fresh_until + asked:
+            return True
+    if not answered or route.ttl is not None:
+        return now < entry.error_until
+    said = cache_control.of_response(entry.fields()).stale_if_error
+    return now < entry.fresh_until + (route.if_error if said is None else said)
 
 
 def is_failure(status: int) -> bool:

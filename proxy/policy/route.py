@@ -93,6 +93,7 @@ class Route:
     ttl: float | None = None
     grace: float = 0.0
     if_error: float = 0.0
+    if_unreachable: float = 0.0  # `ttl: origin`: stale when the upstream gives no answer at all (RFC 9111 4.2.4)
     negative: Mapping[int, float] = field(default_factory=lambda: _NO_NEGATIVE, hash=False)
     honour: bool = True  # the origin's Cache-Control can prevent storing
     client_control: bool = False  # the client's Cache-Control counts

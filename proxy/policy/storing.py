@@ -10,9 +10,9 @@ from proxy.policy import cache_control
 from proxy.policy.cache_control import CacheControl
 from proxy.policy.entry import Entry, pack_head
 from proxy.policy.fields import end_to_end, format_http_date, list_members, parse_http_date
-from proxy.policy.freshness import corrected_initial_age, lifetime
+from proxy.policy.freshness import HEURISTICALLY_CACHEABLE, corrected_initial_age, lifetime
 from proxy.policy.identity import Identity
-from proxy.policy.key import LIST, Key, is_neutral, normalised
+from proxy.policy.key import LIST, Key, makes_variant, normalised
 from proxy.policy.message import Fields, Request, Response
 from proxy.policy.outcome import Reason
 from proxy.policy.route import Assertion, Match, Route, Scope
@@ -122,11 +122,11 @@ def decide(
 ) -> Storable | Reason:
     """`now` is when the head arrived. `framed`: the end of the body can be told from a cut connection."""
     route = match.route
-    control = cache_control.parse(response.fields.get("cache-control")) if route.honour else cache_control.NOTHING
+    control = cache_control.of_response(response.fields) if route.honour else cache_control.NOTHING
     refused = (
         _refused_status(request, response, route, control)
         or _refused_sharing(request, response.fields, route, control)
-        or _refused_body(response.fields, route, framed)
+        or _refused_body(response, route, framed)
     )
     if refused is not None:
         return refused
@@ -138,7 +138,7 @@ def decide(
     fresh_until = _fresh_until(response, route, control, age, now, jitter)
     if fresh_until is None:
         return Reason.NOT_FRESH
-    must_revalidate, grace, if_error = _stale_windows(route, control)
+    must_revalidate, grace, if_error = _stale_windows(route, control, fresh=fresh_until > now)
     storable = Storable(
         route=route,
         status=response.status,
@@ -154,7 +154,7 @@ def decide(
         vary=vary,
         must_revalidate=must_revalidate,
         no_cache=route.ttl is None and control.no_cache,
-        negative=response.status >= 400 or response.status in route.negative,
+        negative=_is_negative(response.status, route),
     )
     return storable if _is_useful(storable, now) else Reason.NOT_FRESH
 
@@ -188,9 +188,13 @@ def _refused_sharing(request: Request, fields: Fields, route: Route, control: Ca
     return None
 
 
-def _refused_body(fields: Fields, route: Route, framed: bool) -> Reason | None:
-    if (fields.get("content-encoding") or "identity").strip().lower() != "identity":
-        return Reason.ENCODED  # one canonical representation is stored, never an encoded one
+def _refused_body(response: Response, route: Route, framed: bool) -> Reason | None:
+    fields = response.fields
+    encoded = (fields.get("content-encoding") or "identity").strip().lower() != "identity"
+    if encoded and route.ttl is not None:
+        # One canonical representation is stored, never an encoded one. With `ttl: origin` it is kept as it came:
+        # identity was asked for, so that is what the origin gives to everybody.
+        return Reason.ENCODED
     if (fields.get("content-type") or "").partition(";")[0].strip().lower() == "text/event-stream":
         return Reason.EVENT_STREAM
     length = _length(fields)
@@ -221,7 +225,7 @@ def _selecting(fields: Fields, route: Route) -> tuple[str, ...] | Reason:
 
 
 def _is_left_out(name: str, route: Route) -> bool:
-    return name not in route.vary and (is_neutral(name) or name in route.ignore_headers)
+    return name not in route.vary and not makes_variant(name, route)
 
 
 def _stored_fields(fields: Fields, control: CacheControl, now: float) -> Fields:
@@ -239,10 +243,19 @@ def _fresh_until(
         # the rule's own lifetime, counted from here: the origin's max-age and Age neither lengthen nor shorten it
         return now + route.negative.get(response.status, route.ttl) * (1 - JITTER * jitter)
     found = lifetime(response, control, now)
-    return None if found is None else now + found.seconds - age
+    if found is not None:
+        return now + found.seconds - age
+    # never fresh, but worth asking about: "MUST NOT be used to satisfy any other request without forwarding it for
+    # validation" (5.2.2.4)
+    return now if control.no_cache and response.status in HEURISTICALLY_CACHEABLE else None
 
 
-def _stale_windows(route: Route, control: CacheControl) -> tuple[bool, float, float]:
+def _is_negative(status: int, route: Route) -> bool:
+    """Whether a write to the feature's list can bring about what is not there yet; below `**` there is no list."""
+    return (status >= 400 or status in route.negative) and not (route.ttl is None and route.identifier.rest)
+
+
+def _stale_windows(route: Route, control: CacheControl, *, fresh: bool) -> tuple[bool, float, float]:
     """Whether stale is forbidden, and for how long it may be served: while refreshing, and when the upstream fails."""
     # s-maxage "incorporates the semantics of the proxy-revalidate response directive" (5.2.2.10)
     forbidden = control.forbids_stale or (route.ttl is None and control.s_maxage is not None)
@@ -251,7 +264,8 @@ def _stale_windows(route: Route, control: CacheControl) -> tuple[bool, float, fl
     grace, if_error = route.grace, route.if_error
     if route.ttl is None:
         grace = _first(control.stale_while_revalidate, grace)
-        if_error = _first(control.stale_if_error, if_error)
+        # what was never fresh is not kept for the day on which the origin cannot be reached (4.2.4)
+        if_error = max(_first(control.stale_if_error, if_error), route.if_unreachable if fresh else 0.0)
     return False, grace, if_error
 
 

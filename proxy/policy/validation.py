@@ -16,7 +16,7 @@ _SUFFIX = re.compile(rf'{_MARK}(?:{"|".join(ENCODINGS)})"(?=[ \t]*(?:,|\Z))')
 _TAG = re.compile(r'(?:W/)?("[\x21\x23-\x7e\x80-\xff]*")')
 
 # They describe the stored body, which a 304 does not bring along (RFC 9111 3.2).
-_OF_THE_BODY = frozenset({"content-encoding", "content-length", "content-range"})
+_OF_THE_BODY = frozenset({"content-digest", "content-encoding", "content-length", "content-md5", "content-range"})
 
 
 def conditions(entry: Entry, method: str = "GET") -> tuple[tuple[str, str], ...]:
@@ -49,6 +49,27 @@ def freshened(entry: Entry, response: Response) -> Response | Reason:
     return Response(entry.status, Fields((*kept, *newer)))
 
 
+def freshened_by_head(entry: Entry, response: Response) -> Response | Reason | None:
+    """The stored response as a 200 to HEAD updates it (RFC 9111 4.3.5).
+
+    A Reason when the HEAD shows that it has changed; None when it proves nothing: neither validator is in both.
+    """
+    if response.fields.get("content-encoding") != entry.fields().get("content-encoding"):
+        return None  # of another representation
+    length = response.fields.get("content-length")
+    if response.status != entry.status or (length is not None and length != str(len(entry.body))):
+        return Reason.EXPIRED
+    etag, modified = response.fields.get("etag"), response.fields.get("last-modified")
+    if etag is not None and entry.etag is not None:
+        if etag != entry.etag:
+            return Reason.EXPIRED
+    elif modified is None or entry.last_modified is None:
+        return None
+    elif parse_http_date(modified) != entry.last_modified:
+        return Reason.EXPIRED
+    return freshened(entry, response)
+
+
 def _selects(entry: Entry, fields: Fields) -> bool:
     etag = fields.get("etag")
     if etag is not None:
@@ -56,6 +77,15 @@ def _selects(entry: Entry, fields: Fields) -> bool:
     modified = fields.get("last-modified")
     # "If the new response does not include any form of validator" there is only the one entry that was asked about
     return modified is None or entry.last_modified is None or parse_http_date(modified) == entry.last_modified
+
+
+def is_current(request: Request, entry: Entry) -> bool:
+    """Whether the client already has what is stored, by its own conditions (RFC 9111 4.3.2)."""
+    modified = entry.last_modified
+    if modified is None and "if-modified-since" in request.fields:
+        # "If Last-Modified is not present, the cache can use Date"
+        modified = parse_http_date(entry.fields().get("date") or "")
+    return not_modified(request, entry.etag, modified)
 
 
 def not_modified(request: Request, etag: str | None, last_modified: float | None) -> bool:

@@ -161,7 +161,7 @@ def _digest(route: Route, identity: IdentitySources) -> bytes:
         2,  # the version of this list
         route.methods, route.pattern, route.identifier, route.key_name, route.scope, identity,
         route.query and sorted(route.query), route.ignore_query, sorted(route.ignore_headers), route.vary,
-        route.ttl, route.grace, route.if_error, sorted(route.negative.items()),
+        route.ttl, route.grace, route.if_error, route.if_unreachable, sorted(route.negative.items()),
         route.honour, route.sensitive, str(route.assertion),
     )  # fmt: skip
     return blake2b(repr(settings).encode(), digest_size=8).digest()

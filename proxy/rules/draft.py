@@ -12,6 +12,10 @@ from proxy.rules.pattern import Pattern, parse, shape_of
 from proxy.rules.source import Node, Problem
 from proxy.rules.validate import Validated
 
+# With `ttl: origin`, how long after its freshness a response stands in for an upstream that cannot be reached at all,
+# when no `if-error` says otherwise (RFC 9111 4.2.4), in seconds.
+UNREACHABLE = 3600.0
+
 
 @dataclass(slots=True)
 class Report:
@@ -125,7 +129,7 @@ def _check_feature(node: Node, feature: Feature, drafts: list[Draft], report: Re
     reads = [draft for draft in drafts if draft.is_read]
     if not (feature.read or feature.write or report.sound.damaged(node.path)):
         report.error(node, "has neither read nor write routes")
-    unsaid = next((draft for draft in reads if not any(level.says("ttl") for level in draft.levels)), None)
+    unsaid = next((draft for draft in reads if not _says(draft, "ttl")), None)
     places = ["defaults"] if unsaid is None else ["defaults", *(place.path for place in unsaid.nodes if place.path)]
     if unsaid is not None and not any(map(report.sound.damaged, places)):
         report.error(node, "no ttl: say how long responses are fresh, such as ttl: 15m, or ttl: origin")
@@ -151,6 +155,10 @@ def _check_settings(draft: Draft, report: Report) -> None:
         report.error(draft.place("assert"), "a public response has no tenant to compare with")
     if compared == "user" and draft.scope is not Scope.USER:
         report.error(draft.place("assert"), "comparing with the user needs scope: user")
+
+
+def _says(draft: Draft, name: str) -> bool:
+    return any(level.says(name) for level in draft.levels)
 
 
 def route_of(draft: Draft, reserved: tuple[str, ...], purges: tuple[TagTemplate, ...]) -> Route:
@@ -179,6 +187,7 @@ def route_of(draft: Draft, reserved: tuple[str, ...], purges: tuple[TagTemplate,
         ttl=ttl,
         grace=setting("grace"),
         if_error=setting("if_error"),
+        if_unreachable=UNREACHABLE if ttl is None and not _says(draft, "if_error") else 0.0,
         negative={int(status): duration for status, duration in setting("negative").items()},
         honour=setting("honour"),
         client_control=control == "honour" if control is not None else ttl is None,

@@ -23,6 +23,7 @@ from proxy.policy.message import Request, Response
 from proxy.policy.outcome import Forward, Outcome, Reason
 from proxy.policy.route import Kind, Match, Scope
 from proxy.rules.compile import RuleSet
+from proxy.serving.connection import Interim
 from proxy.serving.fetch import Fetcher, Reading
 from proxy.serving.problem import problem, upstream_problem
 from proxy.serving.reply import Reply, from_stream
@@ -73,26 +74,31 @@ class Exchange:
         self._hosts = hosts
         self._noted = noted  # what an operator should hear of: conflicts, unmatched writes, failed assertions
 
-    async def handle(self, request: Request, body: Body) -> Reply:
-        """The reply to one request. Never raises for what a client, an upstream or a store does."""
+    async def handle(self, request: Request, body: Body, interim: Interim | None = None) -> Reply:
+        """The reply to one request; 1xx go to `interim`. Never raises for what client, upstream or store do."""
         request = lookup.as_forwarded(request)
         rules = self._rules()
         match = rules.match(request.method, request.path)
         if lookup.is_write(request, match):
             # by whatever host name: what it changes is the same
-            return await self._write(request, body, match, rules)
+            return await self._write(request, body, interim, match, rules)
         if not lookup.is_served(request, self._hosts.names):
-            return await self._pass(request, body, Outcome(Reason.HOST, forward=Forward.BYPASS))
+            return await self._pass(request, body, interim, Outcome(Reason.HOST, forward=Forward.BYPASS))
         if match is None:
-            return await self._pass(request, body, Outcome(Reason.NO_RULE, forward=Forward.BYPASS))
-        return await self._read(request, body, match, rules)
+            return await self._pass(request, body, interim, Outcome(Reason.NO_RULE, forward=Forward.BYPASS))
+        return await self._read(request, body, interim, match, rules)
+
+    def is_write(self, request: Request) -> bool:
+        """Whether the rules, or the request itself, say that it may change something."""
+        return lookup.is_write(request, self._rules().match(request.method, request.path))
 
     # Reading
 
-    async def _read(self, request: Request, body: Body, match: Match, rules: RuleSet) -> Reply:
+    async def _read(self, request: Request, body: Body, interim: Interim | None, match: Match, rules: RuleSet) -> Reply:
         reading = await self._prepared(request, body, match, rules)
         if isinstance(reading, _Bypass):
-            return await self._pass(reading.request, reading.body, reading.outcome)
+            return await self._pass(reading.request, reading.body, interim, reading.outcome)
+        reading = replace(reading, interim=interim)
         body = reading.request.body  # a keyed body was read whole; any other read has none
         reading, decision = await self._find(reading)
         match decision:
@@ -160,7 +166,9 @@ class Exchange:
 
     # Writing
 
-    async def _write(self, request: Request, body: Body, match: Match | None, rules: RuleSet) -> Reply:
+    async def _write(
+        self, request: Request, body: Body, interim: Interim | None, match: Match | None, rules: RuleSet
+    ) -> Reply:
         """Forward a request that may change something, and purge what it may have changed before the reply leaves.
 
         Runs in a task of its own: it outlives its client (SPEC 4).
@@ -173,18 +181,20 @@ class Exchange:
         )
         if not ruled:
             self._noted("unmatched-write", {"request": f"{request.method} {request.path}"})
-        written = await asyncio.shield(self._background.start(self._forward_and_purge(request, body, match, rules)))
+        written = await asyncio.shield(
+            self._background.start(self._forward_and_purge(request, body, interim, match, rules))
+        )
         if isinstance(written, UpstreamError):
             return _failed(written, outcome)
         return from_stream(written, request, None, outcome)
 
     async def _forward_and_purge(
-        self, request: Request, body: Body, match: Match | None, rules: RuleSet
+        self, request: Request, body: Body, interim: Interim | None, match: Match | None, rules: RuleSet
     ) -> Stream | UpstreamError:
         who = await self._who(request, match, rules)
         identity = None if isinstance(who, Reason) else who
         try:
-            stream = await self._upstream.fetch(_passing(request), body)
+            stream = await self._upstream.fetch(_passing(request), body, interim=interim)
         except UpstreamError as failure:
             if failure.delivered:  # it may have acted: an unknown outcome counts as a change
                 await self._purge(request, match, None, identity, rules)
@@ -210,10 +220,10 @@ class Exchange:
 
     # Passing through
 
-    async def _pass(self, request: Request, body: Body, outcome: Outcome) -> Reply:
+    async def _pass(self, request: Request, body: Body, interim: Interim | None, outcome: Outcome) -> Reply:
         """Forward unchanged, store nothing."""
         try:
-            stream = await self._upstream.fetch(_passing(request), body)
+            stream = await self._upstream.fetch(_passing(request), body, interim=interim)
         except UpstreamError as failure:
             return _failed(failure, outcome)
         return from_stream(stream, request, None, outcome)

@@ -9,13 +9,15 @@ from proxy.cache.coalesce import Flight, Flights, Landed, Shared
 from proxy.cache.epochs import Stamp
 from proxy.cache.tiers import Cache
 from proxy.errors import UpstreamError
-from proxy.policy import forwarding, reuse, storing, validation
+from proxy.policy import forwarding, ranges, reuse, storing, validation
 from proxy.policy.entry import Entry, pack_head
+from proxy.policy.freshness import corrected_initial_age
 from proxy.policy.identity import Identity
 from proxy.policy.key import Key
 from proxy.policy.message import Request, Response
 from proxy.policy.outcome import Forward, Outcome, Reason
 from proxy.policy.route import Match, Route
+from proxy.serving.connection import Interim
 from proxy.serving.encoding import OFF_LOOP_BYTES
 from proxy.serving.fill import Fill
 from proxy.serving.problem import upstream_problem
@@ -36,6 +38,7 @@ class Reading:
     key: Key  # the first key, or the second where other fields select the response too
     stamp: Stamp | None = None  # None: the store is in doubt, nothing may be stored
     entry: Entry | None = None
+    interim: Interim | None = None  # where 1xx responses go
 
     @property
     def route(self) -> Route:
@@ -69,10 +72,14 @@ class Fetcher:
 
     async def fetch(self, reading: Reading, body: Body, reason: Reason) -> Reply:
         """Join the fetch that is under way for the same entry under the same epochs, or lead one."""
-        if reading.request.method == "HEAD" or reading.stamp is None:
-            # HEAD is answered from a stored GET but brings no body to store; in doubt about the store nothing is kept
-            missed = reason if reading.stamp is not None else Reason.STORE_UNAVAILABLE
-            return await self._through(reading, body, _missed(reading, missed, reason))
+        if reading.stamp is None:
+            return await self._through(reading, body, _missed(reading, Reason.STORE_UNAVAILABLE, reason))
+        if reading.request.method == "HEAD":
+            # it is answered from a stored GET but brings no body to store
+            return await self._through(reading, body, _missed(reading, reason, reason))
+        if ranges.is_asked(reading.request) and not _has_validator(reading.entry):
+            # the part that was asked for, of what may be too large to store; what can be validated is here whole
+            return await self._through(reading, body, _missed(reading, Reason.RANGE, reason))
         flight_key = _flight_key(reading)
         under_way = self._flights.under_way(flight_key)
         if under_way is None:
@@ -80,8 +87,10 @@ class Fetcher:
         landed = await under_way.wait(FOLLOWER_WAIT)
         if isinstance(landed, UpstreamError):
             return await self._failed(reading, landed)
-        if isinstance(landed, Shared) and reuse.second_key_names(landed.entry, reading.request) is None:
-            return await self.serve(replace(reading, entry=landed.entry), landed.reason, collapsed=True)
+        if isinstance(landed, Shared) and self._may_share(landed, reading):
+            shared = replace(reading, entry=landed.entry)
+            outcome = replace(_missed(shared, landed.reason, reason), hit=True, collapsed=True)
+            return await self._served(shared, outcome)
         # not to be shared, or too slow: each asks for itself and none waits for another
         return await self._lead(reading, body, reason, None)
 
@@ -90,18 +99,27 @@ class Fetcher:
         if reading.stamp is None:
             return
         # a HEAD may be what finds it stale, but only a GET brings the body
-        as_get = replace(reading, request=replace(reading.request, method=_filling_method(reading.request)))
+        as_get = _as_get(reading)
         flight_key = _flight_key(reading)
         if self._flights.under_way(flight_key) is None:
             self._background.refresh(reading.key.full, lambda: self._refreshed(as_get, body, flight_key))
 
-    async def serve(self, reading: Reading, reason: Reason, *, collapsed: bool = False) -> Reply:
+    def _may_share(self, landed: Shared, reading: Reading) -> bool:
+        entry, request = landed.entry, reading.request
+        if landed.reason is Reason.STALE_IF_ERROR and not reuse.may_serve_on_error(
+            request, entry, reading.route, self._clock(), answered=True
+        ):
+            return False
+        return reuse.second_key_names(entry, request) is None
+
+    async def serve(self, reading: Reading, reason: Reason) -> Reply:
         """The reply from the reading's entry."""
+        return await self._served(reading, replace(reading.outcome(reason), hit=True))
+
+    async def _served(self, reading: Reading, outcome: Outcome) -> Reply:
         entry = reading.entry
         assert entry is not None, "only a reading with an entry is served"
-        now = self._clock()
-        outcome = replace(reading.outcome(reason), hit=True, ttl=entry.ttl_at(now), collapsed=collapsed)
-        return await self._from_entry(entry, reading, outcome)
+        return await self._from_entry(entry, reading, replace(outcome, ttl=entry.ttl_at(self._clock())))
 
     async def _from_entry(self, entry: Entry, reading: Reading, outcome: Outcome) -> Reply:
         encodings = len(entry.encodings)
@@ -120,7 +138,7 @@ class Fetcher:
             asked_at = self._clock()
             stale = reading.entry
             conditions = validation.conditions(stale, reading.request.method) if stale is not None else ()
-            stream = await self._upstream.fetch(_fill(reading, conditions), body)
+            stream = await self._upstream.fetch(_fill(reading, conditions), body, interim=reading.interim)
             status = stream.response.status
             if stale is not None and status == 304 and conditions:
                 stream.close()
@@ -132,11 +150,11 @@ class Fetcher:
             if (
                 stale is not None
                 and reuse.is_failure(status)
-                and reuse.may_serve_on_error(stale, reading.route, asked_at)
+                and reuse.may_serve_on_error(reading.request, stale, reading.route, asked_at, answered=True)
             ):
                 stream.close()
                 landed = Shared(stale, Reason.STALE_IF_ERROR)
-                return await self.serve(reading, Reason.STALE_IF_ERROR)
+                return await self._served(reading, _stood_in(reading, status))
             storable = self._storable(reading, stream.response, stream.framed, asked_at)
             if isinstance(storable, Reason):
                 landed = storable
@@ -231,11 +249,14 @@ class Fetcher:
         outcome = replace(_missed(reading, Reason.REVALIDATED, Reason.EXPIRED), fwd_status=304)
         if isinstance(storable, Reason):
             await self._cache.drop(stale.key)
-            entry = replace(stale, head=pack_head(updated.fields), encodings={})
+            now = self._clock()
+            age = corrected_initial_age(updated, asked_at, now)
+            entry = replace(stale, head=pack_head(updated.fields), stored_at=now, age=age, encodings={})
             return storable, await self._from_entry(entry, reading, replace(outcome, reason=storable))
         landed = await self._put(reading, storable, stale.body, self._clock() - asked_at)
-        fresh = landed.entry if isinstance(landed, Shared) else replace(stale, head=storable.head, encodings={})
-        outcome = replace(outcome, stored=isinstance(landed, Shared))
+        if isinstance(landed, Shared):
+            return landed, await self._served(replace(reading, entry=landed.entry), replace(outcome, stored=True))
+        fresh = replace(stale, head=storable.head, stored_at=storable.stored_at, age=storable.age, encodings={})
         return landed, await self._from_entry(fresh, reading, outcome)
 
     def _not_stored(self, reading: Reading, stream: Stream, verdict: Reason, reason: Reason) -> Reply:
@@ -248,15 +269,36 @@ class Fetcher:
 
     async def _through(self, reading: Reading, body: Body, outcome: Outcome) -> Reply:
         request = replace(reading.request, fields=forwarding.passing(reading.request))
+        asked_at = self._clock()
         try:
-            return from_stream(await self._upstream.fetch(request, body), reading.request, reading.route, outcome)
+            stream = await self._upstream.fetch(request, body, interim=reading.interim)
         except UpstreamError as failure:
             return await self._failed(reading, failure)
+        if request.method == "HEAD":
+            await self._freshen(reading, stream.response, asked_at)
+        return from_stream(stream, reading.request, reading.route, outcome)
+
+    async def _freshen(self, reading: Reading, response: Response, asked_at: float) -> None:
+        """What the upstream says to HEAD is news of the stored GET as well (RFC 9111 4.3.5)."""
+        stale = reading.entry
+        if stale is None or response.status != 200:
+            return
+        updated = validation.freshened_by_head(stale, response)
+        if updated is None:
+            return
+        as_get = _as_get(reading)
+        verdict = updated if isinstance(updated, Reason) else self._storable(as_get, updated, True, asked_at)
+        if isinstance(verdict, Reason):
+            await self._cache.drop(stale.key)
+        else:
+            await self._put(as_get, verdict, stale.body, self._clock() - asked_at)
 
     async def _failed(self, reading: Reading, failure: UpstreamError) -> Reply:
         stale = reading.entry
-        if stale is not None and reuse.may_serve_on_error(stale, reading.route, self._clock()):
-            return await self.serve(reading, Reason.STALE_IF_ERROR)
+        if stale is not None and reuse.may_serve_on_error(
+            reading.request, stale, reading.route, self._clock(), answered=False
+        ):
+            return await self._served(reading, _stood_in(reading, None))
         fields, text = upstream_problem(failure)
         outcome = _missed(reading, Reason.UPSTREAM_FAILED, Reason.UPSTREAM_FAILED)
         return Reply.own(failure.status, fields, text, outcome)
@@ -273,8 +315,23 @@ def _flight_key(reading: Reading) -> Hashable:
     return reading.key.full, reading.stamp, reading.route.digest
 
 
+def _as_get(reading: Reading) -> Reading:
+    """The same for a response that nobody waits for, and that has a body."""
+    request = reading.request
+    return replace(reading, request=replace(request, method=_filling_method(request)), interim=None)
+
+
 def _filling_method(request: Request) -> str:
     return "GET" if request.method == "HEAD" else request.method
+
+
+def _has_validator(entry: Entry | None) -> bool:
+    return entry is not None and bool(validation.conditions(entry))
+
+
+def _stood_in(reading: Reading, status: int | None) -> Outcome:
+    """A stale response for an upstream that failed: by an answer with this status, or by none."""
+    return replace(reading.outcome(Reason.STALE_IF_ERROR), hit=True, forward=Forward.STALE, fwd_status=status)
 
 
 def _missed(reading: Reading, told: Reason, missed: Reason) -> Outcome:

@@ -8,31 +8,38 @@ from contextlib import suppress
 from typing import Protocol
 
 from aiohttp import web
+from aiohttp.http import HttpVersion, HttpVersion10, HttpVersion11
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.http_parser import HttpRequestParser, HttpRequestParserPy
 from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestPayloadError
 
 from proxy.errors import SidecacheError, UpstreamError
-from proxy.policy.fields import protected_nomination
+from proxy.policy.fields import HOP_BY_HOP, protected_nomination
 from proxy.policy.message import Fields, Request
-from proxy.serving.protocol import HttpResponse, Server, ServerProtocol, refused, reset
+from proxy.serving.connection import Interim
+from proxy.serving.interim import PATIENCE, InterimResponses
+from proxy.serving.protocol import LateBodyError, Limits, Server, ServerProtocol, reset
 from proxy.serving.reply import Reply
+from proxy.serving.response import HttpResponse, refused
 from proxy.serving.upstream import Body
 
-MAX_LINE = 16 << 10
-MAX_HEAD = 32 << 10  # of all field lines together: lines and their number alone would allow 2 MiB
-MAX_FIELDS = 128
-KEEPALIVE = 75.0  # seconds; longer than a load balancer's 60, so that it is never us who close under it
 BACKLOG = 1024
 _READ_BUFFER = 256 << 10
-
-_STALLED = 60.0  # seconds for which a client may take nothing of what waits for it
 _LAST = 1.0  # seconds for handlers to end that were cut off when the drain time was over
 
-Handle = Callable[[Request, Body], Awaitable[Reply]]
+_LIMITS = Limits()
+
+Handle = Callable[[Request, Body, Interim], Awaitable[Reply]]
 Reserved = Callable[[str], Reply | None]
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+_VERSIONS = (HttpVersion10, HttpVersion11)  # aiohttp's parser takes 0.9 and 2.0 as well
+
+# Servers that keep fields as variables read an underscore as a hyphen: these they must not find twice.
+_NEVER_DISGUISED = HOP_BY_HOP | frozenset(
+    "authorization content-length expect host via x-forwarded-for x-forwarded-host x-forwarded-proto".split()
+)
 
 # RFC 9112 3.2, RFC 3986 3.2.2: a name, an IPv4 or a bracketed IPv6 address, and a port
 _HOST = re.compile(r"(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?")
@@ -47,7 +54,9 @@ def require_c_parser() -> None:
 
 
 class Bridge(Protocol):
-    """Takes over the connections that become WebSockets."""
+    """Takes over the connections that change to another protocol."""
+
+    def takes(self, request: Request) -> bool: ...
 
     async def __call__(self, incoming: web.BaseRequest, request: Request) -> web.StreamResponse | Reply: ...
 
@@ -65,17 +74,19 @@ class Listener:
         trusted_peers: tuple[Network, ...] = (),
         drain: float = 25.0,
         finished: Callable[[Request, Reply, float], None],
-        websocket: Bridge,
-        stalled: float = _STALLED,
+        upgrade: Bridge,
+        limits: Limits = _LIMITS,
+        patience: float = PATIENCE,
     ) -> None:
         self._handle = handle
         self._reserved = reserved
         self._trusted = trusted_peers
         self._finished = finished
-        self._websocket = websocket
+        self._upgrade = upgrade
         self._runner: web.ServerRunner | None = None
         self._drain = drain
-        self._stalled = stalled
+        self._limits = limits
+        self._patience = patience
         self._leaving = False
         self._under_way = 0
         self._quiet = asyncio.Event()
@@ -84,15 +95,7 @@ class Listener:
     async def open(self, host: str, port: int) -> None:
         """Listen. OSError when the address is taken or not ours."""
         server = Server(
-            self._answer,
-            access_log=None,
-            max_line_size=MAX_LINE,
-            max_field_size=MAX_LINE,
-            max_headers=MAX_FIELDS,
-            keepalive_timeout=KEEPALIVE,
-            auto_decompress=False,
-            read_bufsize=_READ_BUFFER,
-            stalled=self._stalled,
+            self._answer, limits=self._limits, access_log=None, auto_decompress=False, read_bufsize=_READ_BUFFER
         )
         self._runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=_LAST)
         await self._runner.setup()
@@ -115,7 +118,7 @@ class Listener:
         for site in self._runner.sites:
             await site.stop()
         self.leaving()
-        await self._websocket.close()
+        await self._upgrade.close()
         # aiohttp would stop to read at once, and with it the uploads that are under way
         with suppress(TimeoutError):
             async with asyncio.timeout(self._drain):
@@ -125,8 +128,9 @@ class Listener:
         await self._runner.cleanup()
 
     async def _answer(self, incoming: web.BaseRequest) -> web.StreamResponse:
-        if sum(len(name) + len(value) for name, value in incoming.raw_headers) > MAX_HEAD:
-            return await self._send(incoming, refused(431))
+        protocol = incoming.protocol
+        assert isinstance(protocol, ServerProtocol)
+        await protocol.written()
         request = self._request(incoming)
         if request is None:
             return await self._send(incoming, refused(400))
@@ -137,8 +141,8 @@ class Listener:
             return await self._send(incoming, refused(501))
         if not _may_expect(request.fields.get("expect")):
             return await self._send(incoming, refused(417))
-        if _is_websocket(request):
-            upgraded = await self._websocket(incoming, request)
+        if self._upgrade.takes(request):
+            upgraded = await self._upgrade(incoming, request)
             return await self._send(incoming, upgraded) if isinstance(upgraded, Reply) else upgraded
         self._under_way += 1
         try:
@@ -150,38 +154,57 @@ class Listener:
 
     async def _exchanged(self, incoming: web.BaseRequest, request: Request) -> web.StreamResponse:
         started = asyncio.get_running_loop().time()
-        if request.has_body and "expect" in request.fields and incoming.version >= (1, 1):
-            await incoming.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-            incoming.writer.output_size = 0  # an interim response is not the beginning of the final one
         body = _IncomingBody(incoming.content) if request.has_body else None
-        reply = await self._handle(request, body.chunks() if body is not None else None)
-        if body is not None and body.broken:
+        interim = self._interim(incoming, request)
+        try:
+            reply = await self._handle(request, body.chunks() if body is not None else None, interim)
+        finally:
+            interim.end()
+        if interim.awaited:
+            reply.last = True  # whether the body comes now or another request, nobody can tell (RFC 9110 10.1.1)
+        if body is not None and body.broken is not None:
             reply.close()
-            reply = refused(400)  # what the upstream made of it is not the upstream's fault
+            reply = refused(body.broken)  # what the upstream made of it is not the upstream's fault
         self._finished(request, reply, asyncio.get_running_loop().time() - started)
         return await self._send(incoming, reply)
+
+    def _interim(self, incoming: web.BaseRequest, request: Request) -> InterimResponses:
+        protocol = incoming.protocol
+        assert isinstance(protocol, ServerProtocol)
+        return InterimResponses(
+            protocol,
+            speaks=incoming.version >= HttpVersion11,
+            awaits=request.has_body and "expect" in request.fields,
+            patience=self._patience,
+        )
 
     async def _send(self, incoming: web.BaseRequest, reply: Reply) -> web.StreamResponse:
         """Write the reply at the client's pace. An end the upstream did not send never looks complete to the client."""
         response = HttpResponse(reply)
-        if self._leaving or reply.last:
-            response.force_close()
         protocol = incoming.protocol
         assert isinstance(protocol, ServerProtocol)
+        if self._leaving or reply.last or protocol.is_upgrading:
+            response.force_close()
+        head: asyncio.Handle | None = None
         try:
             await response.prepare(incoming)
             if not isinstance(reply.body, bytes):
                 protocol.on_lost = reply.close  # a client that leaves while nothing is sent is noticed too
-                response.send_head()  # the first bytes of the body may be a long time in coming
+                # together with what is here of the body; but its first bytes may be a long time in coming
+                head = asyncio.get_running_loop().call_soon(response.send_head)
                 if not response.bodiless:
                     async for chunk in reply.body:
                         await response.write(chunk)
             await response.write_eof()
+            if reply.last:
+                protocol.take_no_more(RequestPayloadError("nobody wants the rest"))
         except UpstreamError:
             reset(incoming.transport)
         except ConnectionError:
             pass  # the client is gone: nobody is left to answer
         finally:
+            if head is not None:
+                head.cancel()
             protocol.on_lost = None
             reply.close()
         return response
@@ -197,11 +220,13 @@ class Listener:
             or (hosts and not _HOST.fullmatch(hosts[0]))
             or (not hosts and incoming.version >= (1, 1))
             or len(fields.get_all("authorization")) > 1
-            or (fields.get("transfer-encoding") or "chunked").lower() != "chunked"
+            or incoming.version not in _VERSIONS
+            or not _is_plainly_framed(fields, incoming.version)
             or protected_nomination(fields)
-            or not _is_utf8(incoming.raw_headers)
         ):
             return None
+        if incoming.version < HttpVersion11:
+            fields = fields.without(("expect",))  # "MUST ignore that expectation" (RFC 9110 10.1.1)
         peer = incoming.remote or ""
         return Request(
             method=incoming.method,
@@ -233,38 +258,29 @@ def _origin_form(target: str, host: str | None) -> str | None:
     return slash + path if slash else "/"
 
 
-def _is_utf8(fields: tuple[tuple[bytes, bytes], ...]) -> bool:
-    try:
-        for name, value in fields:
-            if not value.isascii():
-                value.decode("utf-8")
-            if not name.isascii():
-                return False
-    except UnicodeDecodeError:
+def _is_plainly_framed(fields: Fields, version: HttpVersion) -> bool:
+    coding = fields.get("transfer-encoding")
+    if coding is not None and (coding.lower() != "chunked" or version < HttpVersion11):
+        # "A server ... that receives an HTTP/1.0 message containing a Transfer-Encoding header field MUST treat the
+        # message as if the framing is faulty" (RFC 9112 6.1)
         return False
-    return True
+    return not any("_" in name and name.lower().replace("_", "-") in _NEVER_DISGUISED for name in fields.names())
 
 
 class _IncomingBody:
-    """A request's body. `broken`: its client broke off, or its framing is wrong."""
+    """A request's body. `broken`: the status that its client gets who broke off, framed it wrongly or was too slow."""
 
     def __init__(self, content: StreamReader) -> None:
         self._content = content
-        self.broken = False
+        self.broken: int | None = None
 
     async def chunks(self) -> AsyncIterator[bytes]:
         try:
             async for chunk in self._content.iter_any():
                 yield chunk
         except (RequestPayloadError, HttpProcessingError, ConnectionError) as error:
-            self.broken = True
+            self.broken = 408 if isinstance(error, LateBodyError) else 400
             raise ConnectionResetError("the request's body did not arrive whole") from error
-
-
-def _is_websocket(request: Request) -> bool:
-    """Whether this is an opening handshake (RFC 6455 4.1), valid or not."""
-    upgrade, connection = request.fields.get("upgrade") or "", request.fields.get("connection") or ""
-    return request.method == "GET" and upgrade.lower() == "websocket" and "upgrade" in connection.lower()
 
 
 def _may_expect(expect: str | None) -> bool:

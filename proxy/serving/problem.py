@@ -9,6 +9,7 @@ from proxy.policy.message import Fields
 from proxy.policy.outcome import CACHE_NAME
 
 _UPSTREAM_TEXT = {
+    "connection_limit_reached": "All connections to the upstream are in use.",
     "connection_refused": "The upstream does not accept connections.",
     "connection_timeout": "The upstream did not accept the connection in time.",
     "connection_terminated": "The upstream closed the connection before it answered.",

@@ -1,38 +1,48 @@
-"""How does aiohttp's server say only what we say? Its protocol and its response, with nothing added but framing."""
+"""What does one client connection allow? Limits of size and time, on aiohttp's protocol, which has few of its own."""
 
 import asyncio
 import socket
 import struct
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from aiohttp import web
-from aiohttp.abc import AbstractStreamWriter
-from aiohttp.helpers import rfc822_formatted_time
-from aiohttp.http import StreamWriter
 from aiohttp.http_exceptions import LineTooLong
+from aiohttp.http_parser import RawRequestMessage
+from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import RequestHandler, RequestPayloadError, _ErrInfo
 
-from proxy.policy.outcome import Outcome, Reason
-from proxy.serving.problem import problem
-from proxy.serving.reply import Reply
+from proxy.serving.pace import Pace
+from proxy.serving.response import REFUSALS, HttpResponse, refused
 
+CRLF = b"\r\n"
+_HEAD_END = CRLF * 2
 _NO_LINGER = struct.pack("ii", 1, 0)
+_REST_OF_THE_LINE = 64  # bytes of a request line beside its target: the method, the version and what is between them
+_SMALLEST_CHUNK = 8  # bytes that a byte may cost, at most: 1 CR LF x CR LF, and some
+_FIELD_LINE = 4  # bytes of a field's line beside name and value
 
 
-def refused(status: int) -> Reply:
-    """A fixed answer to what cannot be served, and the end of the connection: nothing of the request is echoed."""
-    fields, body = problem(status, _REFUSALS[status])
-    return Reply.own(status, fields, body, Outcome(Reason.BAD_REQUEST), last=True)
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bytes and seconds."""
 
+    line: int = 16 << 10
+    head: int = 32 << 10
+    fields: int = 128
+    head_time: float = 10.0  # for a whole head; from the first byte, on a new connection from its beginning
+    body_grace: float = 30.0  # for which a body may stand still
+    body_rate: float = 512.0  # bytes a second that it must keep up
+    idle: float = 75.0  # between requests; longer than a load balancer's 60, so that it is never us who close under it
+    unsent: float = 60.0  # for which a client may take nothing of what waits for it
+    linger: float = 5.0  # for the rest of a body that nobody wants
 
-_REFUSALS = {
-    400: "The request is malformed or ambiguous.",
-    417: "Only 'Expect: 100-continue' is understood.",
-    431: "The request's header fields are too large.",
-    500: "Something went wrong here.",
-    501: "This method is not implemented.",
-}
+    @property
+    def target(self) -> int:
+        return self.line - _REST_OF_THE_LINE
 
 
 class Server(web.Server):
@@ -42,16 +52,178 @@ class Server(web.Server):
         return ServerProtocol(self, loop=self._loop, **self._kwargs)
 
 
+class LateBodyError(RequestPayloadError):
+    """The body came too slowly."""
+
+
 class ServerProtocol(RequestHandler):
-    """aiohttp's protocol with fixed error answers, where its own quote the client's bytes and log a traceback."""
+    """One client's connection. What is refused gets a fixed answer, where aiohttp's own quotes the client's bytes."""
 
-    __slots__ = ("_stalled", "_stalled_handle", "on_lost")
+    __slots__ = (
+        "_arriving",
+        "_gone",
+        "_head_size",
+        "_limits",
+        "_pace",
+        "_raw_size",
+        "_refused",
+        "_stalled",
+        "_timer",
+        "_unsure",
+        "on_lost",
+    )
 
-    def __init__(self, manager: web.Server, *, stalled: float, **settings: Any) -> None:
-        super().__init__(manager, **settings)
+    def __init__(self, manager: web.Server, *, limits: Limits, **settings: Any) -> None:
+        super().__init__(
+            manager, max_line_size=limits.target, max_field_size=limits.line,
+            max_headers=limits.fields, keepalive_timeout=limits.idle, lingering_time=limits.linger, **settings,
+        )  # fmt: skip
         self.on_lost: Callable[[], None] | None = None
-        self._stalled = stalled
-        self._stalled_handle: asyncio.TimerHandle | None = None
+        self._limits = limits
+        self._arriving: StreamReader = EMPTY_PAYLOAD  # the body of the newest request
+        self._pace: Pace | None = None  # of that body
+        self._head_size = 0  # bytes so far of the head that follows it
+        self._unsure = 0  # bytes that came with the last body, some of which may belong to that head
+        self._raw_size = 0  # bytes so far of that body and its chunks' heads
+        self._refused = False  # nothing more is read
+        self._gone: asyncio.Future[None] | None = None  # awaited at the end
+        self._timer: asyncio.TimerHandle | None = None  # for what arrives
+        self._stalled: asyncio.TimerHandle | None = None  # for what leaves
+
+    # What arrives
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._wait(self._limits.head_time, self._head_is_late)
+
+    def data_received(self, data: bytes) -> None:
+        if self._refused:
+            return
+        if self._upgraded:
+            super().data_received(data)
+            return
+        arriving, before, body = self._arriving, len(self._messages), not self._arriving.is_eof()
+        super().data_received(data)
+        new = len(self._messages) - before
+        if new:
+            self._begun(new, data, arriving if body else None)
+        elif body:
+            self._raw_size += len(data)
+            if self._pace is not None:
+                self._pace.received(len(data))
+            if self._is_padding(self._raw_size - _SMALLEST_CHUNK * arriving.total_bytes):
+                arriving.set_exception(RequestPayloadError("nothing but extensions"))
+                self._refuse(400)
+        elif data.strip(CRLF):
+            self._head_size += len(data)
+            if self._head_size > self._limits.head:
+                self._refuse(431)
+            elif self._timer is None:
+                self._wait(self._limits.head_time, self._head_is_late)
+
+    def _begun(self, new: int, data: bytes, before: StreamReader | None) -> None:
+        """Heads are whole: `new` of them, of which all but the last have their bodies too.
+
+        `before`: the body that ended in what came.
+        """
+        self._stop_waiting()
+        received, self._head_size = self._head_size + len(data), 0
+        at_most, self._unsure = received + self._unsure, 0
+        if before is not None:
+            received += self._raw_size - _SMALLEST_CHUNK * before.total_bytes
+        message, payload = self._messages[-1]
+        if isinstance(message, _ErrInfo):
+            self.take_no_more(RequestPayloadError("what follows is no request"))
+            return
+        self._raw_size = received - _head_size(message) if new == 1 and before is None else 0
+        if at_most > self._limits.head and (status := self._oversized(new, received)):
+            for _ in range(new):
+                self._messages.pop()
+            self._refuse(status)
+            return
+        self._arriving = payload
+        if self._upgraded:
+            return
+        if not payload.is_eof():
+            self._pace = Pace(self._limits.body_grace, self._limits.body_rate, self._loop.time())
+            self._wait(self._limits.body_grace, self._body_is_late)
+        elif payload is not EMPTY_PAYLOAD:
+            self._unsure = len(data)
+        elif (rest := len(data) - data.rfind(_HEAD_END) - len(_HEAD_END)) > 0:  # the next one has begun
+            self._head_size = rest
+            self._wait(self._limits.head_time, self._head_is_late)
+
+    def _oversized(self, new: int, received: int) -> int | None:
+        """The status to refuse the newest requests with, if any of them is too large."""
+        for message, payload in islice(reversed(self._messages), new):
+            size = _head_size(message)
+            if size > self._limits.head:
+                return 431
+            received -= size + (_SMALLEST_CHUNK * payload.total_bytes if payload is not EMPTY_PAYLOAD else 0)
+        return 400 if self._is_padding(received) else None
+
+    def _is_padding(self, size: int) -> bool:
+        """Whether this is too much beside heads and content: extensions could go on for ever and bring nothing."""
+        if self._reading_paused or self._buffer_paused:
+            return False  # some of it is not parsed yet
+        return size > self._limits.head + self._limits.line  # a head that has begun may be among it
+
+    def _head_is_late(self) -> None:
+        self._timer = None
+        if self._waiter is None or self._waiter.done():  # others are being answered: it waits for us
+            self._wait(self._limits.head_time, self._head_is_late)
+        elif self._head_size:
+            self._refuse(408)
+        else:
+            self.force_close()
+
+    def _body_is_late(self) -> None:
+        self._timer = None
+        assert self._pace is not None
+        if self._arriving.is_eof():
+            return
+        left = self._pace.left(self._loop.time())
+        if left > 0:
+            self._wait(left, self._body_is_late)
+        else:
+            self.take_no_more(LateBodyError("the body came too slowly"))
+            self.close()
+
+    def _refuse(self, status: int) -> None:
+        """Answer the requests that are here, then say no and close."""
+        error = RequestPayloadError("refused")
+        self.take_no_more(error)
+        self._messages.append((_ErrInfo(status, error, ""), EMPTY_PAYLOAD))
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def take_no_more(self, error: RequestPayloadError) -> None:
+        """What the client still sends is not looked at. Nobody waits for the rest of a body, or takes it for whole."""
+        self._stop_waiting()
+        self._refused = True
+        if not self._arriving.is_eof():
+            self._arriving.set_exception(error)
+            self._arriving.feed_eof()
+
+    def _wait(self, seconds: float, late: Callable[[], None]) -> None:
+        self._timer = self._loop.call_later(seconds, late)
+
+    def _stop_waiting(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _pause_transport_reading(self) -> None:
+        super()._pause_transport_reading()
+        if self._pace is not None:
+            self._pace.hold(self._loop.time())
+
+    def _resume_transport_reading(self) -> None:
+        super()._resume_transport_reading()
+        if self._pace is not None:
+            self._pace.release(self._loop.time())
+
+    # What leaves
 
     def handle_error(
         self,
@@ -61,52 +233,103 @@ class ServerProtocol(RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         if isinstance(exc, ConnectionError):
-            status = 400  # the request's body broke off while it was read here
+            status = 408 if isinstance(exc.__cause__, LateBodyError) else 400  # the body broke off while read here
         elif status == 500:
             self.logger.error("a request failed", exc_info=exc)
         if request.writer.output_size > 0:
             reset(request.transport)
             raise ConnectionResetError("the response has begun")
-        response = HttpResponse(
-            refused(431 if isinstance(exc, LineTooLong) else status if status in _REFUSALS else 500)
-        )
+        response = HttpResponse(refused(self._status_of(exc, status)))
         response.force_close()
         return response
 
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        if self._messages and isinstance(self._messages[-1][0], _ErrInfo):
-            # aiohttp leaves whoever reads the body that went wrong waiting for its rest
-            begun = [payload for _, payload in self._messages]
-            if self._current_request is not None:
-                begun.append(self._current_request.content)
-            for payload in begun:
-                if not payload.is_eof():
-                    payload.set_exception(RequestPayloadError("the body is not valid"))
-                    payload.feed_eof()  # or aiohttp reads on after the response, and logs the exception
+    def _status_of(self, error: BaseException | None, status: int) -> int:
+        if isinstance(error, LineTooLong):
+            return 414 if error.args[1] == self._limits.target else 431
+        if status == 400 and str(error).endswith("Too many headers received"):
+            return 431
+        return status if status in REFUSALS else 500
+
+    @property
+    def is_upgrading(self) -> bool:
+        """Another protocol was asked for and not yet taken up."""
+        return self._upgraded and self._payload_parser is None
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        if self.is_upgrading:
+            self.close()  # an upgrade that was not made: what follows may be written in the other protocol
+        finished = await super().finish_response(request, resp, start_time)
+        if self._refused and not resp.keep_alive:
+            await self._linger()
+        return finished
+
+    async def _linger(self) -> None:
+        """Wait for the client to close, or not for long.
+
+        "If a server performs an immediate close of a TCP connection, there is a significant risk that the client will
+        not be able to read the last HTTP response" (RFC 9112 9.6): closed over bytes that were not read, it is reset.
+        """
+        if self.transport is None or self.transport.is_closing():
+            return
+        self._gone = self._loop.create_future()
+        self.transport.write_eof()
+        self._resume_transport_reading()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._limits.linger):
+                await self._gone
+
+    async def written(self) -> None:
+        """Wait until the client has taken most of what was written: only then is its next request begun."""
+        if self._paused:
+            await self._drain_helper()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._stalled = self._loop.call_later(self._limits.unsent, reset, self.transport)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._stop_stalled()
+
+    def _stop_stalled(self) -> None:
+        if self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None
+
+    async def start(self) -> None:
+        transport = self.transport
+        try:
+            await super().start()
+        finally:
+            self._abandon(transport)
+
+    def force_close(self) -> None:
+        transport = self.transport
+        super().force_close()
+        self._abandon(transport)
+
+    def _abandon(self, transport: asyncio.Transport | None) -> None:
+        """A closed connection still waits, without end, for a client to take what was written."""
+        if transport is not None and transport.is_closing() and transport.get_write_buffer_size():
+            self._loop.call_later(self._limits.unsent, transport.abort)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._stop_waiting()
+        self._stop_stalled()
+        if self._gone is not None and not self._gone.done():
+            self._gone.set_result(None)
         if self.on_lost is not None:
             self.on_lost()
         super().connection_lost(exc)
 
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        self._stalled_handle = self._loop.call_later(self._stalled, self._give_up)
 
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        self._stop_waiting()
-
-    def _stop_waiting(self) -> None:
-        if self._stalled_handle is not None:
-            self._stalled_handle.cancel()
-            self._stalled_handle = None
-
-    def _give_up(self) -> None:
-        """What waits for a client that takes nothing holds memory here and a connection upstream."""
-        reset(self.transport)
+def _head_size(message: RawRequestMessage | _ErrInfo) -> int:
+    """Bytes of the head, white space around values aside."""
+    assert isinstance(message, RawRequestMessage)
+    fields = sum(len(name) + len(value) + _FIELD_LINE for name, value in message.raw_headers)
+    return len(message.path) + _REST_OF_THE_LINE + fields
 
 
 def reset(transport: asyncio.Transport | None) -> None:
@@ -114,69 +337,3 @@ def reset(transport: asyncio.Transport | None) -> None:
     if transport is not None and not transport.is_closing():
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
         transport.abort()
-
-
-class HttpResponse(web.StreamResponse):
-    """A response whose head is ours to the byte: nothing is added but framing (aiohttp would add Server and others)."""
-
-    def __init__(self, reply: Reply) -> None:
-        super().__init__(status=reply.status, reason=reply.reason or None)
-        self._pairs = reply.fields
-        self._whole = reply.body if isinstance(reply.body, bytes) else b""
-        self._framing: list[tuple[str, str]] = []
-
-    @property
-    def bodiless(self) -> bool:
-        """The method or the status allows no body (RFC 9112 6.3); known once it is prepared."""
-        return bool(self._must_be_empty_body)
-
-    def send_head(self) -> None:
-        """Send it now, not with the first bytes of the body."""
-        assert isinstance(self._payload_writer, StreamWriter)
-        self._payload_writer.send_headers()
-
-    async def write_eof(self, data: bytes = b"") -> None:
-        """End the response; with the body, where it is here whole."""
-        await super().write_eof(b"" if self._must_be_empty_body else data or self._whole)
-
-    async def _prepare_headers(self) -> None:
-        request, writer = self._req, self._payload_writer
-        assert request is not None
-        assert writer is not None
-        keep_alive = request.keep_alive if self._keep_alive is None else self._keep_alive
-        if self._status == 204:
-            # "MUST NOT send a Content-Length header field in any response with a status code of ... 204" (RFC 9110 8.6)
-            self._pairs = self._pairs.without(("content-length",))
-        length = self._pairs.get("content-length")
-        if not self._must_be_empty_body:
-            if length is not None:
-                writer.length = int(length)
-            elif request.version >= (1, 1):
-                writer.enable_chunking()
-                self._framing.append(("Transfer-Encoding", "chunked"))
-            else:
-                keep_alive = False
-        if "date" not in self._pairs:
-            # "A recipient with a clock that receives a response message without a Date header field MUST record the
-            # time it was received and append a corresponding Date" (RFC 9110 6.6.1)
-            self._framing.append(("Date", rfc822_formatted_time()))
-        if not keep_alive:
-            self._framing.append(("Connection", "close"))
-        elif request.version == (1, 0):
-            self._framing.append(("Connection", "keep-alive"))
-        self._keep_alive = keep_alive
-
-    async def _write_headers(self) -> None:
-        request, writer = self._req, self._payload_writer
-        assert request is not None
-        assert writer is not None
-        lines = [f"HTTP/1.1 {self._status} {self._reason}"]
-        lines.extend(f"{name}: {value}" for name, value in (*self._pairs, *self._framing))
-        head = ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
-        _hand_over(writer, head)
-
-
-def _hand_over(writer: AbstractStreamWriter, head: bytes) -> None:
-    """Give aiohttp's writer a finished head, which it sends together with the first body bytes."""
-    writer._headers_buf = head  # type: ignore[attr-defined]
-    writer._headers_written = False  # type: ignore[attr-defined]

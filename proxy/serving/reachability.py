@@ -4,9 +4,12 @@ from collections.abc import Callable, Mapping
 
 from proxy.errors import UpstreamError
 from proxy.policy.message import Request
+from proxy.serving.connection import Interim
 from proxy.serving.upstream import Body, Stream, Upstream
 
 Report = Callable[[str, Mapping[str, object]], None]
+
+_OURS = frozenset({"connection_limit_reached", "http_request_error"})  # say nothing about the upstream
 
 
 class Watched:
@@ -18,11 +21,11 @@ class Watched:
         self._report = report
         self._reachable = True  # nothing bad is known before it was asked
 
-    async def fetch(self, request: Request, body: Body) -> Stream:
+    async def fetch(self, request: Request, body: Body, *, interim: Interim | None = None) -> Stream:
         try:
-            stream = await self._upstream.fetch(request, body)
+            stream = await self._upstream.fetch(request, body, interim=interim)
         except UpstreamError as error:
-            if not error.delivered:  # what failed was the way there
+            if not error.delivered and error.kind not in _OURS:  # what failed was the way there
                 self._lost(error.kind)
             raise
         if not self._reachable:

@@ -2,15 +2,17 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from proxy.policy import ranges
 from proxy.policy import reply as heads
+from proxy.policy.cache_control import of_request
 from proxy.policy.entry import Entry
 from proxy.policy.fields import end_to_end, parse_http_date
 from proxy.policy.message import Fields, Request
 from proxy.policy.outcome import CACHE_NAME, Outcome
 from proxy.policy.route import Route
-from proxy.policy.validation import not_modified
+from proxy.policy.validation import is_current, not_modified
 from proxy.serving.encoding import (
     OFF_LOOP_BYTES,
     compress,
@@ -37,7 +39,7 @@ class Reply:
     fields: Fields
     body: bytes | AsyncIterator[bytes]
     outcome: Outcome
-    reason: str = ""
+    reason: str | None = None  # the usual one of the status; the upstream's may be empty
     close: Callable[[], None] = _nothing
     last: bool = False  # the connection ends with it
 
@@ -49,14 +51,27 @@ class Reply:
 
 
 async def from_entry(entry: Entry, request: Request, route: Route, outcome: Outcome, now: float) -> Reply:
-    """A stored response: in the encoding the client prefers, or 304 when it has it already."""
-    fields = heads.stored_head(entry, route, now)
-    fields, coding = _negotiated(fields, request, route, entry.status, len(entry.body))
-    if entry.status == 200 and not_modified(request, entry.etag, entry.last_modified):
-        return Reply(304, _finished(heads.not_modified_head(fields), outcome), b"", outcome)
+    """A stored response: in the encoding the client prefers, the part it asks for, or 304 when it has it already."""
+    stored = heads.stored_head(entry, route, now)
+    fields, coding = _negotiated(stored, request, route, entry.status, len(entry.body))
+    if entry.status == 200:
+        if is_current(request, entry):
+            return Reply(304, _finished(heads.not_modified_head(fields), outcome), b"", outcome)
+        wanted = ranges.select(request, stored, len(entry.body))
+        if not isinstance(wanted, ranges.Whole):
+            # of the identity encoding, which is the one stored
+            return _part(entry, fields if coding is None else varying(stored), wanted, outcome)
     body = entry.body if coding is None else await _encoded(entry, coding)
     sized = fields.with_field("Content-Length", str(len(body)))
     return Reply(entry.status, _finished(sized, outcome), b"" if request.method == "HEAD" else body, outcome)
+
+
+def _part(entry: Entry, fields: Fields, wanted: ranges.Partial | ranges.Unsatisfiable, outcome: Outcome) -> Reply:
+    if isinstance(wanted, ranges.Unsatisfiable):
+        status, fields, body = 416, ranges.unsatisfiable_head(fields, len(entry.body)), b""
+    else:
+        status, (fields, body) = 206, ranges.partial(fields, entry.body, wanted)
+    return Reply(status, _finished(fields.with_field("Content-Length", str(len(body))), outcome), body, outcome)
 
 
 def from_stream(
@@ -82,6 +97,7 @@ def unchanged(stream: Stream, request: Request, route: Route, outcome: Outcome) 
     if response.status != 200 or not not_modified(request, etag, modified):
         return None
     fields, _ = _passing(stream, request, route)
+    outcome = replace(outcome, fwd_status=response.status)
     return Reply(304, _finished(heads.not_modified_head(fields), outcome), b"", outcome)
 
 
@@ -97,6 +113,8 @@ def _negotiated(
     if (length is not None and length <= route.compress) or not may_encode(route, status, fields):
         return fields, None
     coding = preferred(request.fields.get("accept-encoding"))
+    if coding is not None and of_request(request.fields).no_transform:
+        coding = None  # "the client is asking for intermediaries to avoid transforming the content" (RFC 9111 5.2.1.6)
     fields = varying(fields)
     return (encoded_fields(fields, coding), coding) if coding is not None else (fields, None)
 

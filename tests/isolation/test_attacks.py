@@ -271,7 +271,7 @@ class Register:
         self.version = 0
         self._chance = chance
 
-    async def fetch(self, request: Request, body):
+    async def fetch(self, request: Request, body, *, interim=None):
         await dawdle(self._chance)
         self._fail()
         self.version += request.method == "PUT"

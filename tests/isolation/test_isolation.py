@@ -113,7 +113,7 @@ async def test_twenty_thousand_random_requests_never_cross():
         world.clock.advance(chance.choice([0, 0, 1, 30, 400]))
     await world.background.drain(1.0)
 
-    assert hits > 3_000  # the proof is about answers that were shared
+    assert hits > 2_000  # the proof is about answers that were shared
     assert world.failures == []
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.policy.cache_control import MAX_DELTA, NOTHING, CacheControl, of_request, parse
+from proxy.policy.cache_control import MAX_DELTA, NOTHING, CacheControl, of_request, of_response, parse
 from tests.builders import fields
 
 CASES = [
@@ -24,7 +24,7 @@ CASES = [
     # spelled otherwise
     ("MAX-AGE=60, No-Store", CacheControl(max_age=60, no_store=True)),
     ('max-age="60"', CacheControl(max_age=60)),
-    ("max-age = 60", CacheControl(max_age=60)),
+    ("max-age = 60", CacheControl(max_age=0)),
     (", ,max-age=60,,", CacheControl(max_age=60)),
     ("max-age=0060", CacheControl(max_age=60)),
     ("private=x-a", CacheControl(private_fields=frozenset({"x-a"}))),
@@ -113,3 +113,33 @@ def test_revalidation_directives_forbid_stale(value, forbids):
 )
 def test_three_directives_permit_sharing_what_was_authorized(value, permits):
     assert parse(value).permits_authorized is permits
+
+
+@pytest.mark.parametrize(
+    ("targeted", "expected"),
+    [
+        # realistic
+        ("max-age=60", CacheControl(targeted=True, max_age=60)),
+        ("no-store", CacheControl(targeted=True, no_store=True)),
+        ("s-maxage=9, must-revalidate", CacheControl(targeted=True, s_maxage=9, must_revalidate=True)),
+        ("private", CacheControl(targeted=True, private=True)),
+        ('no-cache="X-A, x-b"', CacheControl(targeted=True, no_cache_fields=frozenset({"x-a", "x-b"}))),
+        ("foo", CacheControl(targeted=True)),  # valid and not empty: Cache-Control does not count
+        # pathological
+        ("max-age=99999999999", CacheControl(targeted=True, max_age=MAX_DELTA)),
+        ("max-age=-1", CacheControl(targeted=True, max_age=0)),
+        ('max-age="10"', CacheControl(targeted=True)),
+        ("max-age=1.5, no-store=1", CacheControl(targeted=True)),
+        ("no-store=?0, private=?0", CacheControl(targeted=True)),
+        ("private=(a b)", CacheControl(targeted=True, private=True)),
+        ("", parse("max-age=5")),
+        ("max-age=60, &", parse("max-age=5")),
+        ("Max-Age=60", parse("max-age=5")),
+    ],
+)
+def test_cdn_cache_control_speaks_instead_where_it_is_valid(targeted, expected):
+    assert of_response(fields({"Cache-Control": "max-age=5", "CDN-Cache-Control": targeted})) == expected
+
+
+def test_without_it_cache_control_speaks():
+    assert of_response(fields(cache_control="max-age=5")) == CacheControl(max_age=5)

@@ -86,3 +86,9 @@ def test_a_fill_asks_for_no_encoding_and_sends_our_own_conditions():
         request(headers={"Accept-Encoding": "br", "If-None-Match": '"theirs"'}), [("If-None-Match", '"ours"')]
     )
     assert sent == fields([*OURS, ("Accept-Encoding", "identity"), ("If-None-Match", '"ours"')])
+
+
+@pytest.mark.parametrize(("condition", "kept"), [('"a"', True), (None, True), ('"a--sidecache-gzip"', False)])
+def test_no_part_is_asked_of_the_origin_that_only_we_could_send(condition, kept):
+    headers = {"Range": "bytes=0-1"} | ({"If-Range": condition} if condition else {})
+    assert ("range" in passing(request(headers=headers))) is kept

@@ -6,7 +6,19 @@ from proxy.policy.identity import Identity
 from proxy.policy.invalidation import Purge, of, settle_after
 from proxy.policy.message import Response
 from proxy.policy.route import IdentifierShape, Match, Part, Scope, TagTemplate
-from tests.builders import ITEM, KEYS, NESTED, Headers, fields, identity, match, request, route, write_route
+from tests.builders import (
+    ITEM,
+    KEYS,
+    NESTED,
+    Headers,
+    fields,
+    identity,
+    match,
+    origin_route,
+    request,
+    route,
+    write_route,
+)
 
 JOBS = route()
 JOB = route(identifier=ITEM, pattern="/api/jobs/{job-id}")
@@ -14,6 +26,8 @@ COMPANY = route("companies", scope=Scope.PUBLIC, identifier=IdentifierShape((Par
 
 READS = {
     "/api/jobs": match(JOBS),
+    "/api/live": match(origin_route("live")),
+    "/live": match(origin_route("live", scope=Scope.PUBLIC)),
     "/api/jobs/77": match(JOB, job_id="77"),
     "/api/jobs/a%7cb": match(JOB, job_id="a%7cb"),
     "/api/companies/5": match(COMPANY, company_id="5"),
@@ -87,6 +101,11 @@ def test_a_write_purges_what_its_route_says_for_its_tenant(found, purge):
 )
 def test_every_outcome_counts_but_a_refusal(status, counts):
     assert bool(purged(found=WRITE_JOB, status=status)) is counts
+
+
+@pytest.mark.parametrize(("status", "counts"), [(200, True), (303, True), (None, True), (500, True), (404, False)])
+def test_where_the_origin_decides_the_same_outcomes_count(status, counts):
+    assert bool(purged("/api/live", status=status)) is counts
 
 
 @pytest.mark.parametrize(
@@ -171,6 +190,18 @@ NOBODY = [None, identity(tenant=None)]
 def test_without_a_verified_tenant_a_write_purges_the_features_for_all(who):
     assert purged(found=APPLY, who=who) == {"": ("companies", "applications", "jobs", "analytics")}
     assert purged("/api/jobs/77", who=who) == {"": ("jobs",)}
+
+
+@pytest.mark.parametrize("who", NOBODY)
+def test_a_redirect_invalidates_in_a_plain_shared_cache(who):
+    assert purged("/live", status=303, who=who) == {"": ("live:list",)}
+    assert purged("/live", status=303, who=who, location="/api/jobs/77") == {"": ("live:list",)}
+
+
+def test_another_reading_of_the_path_flushes_no_plain_shared_cache():
+    assert purged("/live/", who=CALLER) == {}
+    assert purged("/live", who=CALLER) == {"": ("live:list",)}
+    assert purged("/api/companies/5/", who=CALLER) == {"": ("companies",)}
 
 
 @pytest.mark.parametrize("who", NOBODY)

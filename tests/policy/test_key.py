@@ -17,7 +17,7 @@ from proxy.policy.key import (
     counted_query,
     derive,
     identifier,
-    is_neutral,
+    makes_variant,
     normalised,
     purge_tags,
     with_selected,
@@ -276,8 +276,24 @@ def test_head_shares_the_key_of_get_and_post_does_not():
     ],
 )
 def test_a_documented_list_is_neutral(name, neutral):
-    assert is_neutral(name) is neutral
+    assert makes_variant(name, route()) is not neutral
     assert (key(request(headers={name: "1"})).variant == "") is neutral
+
+
+@pytest.mark.parametrize(
+    ("of", "name", "splits"),
+    [
+        # realistic
+        (route(ttl=None, scope=Scope.PUBLIC), "x-acme", False),
+        (route(ttl=None, scope=Scope.TENANT), "x-acme", True),
+        (route(scope=Scope.PUBLIC), "x-acme", True),
+        # pathological: frameworks build URLs from these
+        (route(ttl=None, scope=Scope.PUBLIC), "x-forwarded-prefix", True),
+        (route(ttl=None, scope=Scope.PUBLIC), "x-host", True),
+    ],
+)
+def test_in_a_plain_shared_cache_only_vary_splits(of, name, splits):
+    assert makes_variant(name, of) is splits
 
 
 def test_a_header_outside_the_list_makes_a_variant_unless_the_rule_ignores_it():
@@ -326,7 +342,16 @@ def test_a_rules_vary_splits_by_the_normalised_value():
     [
         ("accept", "Text/HTML ; q=1,\tx/y", "text/html;q=1,x/y"),
         ("accept", 'a/b;p="A B"', 'a/b;p="A B"'),
-        ("user-agent", " A B ", " A B "),
+        ("user-agent", " A B ", "A B"),
+        ("user-agent", "", "\n"),  # there, and empty
+        ("x-list", "a ,b,  c", "a,b,c"),
+        ("x-list", 'a , "b , c"', 'a , "b , c"'),
+        ("accept-language", "DE;q=0.50, en , fr;q=1.000", "en,fr,de;q=0.5"),
+        ("accept-language", "fr,en", "en,fr"),
+        ("accept-language", "de;q=0., en;q=1., de;q=0", "en,de;q=0"),
+        ("accept-language", "en;q=0.2,en;q=0.3", "en;q=0.2,en;q=0.3"),
+        ("accept-language", "en;q=2,de", "en;q=2,de"),
+        ("accept-language", ",en", ",en"),
         ("accept", None, ""),
     ],
 )

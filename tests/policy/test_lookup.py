@@ -15,6 +15,7 @@ from proxy.policy.lookup import (
     is_write,
     methods_meant,
     plain_path,
+    routes_meant,
 )
 from proxy.policy.outcome import Reason
 from proxy.policy.route import IdentifierShape, Scope
@@ -120,12 +121,11 @@ def test_no_clean_path_changes_when_a_server_decodes_or_normalises_it(text):
     [
         # realistic
         ({"Accept": "*/*", "Authorization": "Bearer x", "If-None-Match": '"a"'}, None),
-        ({"Range": "bytes=0-1"}, Reason.RANGE),
         ({"If-Match": '"a"'}, Reason.PRECONDITION),
         ({"If-Unmodified-Since": "x"}, Reason.PRECONDITION),
         ({"Connection": "Upgrade", "Upgrade": "websocket"}, Reason.UPGRADE),
         # pathological
-        ({"range": "bytes=cow"}, Reason.RANGE),
+        ({"range": "bytes=cow"}, None),
         ({"X-Original-URL": "/admin"}, Reason.OVERRIDE_HEADER),
         ({"X-Rewrite-URL": "/admin"}, Reason.OVERRIDE_HEADER),
         ({"X-HTTP-Method-Override": "DELETE"}, Reason.OVERRIDE_HEADER),
@@ -267,3 +267,22 @@ def test_a_path_that_slips_from_a_narrow_route_under_a_wide_one(path, of, decept
 
 def test_a_route_that_names_its_path_exactly_means_it():
     assert not is_deceptive(request("/api/me.json"), match(route(pattern="/api/me.json")), lambda *_: ME)
+
+
+@pytest.mark.parametrize(
+    ("target", "headers", "meant"),
+    [
+        # realistic
+        ("/api/jobs", {}, []),
+        ("/api/jobs/", {}, ["jobs"]),
+        # pathological
+        ("/api//jobs", {}, ["jobs"]),
+        ("/API/jobs", {}, ["jobs"]),
+        ("/api/else", {"X-Original-URL": "/api/jobs"}, ["jobs"]),
+        ("/api/%6aobs;x", {}, ["jobs"]),
+    ],
+)
+def test_a_write_may_mean_the_routes_of_other_paths(target, headers, meant):
+    known = {("GET", "/api/jobs"): match(route())}
+    found = routes_meant(request(target, headers, method="POST"), lambda method, path: known.get((method, path)))
+    assert [one.feature for one in found] == meant

@@ -38,8 +38,8 @@ def test_nothing_contradicts_the_rules_own_cache_control():
     assert list(head.names()) == ["etag", "cache-control"]
 
 
-@pytest.mark.parametrize(("later", "age"), [(0, "5"), (0.9, "5"), (60, "65"), (-60, "5")])
-def test_age_is_whole_seconds_since_the_origin(later, age):
+@pytest.mark.parametrize(("later", "age"), [(0, "5"), (0.1, "5"), (0.2, "6"), (0.9, "6"), (60, "65"), (-60, "5")])
+def test_age_is_whole_seconds_since_the_origin_and_never_too_young(later, age):
     assert stored_head(entry(age=5.0), route(), NOW + later).get("age") == age
 
 

@@ -130,7 +130,26 @@ def test_pragma_counts_like_no_cache():
     ],
 )
 def test_an_entry_stands_in_for_a_failing_upstream_within_its_window(later, of, more, may):
-    assert may_serve_on_error(entry(**more), of, NOW + later) is may
+    assert may_serve_on_error(request(), entry(**more), of, NOW + later, answered=True) is may
+
+
+PERMITTED = [("Cache-Control", "max-age=900, stale-if-error=60")]
+
+
+@pytest.mark.parametrize(
+    ("headers", "asked", "later", "answered", "may"),
+    [
+        (PERMITTED, "", 959, True, True),
+        (PERMITTED, "", 960, True, False),
+        (PERMITTED, "", 960, False, True),  # disconnected: for as long as it is kept (RFC 9111 4.2.4)
+        ([], "", 901, True, False),
+        ([], "stale-if-error=30", 929, True, True),
+        ([], "stale-if-error=30", 930, True, False),
+    ],
+)
+def test_by_the_origins_word_an_error_needs_permission_and_a_lost_origin_does_not(headers, asked, later, answered, may):
+    client = request(headers={"Cache-Control": asked} if asked else {})
+    assert may_serve_on_error(client, entry(headers), origin_route(), NOW + later, answered=answered) is may
 
 
 @pytest.mark.parametrize(

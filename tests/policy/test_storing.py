@@ -10,7 +10,7 @@ from proxy.policy.message import Fields, Request
 from proxy.policy.outcome import Reason
 from proxy.policy.route import Assertion, Route, Scope
 from proxy.policy.storing import Storable, asserts, decide
-from tests.builders import DATE, KEYS, NOW, identity, match, origin_route, request, response, route
+from tests.builders import DATE, KEYS, NOW, REST, identity, match, origin_route, request, response, route
 
 JSON = {"Content-Type": "application/json", "Content-Length": "2", "Date": DATE}
 
@@ -95,6 +95,9 @@ MAX_AGE = {"Cache-Control": "max-age=60"}
         (ORIGIN, 200, {"Cache-Control": "no-cache, max-age=60"}, Reason.NOT_FRESH),
         (ORIGIN, 200, {"Cache-Control": "private, max-age=60"}, Reason.PRIVATE),
         (ORIGIN, 200, {"Cache-Control": "no-store, max-age=60"}, Reason.NO_STORE),
+        (ORIGIN, 201, {"Cache-Control": "no-cache", "ETag": '"a"'}, Reason.NOT_FRESH),
+        (ORIGIN, 200, MAX_AGE | {"CDN-Cache-Control": "no-store"}, Reason.NO_STORE),
+        (ORIGIN, 200, MAX_AGE | {"CDN-Cache-Control": "foo", "Expires": DATE}, Reason.NOT_FRESH),
         (ORIGIN, 103, MAX_AGE, Reason.STATUS),
         (ORIGIN, 304, MAX_AGE, Reason.STATUS),
         (ORIGIN, 599, {"Cache-Control": "must-understand, max-age=60"}, Reason.STATUS),
@@ -131,6 +134,9 @@ def test_what_must_not_be_stored_says_why(of, status, headers, reason):
         (ORIGIN, 599, MAX_AGE),
         (ORIGIN, 302, MAX_AGE),
         (ORIGIN, 204, MAX_AGE),
+        (ORIGIN, 200, MAX_AGE | {"Content-Encoding": "gzip"}),
+        (ORIGIN, 200, {"Cache-Control": "no-cache", "ETag": '"a"'}),
+        (ORIGIN, 200, {"Cache-Control": "no-store", "CDN-Cache-Control": "max-age=60"}),
     ],
 )
 def test_what_may_be_stored_is(of, status, headers):
@@ -388,3 +394,27 @@ def test_nobody_and_the_unknown_own_nothing():
     assert not asserts(ORG, b'{"org_id": null}', None)
     assert not asserts(ORG, b'{"org_id": null}', identity(tenant=None))
     assert not asserts(ORG, b"{}", identity(tenant=None))
+
+
+@pytest.mark.parametrize(
+    ("control", "error_until"),
+    [
+        ("max-age=60", 60 + 3600),
+        ("max-age=60, stale-if-error=9", 60 + 3600),
+        ("max-age=60, stale-if-error=7200", 60 + 7200),
+        ("max-age=60, must-revalidate", 60),
+        ("s-maxage=60", 60),
+        ("max-age=0, stale-if-error=9", 9),  # it was never fresh
+    ],
+)
+def test_what_was_fresh_is_kept_for_an_origin_that_cannot_be_reached(control, error_until):
+    verdict = stored({"Cache-Control": control}, of=origin_route(if_unreachable=3600.0))
+    assert verdict.error_until == NOW + error_until
+
+
+@pytest.mark.parametrize(
+    ("of", "negative"),
+    [(route(identifier=REST), True), (origin_route(), True), (origin_route(identifier=REST), False)],
+)
+def test_an_error_is_bound_to_its_list_where_there_is_one(of, negative):
+    assert stored({"Cache-Control": "max-age=9"}, of=of, status=404).negative is negative

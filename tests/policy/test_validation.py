@@ -7,7 +7,15 @@ import pytest
 from proxy.policy.fields import format_http_date
 from proxy.policy.message import Fields, Response
 from proxy.policy.outcome import Reason
-from proxy.policy.validation import conditions, encoded_etag, freshened, not_modified, plain_etag
+from proxy.policy.validation import (
+    conditions,
+    encoded_etag,
+    freshened,
+    freshened_by_head,
+    is_current,
+    not_modified,
+    plain_etag,
+)
 from tests.builders import DATE, NOW, Headers, entry, request, response
 
 LATER = format_http_date(NOW + 60)
@@ -182,3 +190,56 @@ def test_the_origin_sees_its_own_tags(value, plain):
 @pytest.mark.parametrize("etag", ['"abc"', 'W/"abc"', '""'])
 def test_a_suffix_comes_off_as_it_went_on(coding, etag):
     assert plain_etag(encoded_etag(etag, coding)) == etag
+
+
+def test_a_304_changes_nothing_that_describes_the_body():
+    stored = [*STORED, ("Content-MD5", "old"), ("Content-Digest", "old")]
+    news = [("Content-MD5", "new"), ("Content-Digest", "new"), ("Content-Encoding", "gzip"), ("Content-Range", "x")]
+    result = freshened(entry(stored, etag='"a"'), response(news, status=304))
+    assert isinstance(result, Response)
+    assert [result.fields.get(name) for name in ("content-md5", "content-digest")] == ["old", "old"]
+    assert "content-encoding" not in result.fields
+    assert "content-range" not in result.fields
+
+
+BODY = {"body": b"[]", "etag": '"a"', "last_modified": NOW}
+
+
+@pytest.mark.parametrize(
+    ("headers", "status", "more", "verdict"),
+    [
+        # realistic
+        ({"ETag": '"a"', "X-New": "1"}, 200, BODY, Response),
+        ({"ETag": '"a"', "Content-Length": "2"}, 200, BODY, Response),
+        ({"Last-Modified": DATE}, 200, BODY, Response),
+        ({"ETag": '"b"'}, 200, BODY, Reason),
+        ({"ETag": '"a"', "Content-Length": "3"}, 200, BODY, Reason),
+        ({"Last-Modified": LATER}, 200, BODY, Reason),
+        ({"ETag": '"a"'}, 200, BODY | {"status": 404}, Reason),
+        # pathological
+        ({}, 200, BODY, None),
+        ({"Content-Length": "2"}, 200, {"body": b"[]"}, None),
+        ({"ETag": '"a"'}, 200, {"body": b"[]"}, None),
+        ({"ETag": '"a"', "Content-Encoding": "gzip", "Content-Length": "9"}, 200, BODY, None),
+        ({"ETag": 'W/"a"'}, 200, BODY, Reason),
+    ],
+)
+def test_a_head_freshens_or_condemns_only_what_it_can_be_compared_with(headers, status, more, verdict):
+    result = freshened_by_head(entry(**more), response(headers, status=status))
+    assert result is verdict if verdict is None else isinstance(result, verdict)
+
+
+@pytest.mark.parametrize(
+    ("headers", "more", "since", "current"),
+    [
+        ([("Date", DATE)], {}, DATE, True),
+        ([("Date", DATE)], {}, LATER, True),
+        ([("Date", LATER)], {}, DATE, False),
+        ([("Date", DATE)], {"last_modified": NOW + 9}, DATE, False),
+        ([], {}, DATE, False),
+    ],
+)
+def test_without_last_modified_a_date_is_compared_with_date(headers, more, since, current):
+    asked = request(headers={"If-Modified-Since": since})
+    assert is_current(asked, entry(headers, **more)) is current
+    assert not is_current(request(), entry(headers, **more))

@@ -72,7 +72,7 @@ def test_a_read_has_a_key_and_tags(line, key, tags):
         ("GET /secret", Caller("org_a", permissions=("other",)), Reason.PERMISSION),
         ("GET /secret", Caller("org_a"), Reason.PERMISSION),
         ("GET /jobs/%2e%2e", ADA, Reason.AMBIGUOUS_PATH),
-        ("GET /jobs", Caller("org_a", headers=(("Range", "bytes=0-1"),)), Reason.RANGE),
+        ("GET /jobs", Caller("org_a", headers=(("If-Match", "*"),)), Reason.PRECONDITION),
         ("GET /limited", Caller(), Reason.PERMISSION),
         ("POST /jobs/7/apply", ADA, Reason.WRITE),
         ("DELETE /elsewhere", ADA, Reason.UNMATCHED_WRITE),

@@ -35,7 +35,7 @@ def results(*tests: str):
         f"request: 'GET /jobs?b=1&a=2', {AS}, expect: {{same-key-as: 'GET /jobs?a=2&b=1&utm_x=1'}}",
         f"request: GET /live, {AS}, expect: {{ttl: origin}}",
         "request: GET /jobs, expect: {cache: bypass, because: no-credentials}",
-        "request: GET /jobs, as: {org_id: a, headers: {range: bytes=0-1}}, expect: {because: range}",
+        "request: GET /jobs, as: {org_id: a, headers: {if-match: '*'}}, expect: {because: precondition}",
         f"request: PUT /jobs/7, {AS}, expect: {{purges: ['jobs:7', 'jobs:list'], because: write, counts: [changes]}}",
         f"request: PUT /jobs/7, {AS}, response: {{status: 409}}, expect: {{purges: [], publishes: []}}",
         f"request: PUT /jobs/7, {AS}, response: {{json: null}}, expect: {{publishes: [job.changed to tenant]}}",

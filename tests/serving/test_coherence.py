@@ -29,7 +29,7 @@ class Register:
         self.version = dict.fromkeys(TENANTS, 0)
         self._chance = chance
 
-    async def fetch(self, request, body):
+    async def fetch(self, request, body, *, interim=None):
         tenant = next(name for name in TENANTS if unsigned(name) in (request.fields.get("authorization") or ""))
         await self._dawdle()
         if request.method != "GET":

@@ -54,3 +54,10 @@ async def test_a_request_that_fails_on_the_other_side_says_nothing_about_the_way
     scene = Scene()
     assert await scene.ask(UpstreamError(kind)) == kind
     assert scene.reports == []
+
+
+@pytest.mark.parametrize("kind", ["connection_limit_reached", "http_request_error"])
+async def test_a_request_that_failed_here_says_nothing_about_the_way_there(kind):
+    scene = Scene()
+    assert await scene.ask(UpstreamError(kind, delivered=False)) == kind
+    assert scene.reports == []

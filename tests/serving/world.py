@@ -18,6 +18,7 @@ from proxy.identity.tokens import TokenVerifier
 from proxy.policy.key import Keyring
 from proxy.policy.message import Fields, Request, Response
 from proxy.rules.compile import RuleSet, compile_rules
+from proxy.serving.connection import Interim
 from proxy.serving.exchange import Exchange, Hosts
 from proxy.serving.fetch import Fetcher
 from proxy.serving.reply import Reply
@@ -102,7 +103,7 @@ class ScriptedUpstream:
         self.gate: asyncio.Event | None = None
         self.answer: Callable[[Request, int], Any] = lambda request, n: f"answer {n}".encode()
 
-    async def fetch(self, request: Request, body: Body) -> ScriptedStream:
+    async def fetch(self, request: Request, body: Body, *, interim: Interim | None = None) -> ScriptedStream:
         self.asked.append(request)
         number = len(self.asked)
         self.bodies.append(await _whole(body))

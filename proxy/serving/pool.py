@@ -1,0 +1,89 @@
+"""Which connection does a request get? One that is idle and silent, or a new one; a bounded number at a time."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from proxy.serving.connection import Connection
+
+KEEPALIVE = 4.0  # seconds an idle connection is kept: less than the 5 of common servers, so that we close first
+
+Connect = Callable[[], Awaitable[Connection]]
+
+
+class Pool:
+    """Connections to one upstream. Idle ones count only while no request needs their place."""
+
+    def __init__(self, connect: Connect, limit: int, *, keepalive: float = KEEPALIVE) -> None:
+        self._connect = connect
+        self._limit = limit
+        self._keepalive = keepalive
+        self._free = asyncio.Semaphore(limit)
+        self._in_use: set[Connection] = set()
+        self._idle: list[Connection] = []  # the one used last is taken first: the others may age and go
+        self._sweep: asyncio.TimerHandle | None = None
+
+    @property
+    def in_use(self) -> int:
+        return len(self._in_use)
+
+    @property
+    def idle(self) -> int:
+        return len(self._idle)
+
+    async def take(self, *, fresh: bool = False) -> Connection:
+        """A connection for one request, waited for as long as the caller does. `fresh`: no request was sent on it."""
+        await self._free.acquire()
+        try:
+            connection = None if fresh else self._idle_one()
+            if connection is None:
+                connection = await self._connect()
+        except BaseException:
+            self._free.release()
+            raise
+        if fresh and len(self._idle) + len(self._in_use) >= self._limit:
+            self._idle.pop(0).close()
+        connection.released = self.put
+        self._in_use.add(connection)
+        return connection
+
+    def put(self, connection: Connection, reusable: bool) -> None:
+        """The request is over. What is not reusable is closed already."""
+        self._in_use.discard(connection)
+        connection.released = None
+        self._free.release()
+        if reusable:
+            loop = asyncio.get_running_loop()
+            connection.idle_since = loop.time()
+            self._idle.append(connection)
+            if self._sweep is None:
+                self._sweep = loop.call_later(self._keepalive, self._age)
+
+    def close(self) -> None:
+        """End all connections, those in use too."""
+        if self._sweep is not None:
+            self._sweep.cancel()
+            self._sweep = None
+        for connection in (*self._idle, *self._in_use):
+            connection.close()
+        self._idle.clear()
+
+    def _idle_one(self) -> Connection | None:
+        oldest = asyncio.get_running_loop().time() - self._keepalive
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.idle_since >= oldest and connection.is_quiet():
+                return connection
+            connection.close()
+        return None
+
+    def _age(self) -> None:
+        loop = asyncio.get_running_loop()
+        oldest = loop.time() - self._keepalive
+        kept: list[Connection] = []
+        for connection in self._idle:
+            if connection.idle_since > oldest and not connection.transport.is_closing():
+                kept.append(connection)
+            else:
+                connection.close()
+        self._idle = kept
+        self._sweep = loop.call_later(self._keepalive, self._age) if kept else None
