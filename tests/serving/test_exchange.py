@@ -560,3 +560,11 @@ async def test_what_bypasses_is_passed_on_as_it_is(world):
     for passed in (answer, odd):
         assert {"cache-control", "content-encoding", "vary"}.isdisjoint(passed.fields.names())
         assert passed.body == b"x" * 5000
+
+
+async def test_made_up_languages_do_not_fill_the_memory(world):
+    world.upstream.answer = lambda request, n: answered(request.fields.get("accept-language"), vary="Accept-Language")
+    for number in range(500):
+        await world.get("/api/jobs", headers={"Accept-Language": f"x-{number}"})
+
+    assert world.cache.stats().entries <= 33  # the first, and 32 variants of it
