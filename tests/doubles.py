@@ -3,10 +3,11 @@ for randomness."""
 
 import asyncio
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing
 
 from proxy.errors import StoreError
-from proxy.stores.base import Store
+from proxy.stores.base import Heard, Store
 
 
 class FakeClock:
@@ -44,6 +45,7 @@ class StoreDouble:
         self.delayed: set[str] = set()
         self.gates: list[tuple[str, asyncio.Future[None]]] = []
         self.calls: list[tuple[str, tuple[str, ...]]] = []
+        self._reports: list[Callable[[str], None]] = []
 
     async def _before(self, operation: str, names: Sequence[str]) -> None:
         self.calls.append((operation, tuple(names)))
@@ -84,6 +86,12 @@ class StoreDouble:
         await self.inner.set(name, value, ttl)
         await self._after("set")
 
+    async def claim(self, name: str, value: bytes, ttl: float) -> bool:
+        await self._before("claim", (name,))
+        claimed = await self.inner.claim(name, value, ttl)
+        await self._after("claim")
+        return claimed
+
     async def delete(self, names: Sequence[str]) -> int:
         await self._before("delete", names)
         deleted = await self.inner.delete(names)
@@ -105,6 +113,27 @@ class StoreDouble:
         await self._before("advance_epochs", (space, *values))
         await self.inner.advance_epochs(space, values)
         await self._after("advance_epochs")
+
+    async def publish(self, channel: str, message: bytes) -> None:
+        await self._before("publish", (channel,))
+        await self.inner.publish(channel, message)
+        await self._after("publish")
+
+    async def listen(self, channels: Sequence[str]) -> AsyncGenerator[Heard | None, None]:
+        await self._before("listen", channels)
+        async with aclosing(self.inner.listen(channels)) as heard:
+            async for each in heard:
+                if "listen" in self.down:
+                    raise StoreError("listen: the store is down")
+                yield each
+
+    def on_disturbance(self, report: Callable[[str], None]) -> None:
+        """`disturb` is how a test says so."""
+        self._reports.append(report)
+
+    def disturb(self) -> None:
+        for report in self._reports:
+            report("said by the test")
 
     async def ping(self) -> str:
         await self._before("ping", ())

@@ -1,9 +1,16 @@
 """What does sidecache need of a store? A handful of operations on bytes; every store passes the same contract suite."""
 
-from collections.abc import Mapping, Sequence
-from typing import Protocol
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from typing import NamedTuple, Protocol
 
 EPOCH_BYTES = 16  # random; a field is either a hard epoch or a soft one
+
+
+class Heard(NamedTuple):
+    """One published message."""
+
+    channel: str
+    message: bytes
 
 
 class Store(Protocol):
@@ -21,6 +28,9 @@ class Store(Protocol):
     async def set(self, name: str, value: bytes, ttl: float) -> None:
         """Keep a value for at most `ttl` seconds. A store may forget earlier, never later."""
 
+    async def claim(self, name: str, value: bytes, ttl: float) -> bool:
+        """Set a value where there is none: of all who claim a name at the same time one hears True (a lease)."""
+
     async def delete(self, names: Sequence[str]) -> int:
         """Forget these names; how many there were."""
 
@@ -32,6 +42,21 @@ class Store(Protocol):
 
     async def advance_epochs(self, space: str, values: Mapping[str, bytes]) -> None:
         """Replace these fields in one write. When it returns, the store has acknowledged all of them."""
+
+    async def publish(self, channel: str, message: bytes) -> None:
+        """Tell whoever listens now. At most once: a message may be lost, and nothing may depend on it."""
+
+    def listen(self, channels: Sequence[str]) -> AsyncGenerator[Heard | None, None]:
+        """What is published from now on. The first item is None: subscribed. StoreError when that ends: listen again.
+
+        Whoever stops early closes the iterator (`contextlib.aclosing`).
+        """
+
+    def on_disturbance(self, report: Callable[[str], None]) -> None:
+        """Call `report` with a few words whenever the store may have lost what it had acknowledged.
+
+        It was reached again after it could not be, it has another primary, or the layout of its cluster changed.
+        """
 
     async def ping(self) -> str:
         """The store's own answer (`PONG`); StoreError when it does not answer."""

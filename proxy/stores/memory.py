@@ -1,12 +1,15 @@
 """What is the store when there is no server? Bytes in this process, bounded, forgotten when it ends."""
 
+import asyncio
 import heapq
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 
 from proxy.errors import StoreError
+from proxy.stores.base import Heard
 
 _OVERHEAD = 250  # what a value costs beside its bytes: two objects, a table slot, its place in the queue of expiries
+_UNHEARD = 1024  # messages a listener may be behind; beyond that it is told to listen again
 _SWEPT = 16  # expired values that one write removes at most: no write pays for all
 
 
@@ -24,6 +27,7 @@ class MemoryStore:
         self._expiries: list[tuple[float, str]] = []  # a heap; a replaced value leaves its old place behind
         self._bytes = 0
         self._spaces: OrderedDict[str, dict[str, bytes]] = OrderedDict()
+        self._listeners: dict[asyncio.Queue[Heard | None], frozenset[str]] = {}
         self._closed = False
 
     @property
@@ -53,6 +57,13 @@ class MemoryStore:
         self._bytes += size
         heapq.heappush(self._expiries, (now + ttl, name))
 
+    async def claim(self, name: str, value: bytes, ttl: float) -> bool:
+        self._check_open()
+        if self._get(name, self._clock()) is not None:
+            return False
+        await self.set(name, value, ttl)
+        return True
+
     async def delete(self, names: Sequence[str]) -> int:
         self._check_open()
         now = self._clock()
@@ -76,12 +87,38 @@ class MemoryStore:
         self._check_open()
         self._space(space).update(values)
 
+    async def publish(self, channel: str, message: bytes) -> None:
+        self._check_open()
+        for unheard, channels in list(self._listeners.items()):
+            if channel in channels:
+                if unheard.full():
+                    self._dismiss(unheard)
+                else:
+                    unheard.put_nowait(Heard(channel, message))
+
+    async def listen(self, channels: Sequence[str]) -> AsyncGenerator[Heard | None, None]:
+        self._check_open()
+        unheard: asyncio.Queue[Heard | None] = asyncio.Queue(_UNHEARD)
+        self._listeners[unheard] = frozenset(channels)
+        try:
+            yield None
+            while (heard := await unheard.get()) is not None:
+                yield heard
+        finally:
+            self._listeners.pop(unheard, None)
+        raise StoreError("the listener was too slow, or the store is closed")
+
+    def on_disturbance(self, report: Callable[[str], None]) -> None:
+        """Never: what this store acknowledged is there until it makes room, and then reads as missing."""
+
     async def ping(self) -> str:
         self._check_open()
         return "PONG"
 
     async def close(self) -> None:
         self._closed = True
+        for unheard in list(self._listeners):
+            self._dismiss(unheard)
         self._values.clear()
         self._expiries.clear()
         self._spaces.clear()
@@ -90,6 +127,12 @@ class MemoryStore:
     def _check_open(self) -> None:
         if self._closed:
             raise StoreError("the store is closed")
+
+    def _dismiss(self, unheard: asyncio.Queue[Heard | None]) -> None:
+        del self._listeners[unheard]
+        while not unheard.empty():
+            unheard.get_nowait()
+        unheard.put_nowait(None)
 
     def _get(self, name: str, now: float) -> bytes | None:
         kept = self._values.get(name)

@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 
 import pytest
@@ -220,6 +221,60 @@ async def test_epochs_are_not_values_and_have_no_end(subject):
     assert await subject.store.epochs("s", ["a"]) == [b"1"]
 
 
+async def test_of_all_who_claim_a_name_one_gets_it(store):
+    claims = await asyncio.gather(*(store.claim("lease", b"%d" % number, 60) for number in range(20)))
+    assert claims.count(True) == 1
+    assert await store.get(["lease"]) == [b"%d" % claims.index(True)]
+
+
+async def test_a_claim_ends_with_its_time_or_when_it_is_deleted(subject):
+    assert await subject.store.claim("lease", b"a", 10)
+    assert not await subject.store.claim("lease", b"b", 10)
+    await subject.fast_forward(11)
+    assert await subject.store.claim("lease", b"c", 10)
+    await subject.store.delete(["lease"])
+    assert await subject.store.claim("lease", b"d", 0.5)
+
+
+async def test_a_claim_does_not_replace_a_value(store):
+    await store.set("k", b"v", 60)
+    assert not await store.claim("k", b"w", 60)
+    assert await store.get(["k"]) == [b"v"]
+
+
+async def test_listeners_hear_what_is_published_after_they_subscribed_in_its_order(store):
+    await store.publish("doorbell", b"before")
+    async with aclosing(store.listen(["doorbell", "other"])) as heard:
+        assert await anext(heard) is None
+        for message in (b"1", bytes(range(256)), b"", b"a,b\r\n\r\ndata: c"):
+            await store.publish("doorbell", message)
+        await store.publish("unheard", b"x")
+        await store.publish("other", b"last")
+        messages = [await asyncio.wait_for(anext(heard), 5) for _ in range(5)]
+    assert messages == [
+        ("doorbell", b"1"),
+        ("doorbell", bytes(range(256))),
+        ("doorbell", b""),
+        ("doorbell", b"a,b\r\n\r\ndata: c"),
+        ("other", b"last"),
+    ]
+
+
+async def test_every_listener_hears_every_message(store):
+    async with aclosing(store.listen(["c"])) as one, aclosing(store.listen(["c"])) as two:
+        assert [await anext(one), await anext(two)] == [None, None]
+        await store.publish("c", b"m")
+        assert [await asyncio.wait_for(anext(each), 5) for each in (one, two)] == [("c", b"m")] * 2
+
+
+async def test_a_listener_hears_that_the_store_was_closed(store):
+    async with aclosing(store.listen(["c"])) as heard:
+        assert await anext(heard) is None
+        await store.close()
+        with pytest.raises(StoreError):
+            await asyncio.wait_for(anext(heard), 5)
+
+
 async def test_ping_gives_the_store_s_own_answer(store):
     assert await store.ping() == "PONG"
 
@@ -229,13 +284,16 @@ async def test_ping_gives_the_store_s_own_answer(store):
     [
         lambda store: store.get(["a"]),
         lambda store: store.set("a", b"1", 1),
+        lambda store: store.claim("a", b"1", 1),
         lambda store: store.delete(["a"]),
         lambda store: store.epochs("s", ["a"]),
         lambda store: store.create_epochs("s", {"a": b"1"}),
         lambda store: store.advance_epochs("s", {"a": b"1"}),
+        lambda store: store.publish("c", b"1"),
+        lambda store: anext(store.listen(["c"])),
         lambda store: store.ping(),
     ],
-    ids=["get", "set", "delete", "epochs", "create_epochs", "advance_epochs", "ping"],
+    ids="get set claim delete epochs create_epochs advance_epochs publish listen ping".split(),
 )
 async def test_a_closed_store_raises_store_error_for_everything(store, call):
     await store.set("a", b"1", 60)

@@ -1,7 +1,10 @@
 """What the embedded store promises beyond the contract: its bounds."""
 
+from contextlib import aclosing
+
 import pytest
 
+from proxy.errors import StoreError
 from proxy.stores.memory import MemoryStore
 from tests.doubles import FakeClock
 
@@ -80,3 +83,14 @@ async def test_the_space_used_longest_ago_goes_whole(store):
     await store.create_epochs("d", {"*": b"1"})
     assert await store.epochs("b", ["*", "jobs"]) == [None, None]
     assert await store.epochs("a", ["*", "jobs"]) == [b"1", b"2"]
+
+
+async def test_a_listener_that_falls_far_behind_is_told_to_listen_again():
+    store = MemoryStore(ROOM, FakeClock())
+    async with aclosing(store.listen(["c"])) as slow, aclosing(store.listen(["c"])) as quick:
+        assert [await anext(slow), await anext(quick)] == [None, None]
+        for number in range(2000):
+            await store.publish("c", b"%d" % number)
+            assert await anext(quick) == ("c", b"%d" % number)
+        with pytest.raises(StoreError):
+            await anext(slow)
