@@ -21,6 +21,7 @@ from proxy.admin.health import Health
 from proxy.cache.background import Background
 from proxy.cache.coalesce import Flights
 from proxy.cache.epochs import Epochs
+from proxy.cache.lease import Leases
 from proxy.cache.tiers import Cache
 from proxy.errors import ConfigError
 from proxy.identity.jwks import Jwks, fetch_document
@@ -105,8 +106,11 @@ class _Composition:
         self._rules.load()
         store = MemoryStore(settings.l1_bytes, time.time)
         stack.push_async_callback(store.close)
-        epochs = Epochs(store, time.monotonic, os.urandom, self._background)
+        sole = not store.shared
+        epochs = Epochs(store, time.monotonic, os.urandom, self._background, sole=sole)
         stack.push_async_callback(epochs.close)
+        epochs.start()
+        leases = Leases(store, self._background, time.monotonic, others=not sole)
         cache = Cache(
             store, epochs, l1_bytes=settings.l1_bytes, clock=time.time, secret=settings.name_key.encode(),
             background=self._background,
@@ -117,7 +121,7 @@ class _Composition:
             Timeouts(settings.connect_timeout, settings.first_byte_timeout, settings.idle_timeout),
         )
         stack.push_async_callback(upstream.close)
-        exchange = await self._exchange(cache, epochs, upstream)
+        exchange = await self._exchange(cache, epochs, leases, upstream)
         admin_port = await self._admin(health)
         stack.push_async_callback(self._finish_background)
         self._follow()
@@ -126,18 +130,18 @@ class _Composition:
         stack.push_async_callback(self._leave, health, listener)
         return Running(listener.port, admin_port)
 
-    async def _exchange(self, cache: Cache, epochs: Epochs, upstream: HttpUpstream) -> Exchange:
+    async def _exchange(self, cache: Cache, epochs: Epochs, leases: Leases, upstream: HttpUpstream) -> Exchange:
         settings, background = self._settings, self._background
         watched = Watched(upstream, settings.upstream, self._report)
         fetcher = Fetcher(
-            upstream=watched, cache=cache, flights=Flights(), background=background, clock=time.time,
-            jitter=random.random, noted=self._noted,
+            upstream=watched, cache=cache, epochs=epochs, flights=Flights(), leases=leases, background=background,
+            clock=time.time, jitter=random.random, noted=self._noted,
         )  # fmt: skip
         return Exchange(
             rules=lambda: self._rules.current, identity=await self._identity(), cache=cache, epochs=epochs,
             fetcher=fetcher, upstream=watched, background=background,
             keys=Keyring(hashlib.blake2b(settings.name_key.encode(), digest_size=32).digest()),
-            clock=time.time, hosts=Hosts(settings.hosts), noted=self._noted,
+            clock=time.time, random=random.random, hosts=Hosts(settings.hosts), noted=self._noted,
         )  # fmt: skip
 
     async def _identity(self) -> IdentityResolver:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from proxy.cache.background import Background
 from proxy.cache.epochs import Epochs
-from proxy.cache.tiers import Cache, Found, Missing
+from proxy.cache.tiers import Cache, Found, Missing, Standing
 from proxy.errors import UpstreamError
 from proxy.identity.sources import IdentityResolver
 from proxy.policy import forwarding, invalidation, lookup, reuse
@@ -59,6 +59,7 @@ class Exchange:
         background: Background,
         keys: Keyring,
         clock: Callable[[], float],
+        random: Callable[[], float],
         hosts: Hosts,
         noted: Noted,
     ) -> None:
@@ -71,6 +72,7 @@ class Exchange:
         self._background = background
         self._keys = keys
         self._clock = clock
+        self._random = random  # at least 0, below 1
         self._hosts = hosts
         self._noted = noted  # what an operator should hear of: conflicts, unmatched writes, failed assertions
 
@@ -103,6 +105,8 @@ class Exchange:
         reading, decision = await self._find(reading)
         match decision:
             case reuse.Serve():
+                if decision.refresh:
+                    self._fetcher.refresh(reading, body)
                 return await self._fetcher.serve(reading, decision.reason)
             case reuse.ServeStale():
                 self._fetcher.refresh(reading, body)
@@ -157,12 +161,16 @@ class Exchange:
             return reading, reuse.decide_without(reading.request, reading.route, found.reason)
         reading = replace(reading, entry=found.entry)
         decision = reuse.decide(
-            reading.request, reading.route, found.entry, self._clock(), soft_purged=found.soft_purged
-        )
+            reading.request, reading.route, found.entry, self._clock(),
+            soft_purged=found.standing is Standing.SOFT_PURGED,
+            unproven=found.standing is Standing.UNPROVEN,
+            chance=1.0 - self._random(),
+        )  # fmt: skip
         return reading, decision
 
     async def _look_up(self, reading: Reading) -> Found | Missing:
-        return await self._cache.find(reading.key, reading.route.digest, strict=reading.route.strict)
+        route = reading.route
+        return await self._cache.find(reading.key, route.digest, strict=route.strict, critical=route.critical)
 
     # Writing
 
