@@ -34,7 +34,7 @@ class _Space:
 
 
 @dataclass(slots=True, eq=False)
-class _Known:
+class Known:
     """A ready-made answer for (space, tags): good while neither hash changed and all its copies are trusted."""
 
     stamp: Stamp
@@ -55,7 +55,7 @@ class Copies:
         self._max_copies = max_copies
         self._spaces: OrderedDict[str, _Space] = OrderedDict()  # by hash, the least recently read first
         self._count = 0
-        self._known: dict[tuple[str, tuple[str, ...]], _Known] = {}
+        self._known: dict[tuple[str, tuple[str, ...]], Known] = {}
         self._ticks = 0  # orders reads and purges of this replica
         self._floor = 0  # reads sent before this are void: the barriers they would be held to are gone
         self.due: dict[tuple[str, tuple[str, ...]], None] = {}  # in use, and half of their time is over
@@ -79,15 +79,28 @@ class Copies:
             known = self._learn(space, tags, now)
             if known is None:
                 return None
-        if now < known.good_until:
-            return known.stamp
+        return known.stamp if now < known.good_until or self._is_trusted(known, now) else None
+
+    def known(self, space: str, tags: tuple[str, ...], now: float) -> Known | None:
+        """What `peek` answers from, for whoever asks `holds` again and again."""
+        return self._known.get((space, tags)) if self.peek(space, tags, now) is not None else None
+
+    def holds(self, known: Known, now: float) -> bool:
+        """Whether `peek` would still answer from it."""
+        return (
+            known.own.generation == known.own_generation
+            and known.shared.generation == known.shared_generation
+            and (now < known.good_until or self._is_trusted(known, now))
+        )
+
+    def _is_trusted(self, known: Known, now: float) -> bool:
         trusted_until = min([copy.trusted_until for copy in known.copies])
         known.good_until = trusted_until - self._half
         if now >= trusted_until:
-            return None
+            return False
         if now >= known.good_until:
-            self.due[space, tags] = None
-        return known.stamp
+            self.due[known.stamp.space, known.stamp.tags] = None
+        return True
 
     def take_due(self, now: float) -> dict[str, list[str]]:
         """The fields to read again, by hash, of what was noted; without what another read has renewed since."""
@@ -132,7 +145,7 @@ class Copies:
         self._make_room()
         return accepted
 
-    def holds(self, name: Field, value: bytes) -> bool:
+    def keeps(self, name: Field, value: bytes) -> bool:
         """Whether nothing has replaced this value since it was read."""
         copy = self._find(*name)
         return copy is not None and copy.trusted_until > 0 and copy.value == value
@@ -175,7 +188,7 @@ class Copies:
             values[name] = copy.value
         return stamp(space, tags, values)
 
-    def _learn(self, space: str, tags: tuple[str, ...], now: float) -> _Known | None:
+    def _learn(self, space: str, tags: tuple[str, ...], now: float) -> Known | None:
         shared, own = self._spaces.get(SHARED), self._spaces.get(hash_of(space))
         if shared is None or own is None:
             return None
@@ -187,7 +200,7 @@ class Copies:
         read = dict(zip(fields, [copy.value for copy in trusted], strict=True))
         if len(self._known) >= MAX_KNOWN:
             self._known.clear()
-        known = _Known(stamp(space, tags, read), trusted, shared, shared.generation, own, own.generation, 0.0)
+        known = Known(stamp(space, tags, read), trusted, shared, shared.generation, own, own.generation, 0.0)
         self._known[space, tags] = known
         return known
 

@@ -21,7 +21,7 @@ from proxy.cache.binding import (
     purged_fields,
     soft_of,
 )
-from proxy.cache.copies import Copies
+from proxy.cache.copies import Copies, Known
 from proxy.cache.doorbell import Doorbell
 from proxy.cache.repeats import Recent, Refused
 from proxy.cache.stamp import Stamp, stamp
@@ -108,9 +108,22 @@ class Epochs:
     def peek(self, space: str, tags: tuple[str, ...]) -> Stamp | None:
         """The stamp without asking the store, when every copy it needs is trusted."""
         found = self._copies.peek(space, tags, self._clock())
+        self._see_to_due()
+        return found
+
+    def known(self, space: str, tags: tuple[str, ...]) -> Known | None:
+        """The same for whoever asks `holds` again and again; None when `peek` gives none."""
+        return self._copies.known(space, tags, self._clock())
+
+    def holds(self, known: Known) -> bool:
+        """Whether the stamp is still what `peek` would give."""
+        held = self._copies.holds(known, self._clock())
+        self._see_to_due()
+        return held
+
+    def _see_to_due(self) -> None:
         if self._copies.due and self._renewer is None and self._others:
             self._renewer = self._background.start(self._renew())
-        return found
 
     async def current(self, space: str, tags: tuple[str, ...], *, strict: bool = False) -> Stamp:
         """The stamp as of now; a local one when the store gives none. `strict` asks it whatever the copies say."""
@@ -162,7 +175,7 @@ class Epochs:
             except StoreError:
                 break
             # what was read before a purge arrived is void by now, whichever hash it came from
-            fresh = {name: value for name, value in fresh.items() if self._copies.holds(name, value)}
+            fresh = {name: value for name, value in fresh.items() if self._copies.keeps(name, value)}
             if len(fresh) == len(fields):
                 return stamp(space, tags, fresh)
         self.figures.local += 1

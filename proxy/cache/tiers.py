@@ -12,7 +12,7 @@ from proxy.cache import record
 from proxy.cache.background import Background
 from proxy.cache.binding import is_group
 from proxy.cache.epochs import TRUSTED_SECONDS, Epochs
-from proxy.cache.memory import Memory
+from proxy.cache.memory import Memory, Resident
 from proxy.cache.record import Rejection
 from proxy.cache.stamp import Stamp, is_local
 from proxy.errors import StoreError
@@ -92,7 +92,7 @@ class Cache:
         entry = self._memory.get(key.full)
         if entry is None:
             return None
-        stamp = self._epochs.peek(key.space, _bound(entry, key))
+        stamp = self._epochs.peek(key.space, bound(entry, key))
         if stamp is None:
             return None
         verdict = _judge(entry, key, policy, stamp, self._clock())
@@ -113,7 +113,7 @@ class Cache:
                 self._epochs.current(key.space, key.tags, strict=strict), self._load(key)
             )
         else:
-            stamp = await self._epochs.current(key.space, _bound(held, key), strict=strict)
+            stamp = await self._epochs.current(key.space, bound(held, key), strict=strict)
             loaded = None
         if stamp.local and (strict or critical):
             return Missing(Reason.STORE_UNAVAILABLE, None)
@@ -168,6 +168,10 @@ class Cache:
         """The entry's way to the store, while it is under way."""
         return self._saving.get(full_key)
 
+    def resident(self, entry: Entry) -> Resident | None:
+        """What the first tier keeps of this entry: its `meta` is another object as soon as it is another entry."""
+        return self._memory.resident(entry)
+
     def grew(self, entry: Entry) -> None:
         """`entry.encodings` has grown: count it."""
         self._memory.grew(entry)
@@ -195,7 +199,7 @@ class Cache:
 
     def _unproven(self, held: Entry, key: Key, policy: bytes, stamp: Stamp) -> Found | Missing:
         """What is held under epochs that were right when the store was last heard of."""
-        known = self._epochs.last_known(key.space, _bound(held, key))
+        known = self._epochs.last_known(key.space, bound(held, key))
         verdict = _judge(held, key, policy, known, self._clock()) if known is not None else None
         if not isinstance(verdict, Found):
             return Missing(Reason.STORE_UNAVAILABLE, stamp)
@@ -213,9 +217,9 @@ class Cache:
             return Missing(otherwise, stamp)
         if isinstance(loaded, Reason):
             return Missing(loaded, stamp)
-        bound = _bound(loaded, key)
-        if bound is not key.tags:  # its groups were not known before
-            stamp = await self._epochs.current(key.space, bound)
+        tags = bound(loaded, key)
+        if tags is not key.tags:  # its groups were not known before
+            stamp = await self._epochs.current(key.space, tags)
         now = self._clock()
         verdict = _judge(loaded, key, policy, stamp, now)
         if not isinstance(verdict, Found):
@@ -271,7 +275,7 @@ class Cache:
             self._store_failures += 1
 
 
-def _bound(entry: Entry, key: Key) -> tuple[str, ...]:
+def bound(entry: Entry, key: Key) -> tuple[str, ...]:
     """The tags to read epochs for: the request's, and the entry's groups where it has some."""
     return entry.tags if entry.tags and is_group(entry.tags[-1]) else key.tags
 
@@ -284,11 +288,11 @@ def _judge(entry: Entry, key: Key, policy: bytes, stamp: Stamp, now: float) -> F
         return Reason.RULES_CHANGED
     # an entry is held to the epochs of its own tags: its list binds a negative one as well, its groups any
     own = stamp if stamp.tags == key.tags else stamp.of(key.tags)
-    bound = stamp if stamp.tags == entry.tags else stamp.of(entry.tags)
-    if own is None or bound is None or entry.tags[: len(key.tags)] != key.tags:
+    held = stamp if stamp.tags == entry.tags else stamp.of(entry.tags)
+    if own is None or held is None or entry.tags[: len(key.tags)] != key.tags:
         return Reason.RULES_CHANGED
-    if bound.hard != entry.epochs_hard:
+    if held.hard != entry.epochs_hard:
         return Reason.PURGED
     if entry.fresh_until <= now and entry.kept_until() <= now:
         return Reason.EXPIRED
-    return Found(entry, own, Standing.VALID if bound.soft == entry.epochs_soft else Standing.SOFT_PURGED)
+    return Found(entry, own, Standing.VALID if held.soft == entry.epochs_soft else Standing.SOFT_PURGED)

@@ -58,6 +58,8 @@ _SERVE_EARLY = Serve(refresh=True)
 _SERVE_STALE = ServeStale()
 _SERVE_MAX_STALE = ServeStale(Reason.REQUEST_CONTROL)
 
+EARLIEST_REFRESH = 40.0  # fetches long before the end: no random number's logarithm reaches beyond this
+
 # "a 500, 502, 503, or 504 response" is an error to RFC 5861 4
 _FAILURES = frozenset({500, 502, 503, 504})
 
@@ -130,8 +132,7 @@ def _is_due_early(entry: Entry, now: float, chance: float) -> bool:
     and Lowenstein, "Optimal Probabilistic Cache Stampede Prevention", VLDB 2015).
     """
     remaining = entry.fresh_until - now
-    # beyond this the logarithm of no random number reaches
-    return remaining < 40 * entry.fetch_seconds and entry.fetch_seconds * -log(chance) >= remaining
+    return remaining < EARLIEST_REFRESH * entry.fetch_seconds and entry.fetch_seconds * -log(chance) >= remaining
 
 
 def _ask(entry: Entry, reason: Reason) -> Revalidate | Fetch:

@@ -9,7 +9,7 @@ from proxy.cache.coalesce import Flight, Flights, Landed, Shared
 from proxy.cache.epochs import Epochs
 from proxy.cache.lease import Lease, Leases
 from proxy.cache.stamp import Stamp
-from proxy.cache.tiers import Cache
+from proxy.cache.tiers import Cache, bound
 from proxy.errors import UpstreamError
 from proxy.policy import forwarding, ranges, reuse, storing, validation
 from proxy.policy.entry import Entry, pack_head
@@ -45,6 +45,12 @@ class Reading:
     @property
     def route(self) -> Route:
         return self.match.route
+
+    @property
+    def bound(self) -> tuple[str, ...]:
+        """The tags whose epochs bind the entry that was found."""
+        assert self.entry is not None
+        return bound(self.entry, self.key)
 
     def outcome(self, reason: Reason) -> Outcome:
         return Outcome(reason, feature=self.route.feature, key=self.key.full, tenant=self.key.space)
@@ -276,10 +282,10 @@ class Fetcher:
         # the second key only while it covers what this response was selected by; the first one then names the fields
         key = reading.key if storable.selected_within(reading.key) else reading.first_key
         tags = storable.tags(key)
-        bound = await self._epochs.with_groups(stamp, tags) if storable.groups else stamp.of(tags)
-        if bound is None:
+        held = await self._epochs.with_groups(stamp, tags) if storable.groups else stamp.of(tags)
+        if held is None:
             return Reason.PURGED if storable.groups else Reason.NOT_FRESH
-        entry = storable.entry(key, reading.request, body, bound.hard, bound.soft, seconds)
+        entry = storable.entry(key, reading.request, body, held.hard, held.soft, seconds)
         refused = self._cache.put(entry, quota=reading.route.quota, asked_at=asked_at)
         return refused if refused is not None else self._shared(entry)
 
