@@ -279,6 +279,8 @@ def _packed(entry: Entry) -> bytes:
             entry.fetch_seconds,
             entry.compress,
             entry.sensitive,
+            entry.codec,
+            entry.encrypt,
         )
     )
 
@@ -288,7 +290,8 @@ def _unpacked(resident: _Resident) -> Entry:
     # fmt: off
     (
         request, status, stored, age, fresh, grace, error, etag, modified, media,
-        vary, must_revalidate, no_cache, tags, hard, soft, seconds, compress, sensitive,
+        vary, must_revalidate, no_cache, tags, hard, soft, seconds, compress, sensitive, codec,
+        encrypt,
     ) = marshal.loads(resident.meta)
     # fmt: on
     return Entry(
@@ -316,5 +319,7 @@ def _unpacked(resident: _Resident) -> Entry:
         seconds,
         compress,
         sensitive,
+        codec,
+        encrypt,
         {} if resident.encodings is None else resident.encodings,
     )

@@ -12,6 +12,7 @@ from proxy.cache.background import Background
 from proxy.cache.epochs import Doubt, Epochs, Stamp
 from proxy.cache.memory import Memory
 from proxy.cache.record import Rejection
+from proxy.cache.seal import Sealer
 from proxy.errors import StoreError
 from proxy.policy.entry import Entry
 from proxy.policy.key import Key
@@ -62,7 +63,7 @@ class Cache:
         *,
         l1_bytes: int,
         clock: Callable[[], float],
-        secret: bytes,
+        sealer: Sealer,
         background: Background,
     ) -> None:
         self._store = store
@@ -70,7 +71,7 @@ class Cache:
         self._max_bytes = l1_bytes
         self._memory = Memory(l1_bytes)
         self._clock = clock
-        self._mac = record.mac_key(secret)
+        self._sealer = sealer
         self._background = background
         self._rejected: Counter[Rejection] = Counter()
         self._store_failures = 0
@@ -122,8 +123,8 @@ class Cache:
             # while it was on its way: nobody may be served it, and it must not replace a newer one
             return Reason.PURGED
         refusal = self._memory.put(entry, until=until, quota=quota, now=now)
-        # sensitive entries are for the store only when they are encrypted
-        if refusal is None and not entry.sensitive:
+        # what is confidential is for the store only when it can be encrypted
+        if refusal is None and (self._sealer.writer is not None or not entry.confidential):
             _ = self._background.start(self._save(entry, until - now))
         return refusal
 
@@ -198,14 +199,14 @@ class Cache:
 
     def _decoded(self, data: bytes, key: Key) -> Entry | Rejection:
         return record.decode(
-            data, key=key.full, tenant=key.space, request=key.request, mac=self._mac, max_body=self._memory.max_entry
+            data, self._sealer, key=key.full, tenant=key.space, request=key.request, max_body=self._memory.max_entry
         )
 
     async def _save(self, entry: Entry, ttl: float) -> None:
         if len(entry.body) > THREAD_BYTES:
-            data = await asyncio.to_thread(record.encode, entry, self._mac)
+            data = await asyncio.to_thread(record.encode, entry, self._sealer)
         else:
-            data = record.encode(entry, self._mac)
+            data = record.encode(entry, self._sealer)
         try:
             await self._store.set(entry.key, data, ttl)
         except StoreError:

@@ -107,6 +107,8 @@ class Storable:
             fetch_seconds=fetch_seconds,
             compress=self.route.compress,
             sensitive=self.route.sensitive,
+            codec=self.route.codec,
+            encrypt=self.route.encrypt,
         )
 
 

@@ -10,6 +10,7 @@ from proxy.cache import record
 from proxy.cache.background import Background
 from proxy.cache.epochs import Epochs, Stamp
 from proxy.cache.record import Rejection
+from proxy.cache.seal import Sealer
 from proxy.cache.tiers import Cache, Found, Missing
 from proxy.policy.entry import Entry
 from proxy.policy.key import Key
@@ -41,7 +42,7 @@ class World:
     def replica(self, l1_bytes: int = 32 << 20) -> tuple[Cache, Epochs]:
         epochs = Epochs(self.store, self.clock, self.random, self.background, sleep=self.clock.sleep)
         cache = Cache(
-            self.store, epochs, l1_bytes=l1_bytes, clock=self.clock, secret=SECRET, background=self.background
+            self.store, epochs, l1_bytes=l1_bytes, clock=self.clock, sealer=Sealer(SECRET, KEYS), background=self.background
         )
         return cache, epochs
 
@@ -227,7 +228,7 @@ async def test_whatever_else_is_in_the_store_is_a_counted_miss(world, data):
 
 async def test_a_record_signed_by_somebody_else_is_a_counted_miss(world):
     entry = builders.entry(key=KEY, tags=TAGS)
-    await world.store.set(KEY, record.encode(entry, record.mac_key(b"other" * 5)), 60)
+    await world.store.set(KEY, record.encode(entry, Sealer(b"other" * 5)), 60)
     assert (await world.find()).reason is Reason.COLD
     assert world.cache.stats().rejected == {Rejection.MAC: 1}
 
