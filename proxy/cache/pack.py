@@ -63,38 +63,36 @@ def compress(body: bytes, threshold: int, content_type: str | None, codec: str =
 
 def decompress(codec: int, packed: bytes, size: int) -> bytes | None:
     """The body of exactly `size` bytes, or None when this is not one. Never makes more than one byte above `size`."""
+    body: bytes | None = None
     if codec == Codec.PLAIN:
         body = packed
     elif codec == Codec.ZSTD:
         body = _zstd(packed, size)
     elif codec == Codec.GZIP:
         body = _gzip(packed, size)
-    else:
-        return None
-    return body if len(body) == size else None
+    return body if body is not None and len(body) == size else None
 
 
-# Both look at the size that the packed body declares before they begin, and do not trust it: what comes out is counted
-# too. Whatever is wrong gives b"", which is never what was packed: an empty body stays plain.
+# Both look at the size that the packed body declares before they begin, and do not trust it: what comes out is counted.
 
 
-def _zstd(packed: bytes, size: int) -> bytes:
+def _zstd(packed: bytes, size: int) -> bytes | None:
     try:
         if zstandard.get_frame_parameters(packed).content_size != size:
-            return b""
+            return None
         with _contexts.decompressor.stream_reader(packed) as reader:
             return reader.read(size + 1)
     except zstandard.ZstdError:
-        return b""
+        return None
 
 
-def _gzip(packed: bytes, size: int) -> bytes:
+def _gzip(packed: bytes, size: int) -> bytes | None:
     if int.from_bytes(packed[-4:], "little") != size:
-        return b""
+        return None
     decompressor = isal_zlib.decompressobj(wbits=_GZIP_WINDOW)
     try:
         body = bytes(decompressor.decompress(packed, size + 1))
     except _GZIP_ERROR:
-        return b""
+        return None
     # its end was reached, so its checksum was compared; nothing follows it
-    return body if decompressor.eof and not decompressor.unused_data else b""
+    return body if decompressor.eof and not decompressor.unused_data else None

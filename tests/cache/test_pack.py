@@ -1,15 +1,18 @@
 """Bodies packed for the store, and whatever comes back instead."""
 
+import gzip
 import os
+import tracemalloc
 
 import pytest
 import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.cache.seal import Codec, compress, decompress, is_packed
+from proxy.cache.pack import Codec, compress, decompress, is_packed
 
 JSON = "application/json"
+COMPRESSING = [Codec.ZSTD, Codec.GZIP]
 TEXT = b'{"title":"Engineer","location":"Berlin"},' * 100
 
 
@@ -33,11 +36,21 @@ def test_types_that_are_compressed_already_are_known(media, expected):
     assert is_packed(media) is expected
 
 
-def test_a_body_above_the_threshold_is_compressed_and_comes_back():
-    codec, packed = compress(TEXT, 1024, JSON)
-    assert codec is Codec.ZSTD
+@pytest.mark.parametrize("codec", COMPRESSING)
+def test_a_body_above_the_threshold_is_compressed_and_comes_back(codec):
+    used, packed = compress(TEXT, 1024, JSON, codec.name.lower())
+    assert used is codec
     assert len(packed) < len(TEXT) / 5
     assert decompress(codec, packed, len(TEXT)) == TEXT
+
+
+def test_zstd_is_what_one_gets_without_asking():
+    assert compress(TEXT, 1024, JSON)[0] is Codec.ZSTD
+
+
+def test_gzip_is_what_every_other_reader_of_gzip_reads():
+    _, packed = compress(TEXT, 1024, JSON, "gzip")
+    assert gzip.decompress(packed) == TEXT
 
 
 @pytest.mark.parametrize(
@@ -62,10 +75,41 @@ def test_an_unknown_codec_is_refused():
     assert decompress(99, b"abc", 3) is None
 
 
-def test_a_bomb_is_refused_by_the_size_it_declares():
-    bomb = zstandard.ZstdCompressor().compress(bytes(64 << 20))
-    assert len(bomb) < 10_000
-    assert decompress(Codec.ZSTD, bomb, 1000) is None
+@pytest.fixture(scope="module")
+def bombs() -> dict[Codec, bytes]:
+    zeros = bytes(64 << 20)
+    return {Codec.ZSTD: zstandard.ZstdCompressor().compress(zeros), Codec.GZIP: gzip.compress(zeros, 9)}
+
+
+@pytest.mark.parametrize("codec", COMPRESSING)
+def test_a_bomb_is_refused_by_the_size_it_declares(bombs, codec):
+    assert len(bombs[codec]) < 70_000
+    assert decompress(codec, bombs[codec], 1000) is None
+
+
+def test_a_gzip_bomb_that_lies_about_its_size_is_stopped_one_byte_above_it(bombs):
+    lying = bombs[Codec.GZIP][:-4] + (1000).to_bytes(4, "little")
+    tracemalloc.start()
+    try:
+        assert decompress(Codec.GZIP, lying, 1000) is None
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 4 << 20
+
+
+@pytest.mark.parametrize("claimed", [0, 1, 100, len(TEXT) - 1, len(TEXT) + 1, 1 << 31])
+def test_a_gzip_body_that_lies_about_its_size_is_refused(claimed):
+    _, packed = compress(TEXT, 0, JSON, "gzip")
+    assert decompress(Codec.GZIP, packed[:-4] + claimed.to_bytes(4, "little"), claimed) is None
+
+
+def test_a_gzip_body_of_another_checksum_or_with_something_behind_it_is_refused():
+    _, packed = compress(TEXT, 0, JSON, "gzip")
+    other = bytes([packed[-8] ^ 1])
+    assert decompress(Codec.GZIP, packed[:-8] + other + packed[-7:], len(TEXT)) is None
+    assert decompress(Codec.GZIP, packed + packed, len(TEXT)) is None
+    assert decompress(Codec.GZIP, packed[:-4] + b"x" + packed[-4:], len(TEXT)) is None
 
 
 def test_a_frame_that_does_not_say_its_size_is_refused():
@@ -83,25 +127,36 @@ def test_a_frame_that_lies_about_its_size_is_refused():
         assert decompress(Codec.ZSTD, lying, claimed) is None
 
 
-def test_a_body_larger_than_the_window_allowed_comes_back():
+@pytest.mark.parametrize("codec", COMPRESSING)
+def test_a_body_larger_than_the_window_allowed_comes_back(codec):
     body = bytes(12 << 20)
-    assert decompress(*compress(body, 0, JSON), len(body)) == body
+    assert decompress(*compress(body, 0, JSON, codec.name.lower()), len(body)) == body
 
 
-@pytest.mark.parametrize("cut", [0, 1, 4, 10, -1])
-def test_a_truncated_frame_is_refused(cut):
-    _, packed = compress(TEXT, 0, JSON)
-    assert decompress(Codec.ZSTD, packed[:cut], len(TEXT)) is None
+@pytest.mark.parametrize("codec", COMPRESSING)
+def test_every_truncation_is_refused(codec):
+    _, packed = compress(TEXT, 0, JSON, codec.name.lower())
+    assert {decompress(codec, packed[:length], len(TEXT)) for length in range(len(packed))} == {None}
 
 
-@given(st.binary(max_size=200), st.integers(0, 300), st.integers(0, 3))
+@given(st.binary(max_size=200), st.integers(0, 300), st.integers(0, 4))
 def test_no_bytes_raise_and_nothing_but_the_exact_size_comes_out(data, size, codec):
     body = decompress(codec, data, size)
     assert body is None or len(body) == size
 
 
-@given(st.binary(max_size=5000), st.integers(0, 100))
-def test_every_body_comes_back(body, threshold):
-    codec, packed = compress(body, threshold, JSON)
+@given(st.data())
+def test_no_change_of_a_packed_body_raises(data):
+    codec = data.draw(st.sampled_from(COMPRESSING))
+    packed = bytearray(compress(TEXT, 0, JSON, codec.name.lower())[1])
+    for _ in range(data.draw(st.integers(1, 3))):
+        packed[data.draw(st.integers(0, len(packed) - 1))] = data.draw(st.integers(0, 255))
+    body = decompress(codec, bytes(packed), len(TEXT))
+    assert body is None or len(body) == len(TEXT)
+
+
+@given(st.binary(max_size=5000), st.integers(0, 100), st.sampled_from(["zstd", "gzip"]))
+def test_every_body_comes_back(body, threshold, wanted):
+    codec, packed = compress(body, threshold, JSON, wanted)
     assert decompress(codec, packed, len(body)) == body
     assert len(packed) <= len(body)
