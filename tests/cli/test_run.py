@@ -66,6 +66,21 @@ def test_what_it_cannot_start_with_is_one_line_and_exit_code_2(home, words, envi
     assert failure(home, *words, **environ).startswith(line)
 
 
+def test_production_with_a_sensitive_feature_and_no_encryption_key_is_one_line_until_there_is_one(home):
+    (home / "rules.yaml").write_text(RULES.replace("15m", "15m\n    sensitive: true"))
+    environ = {"REDIS_PROVIDER": "memory", "SIDECACHE_NAME_KEY": "n" * 32}
+    assert failure(home, *UPSTREAM, **environ) == (
+        "sidecache: rules.yaml:5:5: error: features.jobs.sensitive: sensitive without an encryption key: "
+        "set SIDECACHE_ENCRYPTION_KEYS (`sidecache keygen` makes one)"
+    )
+    code, key, _ = said("keygen", cwd=home)
+    assert code == 0
+    # with the key it comes as far as the next mistake
+    line = failure(home, *UPSTREAM, "--listen", "192.0.2.1:1", "--admin", "127.0.0.1:0",
+                   SIDECACHE_ENCRYPTION_KEYS=key.strip(), **environ)  # fmt: skip
+    assert line.startswith("sidecache: cannot listen on 192.0.2.1:1")
+
+
 def test_a_port_in_use_is_one_line_and_exit_code_2(home):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
