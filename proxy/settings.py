@@ -300,7 +300,9 @@ class _Reader:
         value, source = self._raw("SIDECACHE_NAME_KEY")
         if value is None:
             if profile == "production":
-                self._missing("SIDECACHE_NAME_KEY", "production needs a secret, e.g. from `openssl rand -hex 32`")
+                self._missing(
+                    "SIDECACHE_NAME_KEY", "production needs a secret, e.g. from `sidecache keygen --name-key`"
+                )
             return _DEVELOPMENT_NAME_KEY
         if not 16 <= len(value.encode("utf-8", "surrogateescape")) <= 1024:
             self._problems.append(f"{source}: a name key has 16 to 1024 characters")

@@ -201,7 +201,7 @@ def test_every_mistake_is_told_at_once():
     [
         (
             "SIDECACHE_NAME_KEY",
-            "SIDECACHE_NAME_KEY: missing; production needs a secret, e.g. from `openssl rand -hex 32`",
+            "SIDECACHE_NAME_KEY: missing; production needs a secret, e.g. from `sidecache keygen --name-key`",
         ),
         (
             "REDIS_PROVIDER",

@@ -279,7 +279,7 @@ def _packed(entry: Entry) -> bytes:
             entry.fetch_seconds,
             entry.compress,
             entry.sensitive,
-            entry.codec,
+            entry.gzip,
             entry.encrypt,
         )
     )
@@ -290,7 +290,7 @@ def _unpacked(resident: _Resident) -> Entry:
     # fmt: off
     (
         request, status, stored, age, fresh, grace, error, etag, modified, media,
-        vary, must_revalidate, no_cache, tags, hard, soft, seconds, compress, sensitive, codec,
+        vary, must_revalidate, no_cache, tags, hard, soft, seconds, compress, sensitive, gzip,
         encrypt,
     ) = marshal.loads(resident.meta)
     # fmt: on
@@ -319,7 +319,7 @@ def _unpacked(resident: _Resident) -> Entry:
         seconds,
         compress,
         sensitive,
-        codec,
+        gzip,
         encrypt,
         {} if resident.encodings is None else resident.encodings,
     )

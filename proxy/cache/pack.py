@@ -50,11 +50,11 @@ def is_packed(content_type: str | None) -> bool:
     return media in _PACKED_TYPES or (media.startswith(_PACKED_FAMILIES) and media != "image/svg+xml")
 
 
-def compress(body: bytes, threshold: int, content_type: str | None, codec: str = "zstd") -> tuple[Codec, bytes]:
+def compress(body: bytes, threshold: int, content_type: str | None, *, gzip: bool = False) -> tuple[Codec, bytes]:
     """The body as the store gets it: compressed above `threshold` bytes, where that makes it smaller."""
     if len(body) <= threshold or is_packed(content_type):
         return Codec.PLAIN, body
-    if codec == "gzip":
+    if gzip:
         used, packed = Codec.GZIP, bytes(isal_zlib.compress(body, _GZIP_LEVEL, wbits=_GZIP_WINDOW))
     else:
         used, packed = Codec.ZSTD, _contexts.compressor.compress(body)

@@ -71,7 +71,7 @@ def encode(entry: Entry, sealer: Sealer) -> bytes:
 
 
 def _payload(entry: Entry) -> bytes:
-    codec, body = pack.compress(entry.body, entry.compress, entry.content_type, entry.codec)
+    codec, body = pack.compress(entry.body, entry.compress, entry.content_type, gzip=entry.gzip)
     flags = (
         (_MUST_REVALIDATE if entry.must_revalidate else 0)
         | (_NO_CACHE if entry.no_cache else 0)
@@ -80,7 +80,7 @@ def _payload(entry: Entry) -> bytes:
         | (_HAS_TYPE if entry.content_type is not None else 0)
         | (_HAS_ETAG if entry.etag is not None else 0)
         | (_HAS_MODIFIED if entry.last_modified is not None else 0)
-        | (_GZIP if entry.codec == "gzip" else 0)
+        | (_GZIP if entry.gzip else 0)
     )
     numbers = _NUMBERS.pack(
         codec,
@@ -206,7 +206,7 @@ def _parse(payload: memoryview, key: str, tenant: str, request: str, max_body: i
         fetch_seconds=fetch_seconds,
         compress=compress,
         sensitive=bool(flags & _SENSITIVE),
-        codec="gzip" if flags & _GZIP else "zstd",
+        gzip=bool(flags & _GZIP),
         encrypt=bool(flags & _ENCRYPT),
     )
 

@@ -40,7 +40,7 @@ class Entry:
     fetch_seconds: float = 0.0  # how long the upstream took: early refresh weighs it
     compress: int = 1 << 10  # bodies above this many bytes are kept compressed in the store, and sent so
     sensitive: bool = False
-    codec: str = "zstd"  # how the store gets it compressed: zstd or gzip
+    gzip: bool = False  # the store gets it compressed by gzip, not zstd
     encrypt: bool = False  # encrypted in the store although it is not sensitive
     encodings: dict[str, bytes] = field(default_factory=dict)  # the body in encodings asked for before
 

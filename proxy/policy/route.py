@@ -103,7 +103,7 @@ class Route:
     # what is kept
     max_body: int = 1 << 20
     compress: int = 1 << 10
-    codec: str = "zstd"  # how the store gets bodies compressed: zstd or gzip
+    gzip: bool = False  # the store gets bodies compressed by gzip, not zstd
     sensitive: bool = False
     encrypt: bool = False  # every entry is encrypted in the store, sensitive or not
     quota: int | None = None

@@ -107,7 +107,7 @@ class Storable:
             fetch_seconds=fetch_seconds,
             compress=self.route.compress,
             sensitive=self.route.sensitive,
-            codec=self.route.codec,
+            gzip=self.route.gzip,
             encrypt=self.route.encrypt,
         )
 

@@ -50,7 +50,7 @@ def failure(home: Path, *words: str, **environ: str) -> str:
         (DEVELOPMENT, {"SIDECACHE_DRAIN_S": "soon"}, "sidecache: SIDECACHE_DRAIN_S: 'soon' is not a whole number from "
          "0 to 3600"),
         (UPSTREAM, {"REDIS_PROVIDER": "memory"}, "sidecache: SIDECACHE_NAME_KEY: missing; production needs a secret, "
-         "e.g. from `openssl rand -hex 32`"),
+         "e.g. from `sidecache keygen --name-key`"),
         ((*DEVELOPMENT, "--rules", "nowhere.yaml"), {}, "sidecache: nowhere.yaml: cannot be read: no such file or "
          "directory; --rules FILE says where the rules are"),
         ((*DEVELOPMENT, "--rules", "."), {}, "sidecache: .: cannot be read: is a directory; --rules FILE says where "
