@@ -109,6 +109,7 @@ def test_a_gzip_body_of_another_checksum_or_with_something_behind_it_is_refused(
     other = bytes([packed[-8] ^ 1])
     assert decompress(Codec.GZIP, packed[:-8] + other + packed[-7:], len(TEXT)) is None
     assert decompress(Codec.GZIP, packed + packed, len(TEXT)) is None
+    assert decompress(Codec.GZIP, packed[:-8] + packed[-4:], len(TEXT)) is None  # no checksum at all
     assert decompress(Codec.GZIP, packed[:-4] + b"x" + packed[-4:], len(TEXT)) is None
 
 
