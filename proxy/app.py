@@ -22,6 +22,7 @@ from proxy.cache.background import Background
 from proxy.cache.coalesce import Flights
 from proxy.cache.epochs import Epochs
 from proxy.cache.lease import Leases
+from proxy.cache.seal import Sealer
 from proxy.cache.tiers import Cache
 from proxy.errors import ConfigError
 from proxy.identity.jwks import Jwks, fetch_document
@@ -103,7 +104,11 @@ class _Composition:
         self._metrics = Metrics()
         self._background = Background(self._lost)
         self._serving = ServingEpoch()
-        self._rules = LiveRules(settings.rules, settings.profile, time.time, self._report)
+        self._sealer = Sealer(settings.name_key.encode(), settings.encryption_keys)
+        self._rules = LiveRules(
+            settings.rules, settings.profile, time.time, self._report,
+            has_encryption_key=bool(settings.encryption_keys),
+        )  # fmt: skip
         self._drained_by = float("inf")  # of the loop's clock, once we are leaving
 
     async def start(self) -> Running:
@@ -117,7 +122,7 @@ class _Composition:
         epochs.start()
         leases = Leases(store, self._background, time.monotonic, others=not sole)
         cache = Cache(
-            store, epochs, l1_bytes=settings.l1_bytes, clock=time.time, secret=settings.name_key.encode(),
+            store, epochs, l1_bytes=settings.l1_bytes, clock=time.time, sealer=self._sealer,
             background=self._background,
         )  # fmt: skip
         health = Health(self._rules, store.ping, time.monotonic)
@@ -248,6 +253,20 @@ class _Composition:
         yield Sample(
             "sidecache_records_rejected_total", "Records of the store that were not what was asked for.",
             {reason.value: count for reason, count in stats.rejected.items()}, "reason", counter=True,
+        )  # fmt: skip
+        uses = self._sealer.uses()
+        yield Sample(
+            "sidecache_records_sealed_total", "Records encrypted for the store.",
+            {key_id: use.sealed for key_id, use in uses.items()}, "key_id", counter=True,
+        )  # fmt: skip
+        yield Sample(
+            "sidecache_records_opened_total", "Encrypted records of the store that were used.",
+            {key_id: use.opened for key_id, use in uses.items()}, "key_id", counter=True,
+        )  # fmt: skip
+        yield Sample(
+            "sidecache_encryption_key_needed_seconds",
+            "Until the last record that this process has written or read with this key is of no more use.",
+            {key_id: max(0.0, use.needed_until - time.time()) for key_id, use in uses.items()}, "key_id",
         )  # fmt: skip
         yield Sample("sidecache_store_failures_total", "Failed operations.", stats.store_failures, counter=True)
         yield Sample("sidecache_client_connections", "Open client connections.", listener.connections)

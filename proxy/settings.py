@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
+from proxy.credentials import EncryptionKey, read_encryption_keys
 from proxy.errors import ConfigError
 
 Profile = Literal["development", "staging", "production"]
@@ -55,6 +56,7 @@ class Settings:
     jwks_url: str | None = None
     dev_auth: bool = False
     name_key: str = field(default=_DEVELOPMENT_NAME_KEY, repr=False)
+    encryption_keys: tuple[EncryptionKey, ...] = field(default=(), repr=False)  # the first writes, all read
     l1_bytes: int = 64 << 20
     connect_timeout: float = 1.0
     first_byte_timeout: float = 30.0
@@ -112,6 +114,7 @@ class _Reader:
             jwks_url=self._jwks_url(issuer),
             dev_auth=self._switch("SIDECACHE_DEV_AUTH"),
             name_key=self._name_key(profile),
+            encryption_keys=self._encryption_keys(),
             l1_bytes=self._integer("SIDECACHE_L1_BYTES", 64 << 20, 1 << 20, 1 << 40),
             connect_timeout=self._milliseconds("SIDECACHE_CONNECT_TIMEOUT_MS", 1000),
             first_byte_timeout=self._milliseconds("SIDECACHE_FIRST_BYTE_TIMEOUT_MS", 30000),
@@ -297,11 +300,19 @@ class _Reader:
         value, source = self._raw("SIDECACHE_NAME_KEY")
         if value is None:
             if profile == "production":
-                self._missing("SIDECACHE_NAME_KEY", "production needs a secret, e.g. from `openssl rand -hex 32`")
+                self._missing(
+                    "SIDECACHE_NAME_KEY", "production needs a secret, e.g. from `sidecache keygen --name-key`"
+                )
             return _DEVELOPMENT_NAME_KEY
         if not 16 <= len(value.encode("utf-8", "surrogateescape")) <= 1024:
             self._problems.append(f"{source}: a name key has 16 to 1024 characters")
         return value
+
+    def _encryption_keys(self) -> tuple[EncryptionKey, ...]:
+        value, source = self._raw("SIDECACHE_ENCRYPTION_KEYS")
+        keys, problems = read_encryption_keys(value) if value is not None else ((), ())
+        self._problems += [f"{source}: {problem}; `sidecache keygen` makes one" for problem in problems]
+        return keys
 
     def _check_together(self, settings: Settings) -> None:
         admin, listen = self._source("SIDECACHE_ADMIN_LISTEN"), settings.listen
@@ -343,6 +354,7 @@ _HOST = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*", 
 _KUBERNETES = re.compile(r"SIDECACHE_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP)(_(PROTO|PORT|ADDR))?)?)")
 _NAMES = (
     "SIDECACHE_ACCESS_LOG SIDECACHE_ADMIN_LISTEN SIDECACHE_CONNECT_TIMEOUT_MS SIDECACHE_DEV_AUTH SIDECACHE_DRAIN_S "
+    "SIDECACHE_ENCRYPTION_KEYS "
     "SIDECACHE_FIRST_BYTE_TIMEOUT_MS SIDECACHE_HOSTS SIDECACHE_IDLE_TIMEOUT_MS SIDECACHE_JWKS_URL "
     "SIDECACHE_JWT_AUDIENCE SIDECACHE_JWT_ISSUER SIDECACHE_L1_BYTES SIDECACHE_LISTEN SIDECACHE_NAME_KEY "
     "SIDECACHE_PREFIX SIDECACHE_PROFILE SIDECACHE_RULES SIDECACHE_TRUSTED_PEERS SIDECACHE_UPSTREAM"
@@ -350,7 +362,7 @@ _NAMES = (
 
 _LATER = (
     "SIDECACHE_ADMIN_TOKENS SIDECACHE_ALLOWED_IPS SIDECACHE_ALLOWED_ORIGINS SIDECACHE_AUDIT_LOG "
-    "SIDECACHE_ENCRYPTION_KEYS SIDECACHE_METRICS_LISTEN SIDECACHE_OIDC_CLIENT_ID SIDECACHE_POOL_SIZE "
+    "SIDECACHE_METRICS_LISTEN SIDECACHE_OIDC_CLIENT_ID SIDECACHE_POOL_SIZE "
     "SIDECACHE_SOLE_REPLICA SIDECACHE_STORE_TIMEOUT_MS SIDECACHE_TOKEN"
 ).split()
 
@@ -405,7 +417,8 @@ def _shown(value: object) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
     if isinstance(value, frozenset | tuple):
-        return ", ".join(sorted(map(str, value))) or "(none)"
+        shown = map(str, value)
+        return ", ".join(sorted(shown) if isinstance(value, frozenset) else shown) or "(none)"
     return "(none)" if value is None else str(value) or "(none)"
 
 

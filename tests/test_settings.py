@@ -1,10 +1,12 @@
 """What comes out of an environment: settings, one line for each mistake, warnings for the rest."""
 
 import ipaddress
+import os
 from pathlib import Path
 
 import pytest
 
+from proxy.credentials import new_encryption_key
 from proxy.errors import ConfigError
 from proxy.settings import Address, Settings, admin_address, load
 
@@ -199,7 +201,7 @@ def test_every_mistake_is_told_at_once():
     [
         (
             "SIDECACHE_NAME_KEY",
-            "SIDECACHE_NAME_KEY: missing; production needs a secret, e.g. from `openssl rand -hex 32`",
+            "SIDECACHE_NAME_KEY: missing; production needs a secret, e.g. from `sidecache keygen --name-key`",
         ),
         (
             "REDIS_PROVIDER",
@@ -324,7 +326,7 @@ def test_a_local_file_that_is_a_directory_is_not_read(tmp_path):
         ("SIDECACHE_UPSTREAM_URL_FILE", "x", "SIDECACHE_UPSTREAM_URL_FILE: has no effect "
          "(did you mean 'SIDECACHE_UPSTREAM'?)"),
         ("SIDECACHE_ADMIN_TOKENS", "x", "SIDECACHE_ADMIN_TOKENS: has no effect in this version"),
-        ("SIDECACHE_ENCRYPTION_KEYS_FILE", "x", "SIDECACHE_ENCRYPTION_KEYS_FILE: has no effect in this version"),
+        ("SIDECACHE_METRICS_LISTEN_FILE", "x", "SIDECACHE_METRICS_LISTEN_FILE: has no effect in this version"),
         ("SIDECACHE_QUX", "x", "SIDECACHE_QUX: has no effect"),
         ("REDIS_PORT", "tcp://10.0.0.7:6379", "REDIS_PORT: ignored; Kubernetes put it there for a service named redis"),
         ("SIDECACHE_TRUSTED_PEERS", "0.0.0.0/0", "SIDECACHE_TRUSTED_PEERS: 0.0.0.0/0 lets every client say who it is"),
@@ -368,6 +370,39 @@ def test_the_key_for_development_is_said_to_be_that():
     shown = dict(settings(SIDECACHE_ACCESS_LOG="1").described())
     assert (shown["name-key"], shown["access-log"]) == ("(the fixed key for development)", "on")
     assert shown["jwt-issuer"] == "(none)"
+
+
+# Encryption keys
+
+OLD, NEW = (new_encryption_key(key_id, os.urandom) for key_id in ("k1", "k2"))
+
+
+def test_the_first_encryption_key_writes_and_all_are_there(tmp_path):
+    assert settings().encryption_keys == ()
+    made = settings(SIDECACHE_ENCRYPTION_KEYS=f"{NEW.entry()},{OLD.entry()}")
+    assert made.encryption_keys == (NEW, OLD)
+    (tmp_path / "keys").write_text(f"{NEW.entry()}\n{OLD.entry()}\n")
+    assert settings(SIDECACHE_ENCRYPTION_KEYS_FILE="keys").encryption_keys == (NEW, OLD)
+    assert made.warnings == settings().warnings
+
+
+def test_a_wrong_encryption_key_is_one_line_that_says_how_to_make_one_and_quotes_none(tmp_path):
+    assert problems(DEVELOPMENT | {"SIDECACHE_ENCRYPTION_KEYS": f"{NEW.entry()},k1:c2hvcnQ=,secret"}) == [
+        "SIDECACHE_ENCRYPTION_KEYS: entry 2 (k1): the key has 5 bytes instead of 32; `sidecache keygen` makes one",
+        "SIDECACHE_ENCRYPTION_KEYS: entry 3: has no key id: write KEYID:BASE64; `sidecache keygen` makes one",
+    ]
+    (tmp_path / "keys").write_text("k1:?")
+    (line,) = problems(DEVELOPMENT | {"SIDECACHE_ENCRYPTION_KEYS_FILE": "keys"})
+    assert line.startswith("SIDECACHE_ENCRYPTION_KEYS_FILE: entry 1 (k1): ")
+
+
+def test_encryption_keys_are_described_by_their_ids_in_their_order():
+    made = settings(SIDECACHE_ENCRYPTION_KEYS=f"{NEW.entry()},{OLD.entry()}")
+    assert dict(made.described())["encryption-keys"] == "k2, k1"
+    assert dict(settings().described())["encryption-keys"] == "(none)"
+    shown = repr(made) + str(list(made.described()))
+    assert NEW.entry()[3:] not in shown
+    assert str(NEW.secret) not in shown
 
 
 # The admin address alone

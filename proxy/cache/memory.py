@@ -284,6 +284,8 @@ def _packed(entry: Entry) -> bytes:
             entry.fetch_seconds,
             entry.compress,
             entry.sensitive,
+            entry.gzip,
+            entry.encrypt,
         )
     )
 
@@ -293,7 +295,8 @@ def _unpacked(resident: Resident) -> Entry:
     # fmt: off
     (
         request, status, stored, age, fresh, grace, error, etag, modified, media,
-        vary, must_revalidate, no_cache, tags, hard, soft, seconds, compress, sensitive,
+        vary, must_revalidate, no_cache, tags, hard, soft, seconds, compress, sensitive, gzip,
+        encrypt,
     ) = marshal.loads(resident.meta)
     # fmt: on
     return Entry(
@@ -321,5 +324,7 @@ def _unpacked(resident: Resident) -> Entry:
         seconds,
         compress,
         sensitive,
+        gzip,
+        encrypt,
         {} if resident.encodings is None else resident.encodings,
     )

@@ -14,6 +14,7 @@ from proxy.cache.binding import is_group
 from proxy.cache.epochs import TRUSTED_SECONDS, Epochs
 from proxy.cache.memory import Memory, Resident
 from proxy.cache.record import Rejection
+from proxy.cache.seal import Sealer
 from proxy.cache.stamp import Stamp, is_local
 from proxy.errors import StoreError
 from proxy.policy.entry import Entry
@@ -73,7 +74,7 @@ class Cache:
         *,
         l1_bytes: int,
         clock: Callable[[], float],
-        secret: bytes,
+        sealer: Sealer,
         background: Background,
     ) -> None:
         self._store = store
@@ -81,7 +82,7 @@ class Cache:
         self._max_bytes = l1_bytes
         self._memory = Memory(l1_bytes)
         self._clock = clock
-        self._mac = record.mac_key(secret)
+        self._sealer = sealer
         self._background = background
         self._rejected: Counter[Rejection] = Counter()
         self._store_failures = 0
@@ -158,8 +159,8 @@ class Cache:
             # while it was on its way: nobody may be served it, and it must not replace a newer one
             return Reason.PURGED
         refusal = self._memory.put(entry, until=until, quota=quota, now=now)
-        # sensitive entries are for the store only when they are encrypted
-        if refusal is None and not entry.sensitive and not local:
+        # what is confidential is for the store only when it can be encrypted
+        if refusal is None and not local and (self._sealer.writer is not None or not entry.confidential):
             self._saving[entry.key] = task = self._background.start(self._save(entry, until - now))
             task.add_done_callback(lambda task: self._saved(entry.key, task))
         return refusal
@@ -251,7 +252,7 @@ class Cache:
 
     def _decoded(self, data: bytes, key: Key) -> Entry | Rejection:
         return record.decode(
-            data, key=key.full, tenant=key.space, request=key.request, mac=self._mac, max_body=self._memory.max_entry
+            data, self._sealer, key=key.full, tenant=key.space, request=key.request, max_body=self._memory.max_entry
         )
 
     def _saved(self, full_key: str, task: asyncio.Task[None]) -> None:
@@ -260,9 +261,9 @@ class Cache:
 
     async def _save(self, entry: Entry, ttl: float) -> None:
         if len(entry.body) > THREAD_BYTES:
-            data = await asyncio.to_thread(record.encode, entry, self._mac)
+            data = await asyncio.to_thread(record.encode, entry, self._sealer)
         else:
-            data = record.encode(entry, self._mac)
+            data = record.encode(entry, self._sealer)
         try:
             await self._store.set(entry.key, data, ttl)
         except StoreError:

@@ -22,6 +22,7 @@ _MODULES = {
     "test": "rules",
     "explain": "rules",
     "schema": "rules",
+    "keygen": "keygen",
     "health": "health",
 }
 

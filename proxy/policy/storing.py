@@ -109,6 +109,8 @@ class Storable:
             fetch_seconds=fetch_seconds,
             compress=self.route.compress,
             sensitive=self.route.sensitive,
+            gzip=self.route.gzip,
+            encrypt=self.route.encrypt,
         )
 
 

@@ -1,6 +1,7 @@
 """Both tiers over a real store that can fail, wait and be tampered with."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -10,8 +11,10 @@ from proxy.cache import record
 from proxy.cache.background import Background
 from proxy.cache.epochs import TRUSTED_SECONDS, Epochs
 from proxy.cache.record import Rejection
+from proxy.cache.seal import Sealer
 from proxy.cache.stamp import Stamp
 from proxy.cache.tiers import Cache, Found, Missing, Standing
+from proxy.credentials import EncryptionKey
 from proxy.policy.entry import Entry
 from proxy.policy.key import Key
 from proxy.policy.outcome import Reason
@@ -24,6 +27,7 @@ KEY = "tenant:org_a:jobs:77"
 TAGS = ("jobs", "jobs:77")
 POLICY = b"rule"
 SECRET = b"n" * 32
+OLD, NEW = EncryptionKey("k1", bytes(range(32))), EncryptionKey("k2", bytes(range(1, 33)))
 
 
 @dataclass
@@ -39,10 +43,13 @@ class World:
         self.random = counted()
         self.cache, self.epochs = self.replica()
 
-    def replica(self, l1_bytes: int = 32 << 20, *, sole: bool = False) -> tuple[Cache, Epochs]:
+    def replica(
+        self, l1_bytes: int = 32 << 20, keys: Sequence[EncryptionKey] = (), *, sole: bool = False
+    ) -> tuple[Cache, Epochs]:
+        sealer = Sealer(SECRET, keys)
         epochs = Epochs(self.store, self.clock, self.random, self.background, sole=sole, sleep=self.clock.sleep)
         cache = Cache(
-            self.store, epochs, l1_bytes=l1_bytes, clock=self.clock, secret=SECRET, background=self.background
+            self.store, epochs, l1_bytes=l1_bytes, clock=self.clock, sealer=sealer, background=self.background
         )
         return cache, epochs
 
@@ -219,7 +226,7 @@ async def test_one_user_s_record_under_another_user_s_key_is_never_served(world)
     assert world.cache.stats().rejected == {Rejection.KEY: 1}
 
 
-@pytest.mark.parametrize("data", [b"", b"garbage", b"SCR\x09" + b"x" * 100], ids=["empty", "garbage", "version"])
+@pytest.mark.parametrize("data", [b"", b"garbage", b"SCR\x01" + b"x" * 100], ids=["empty", "garbage", "version"])
 async def test_whatever_else_is_in_the_store_is_a_counted_miss(world, data):
     await world.store.set(KEY, data, 60)
     assert (await world.find()).reason is Reason.COLD
@@ -228,7 +235,7 @@ async def test_whatever_else_is_in_the_store_is_a_counted_miss(world, data):
 
 async def test_a_record_signed_by_somebody_else_is_a_counted_miss(world):
     entry = builders.entry(key=KEY, tags=TAGS)
-    await world.store.set(KEY, record.encode(entry, record.mac_key(b"other" * 5)), 60)
+    await world.store.set(KEY, record.encode(entry, Sealer(b"other" * 5)), 60)
     assert (await world.find()).reason is Reason.COLD
     assert world.cache.stats().rejected == {Rejection.MAC: 1}
 
@@ -290,11 +297,58 @@ async def test_a_stale_entry_with_a_validator_is_kept_to_be_asked_about(world):
     assert (await world.find()).reason is Reason.EXPIRED
 
 
-async def test_a_sensitive_entry_never_reaches_the_store(world):
-    await world.fill(sensitive=True)
+@pytest.mark.parametrize("how", [{"sensitive": True}, {"encrypt": True}], ids=str)
+async def test_a_confidential_entry_never_reaches_the_store_without_a_key(world, how):
+    await world.fill(**how)
     assert isinstance(await world.find(), Found)
     assert world.store.count("set") == 0
     assert await world.store.inner.get([KEY]) == [None]
+
+
+@pytest.mark.parametrize("how", [{"sensitive": True}, {"encrypt": True}], ids=str)
+async def test_with_a_key_a_confidential_entry_is_shared_encrypted(world, how):
+    cache, _ = world.replica(keys=[OLD])
+    await world.fill(cache=cache, body=b"what nobody may read", **how)
+    (data,) = await world.store.inner.get([KEY])
+    assert b"what nobody" not in data
+    other, _ = world.replica(keys=[OLD])
+    assert body_of(await world.find(other)) == b"what nobody may read"
+
+
+async def test_an_ordinary_entry_stays_plain_beside_a_key(world):
+    cache, _ = world.replica(keys=[OLD])
+    await world.fill(cache=cache, body=b"of no secrecy")
+    (data,) = await world.store.inner.get([KEY])
+    assert b"of no secrecy" in data
+    assert body_of(await world.find()) == b"of no secrecy"
+
+
+async def test_a_replica_without_the_key_fetches_for_itself(world):
+    cache, _ = world.replica(keys=[OLD])
+    await world.fill(cache=cache, sensitive=True)
+    for keys in ((), (NEW,)):
+        other, _ = world.replica(keys=keys)
+        assert (await world.find(other)).reason is Reason.COLD
+        assert other.stats().rejected == {Rejection.KEY_ID: 1}
+
+
+async def test_a_key_that_no_longer_writes_still_reads(world):
+    cache, _ = world.replica(keys=[OLD])
+    await world.fill(cache=cache, body=b"of old", sensitive=True)
+    rotated, _ = world.replica(keys=[NEW, OLD])
+    assert body_of(await world.find(rotated)) == b"of old"
+
+
+@pytest.mark.isolation
+@pytest.mark.parametrize("other", [KEY.replace("org_a", "org_b"), KEY + ".u-two"])
+async def test_an_encrypted_record_under_another_key_is_never_served(world, other):
+    cache, _ = world.replica(keys=[OLD])
+    await world.fill(cache=cache, sensitive=True)
+    (data,) = await world.store.inner.get([KEY])
+    await world.store.inner.set(other, data, 60)
+    space = other.split(":")[1]
+    assert (await cache.find(key_of(other, space), POLICY)).reason is Reason.COLD
+    assert cache.stats().rejected == {Rejection.SEAL: 1}
 
 
 async def test_what_is_of_no_use_any_more_is_not_stored(world):

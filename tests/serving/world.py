@@ -12,6 +12,7 @@ from proxy.cache.background import Background
 from proxy.cache.coalesce import Flights
 from proxy.cache.epochs import Epochs
 from proxy.cache.lease import Leases
+from proxy.cache.seal import Sealer
 from proxy.cache.tiers import Cache
 from proxy.errors import UpstreamError
 from proxy.identity.sources import IdentityResolver
@@ -155,7 +156,7 @@ class World:
         self.epochs = Epochs(self.store, self.clock, os.urandom, self.background, sleep=self.clock.sleep)
         settings = {"l1_bytes": 8 << 20, **tiers}
         self.cache = Cache(
-            self.store, self.epochs, clock=self.clock, secret=b"s" * 32, background=self.background, **settings
+            self.store, self.epochs, clock=self.clock, sealer=Sealer(b"s" * 32), background=self.background, **settings
         )
         fetcher = Fetcher(
             upstream=self.upstream, cache=self.cache, epochs=self.epochs, flights=Flights(),
