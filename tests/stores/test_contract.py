@@ -11,6 +11,7 @@ import pytest
 
 from proxy.errors import StoreError
 from proxy.stores.base import EPOCH_BYTES, Store
+from proxy.stores.breaker import Guarded
 from proxy.stores.commands import CommandStore
 from proxy.stores.memory import MemoryStore
 from proxy.stores.redis import RedisLink
@@ -36,6 +37,12 @@ def memory(_: pytest.FixtureRequest) -> Subject:
     return Subject(MemoryStore(64 * MIB, clock), fast_forward)
 
 
+def guarded(request: pytest.FixtureRequest) -> Subject:
+    made = memory(request)
+    store = Guarded(made.store, timeout=5.0, clock=time.monotonic, report=lambda event, details: None)
+    return Subject(store, made.fast_forward)
+
+
 def real(server: str) -> Callable[[pytest.FixtureRequest], Subject]:
     def make(request: pytest.FixtureRequest) -> Subject:
         at = request.getfixturevalue(f"{server}_at")
@@ -49,7 +56,7 @@ def real(server: str) -> Callable[[pytest.FixtureRequest], Subject]:
     return make
 
 
-STORES = {"memory": memory, **{server: real(server) for server in ("redis", "valkey", "cluster")}}
+STORES = {"memory": memory, "guarded": guarded, **{server: real(server) for server in ("redis", "valkey", "cluster")}}
 
 
 @pytest.fixture(params=STORES)
