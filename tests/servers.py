@@ -271,11 +271,11 @@ def _join(servers: list[Server]) -> None:
         server.admin.execute_command("CLUSTER", "MEET", "127.0.0.1", first.port)
     names = [server.admin.execute_command("CLUSTER", "MYID").decode() for server in servers]
     for server, primary in zip(servers[3:], names, strict=False):
-        _eventually(lambda server=server, primary=primary: _replicate(server, primary))
+        wait_until(lambda server=server, primary=primary: _replicate(server, primary))
     for server in servers:
-        _eventually(lambda server=server: _settled(server))
+        wait_until(lambda server=server: _settled(server))
     for server in servers[3:]:
-        _eventually(lambda server=server: server.admin.role()[3] in (b"connected", "connected"))
+        wait_until(lambda server=server: server.admin.role()[3] in (b"connected", "connected"))
 
 
 def _replicate(server: Server, primary: str) -> bool:
@@ -287,16 +287,21 @@ def _replicate(server: Server, primary: str) -> bool:
 
 
 def _settled(server: Server) -> bool:
-    info = server.admin.execute_command("CLUSTER", "INFO")
-    text = info if isinstance(info, dict) else dict(line.split(":") for line in info.decode().split())
+    info = cluster_info(server)
     ranges = server.admin.execute_command("CLUSTER", "SLOTS")
-    return text["cluster_state"] == "ok" and text["cluster_known_nodes"] == "6" and len(list(ranges)) == 3
+    return b"cluster_state:ok" in info and b"cluster_known_nodes:6" in info and len(list(ranges)) == 3
 
 
-def _eventually(done, seconds: float = 20) -> None:
+def cluster_info(server: Server) -> bytes:
+    """As the server writes it."""
+    answer = server.admin.execute_command("CLUSTER", "INFO")
+    return answer if isinstance(answer, bytes) else " ".join(f"{name}:{answer[name]}" for name in answer).encode()
+
+
+def wait_until(done, seconds: float = 20) -> None:
     until = time.monotonic() + seconds
     while not done():
-        assert time.monotonic() < until, "the cluster did not come together"
+        assert time.monotonic() < until, "it did not come about"
         time.sleep(0.02)
 
 

@@ -189,6 +189,7 @@ class Cluster:
             if isinstance(answer, ResponseError):
                 error = StoreError(f"REDIS_CLUSTER: {node.address} shows no cluster: {str(answer)[:80]}")
             elif self._accept(answer, node):
+                self._seed.disconnect()  # not needed again before the map is lost
                 return
         raise error
 

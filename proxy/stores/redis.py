@@ -44,6 +44,7 @@ class RedisLink:
         self._listening: set[PlainConnection] = set()
         self._seed = self._make_seed()
         self._cluster: Cluster | None = None
+        self._asking: asyncio.Task[list[Answer]] | None = None
         self._closed = False
 
     async def execute(self, commands: Sequence[Command]) -> list[Reply | StoreError]:
@@ -94,7 +95,7 @@ class RedisLink:
         if self._closed:
             raise StoreError("the store is closed")
         if self._mode == "auto" and not self._seed.greeting:
-            await self._seed.execute([])  # the greeting says what it is
+            await self._ask_what_it_is()
         if self._mode == "true" or self._seed.greeting.get("mode") == "cluster":
             if self._mode == "false":
                 return self._seed
@@ -102,6 +103,18 @@ class RedisLink:
                 self._cluster = Cluster(self._seed, self._make_node, clock=self._clock, disturbed=self._disturbed)
             return self._cluster
         return self._seed
+
+    async def _ask_what_it_is(self) -> None:
+        """By its greeting. However many wait for the answer, it is asked once."""
+        if self._asking is None:
+            asking = self._asking = asyncio.get_running_loop().create_task(self._seed.execute([]))
+            asking.add_done_callback(self._asked)
+        await asyncio.shield(self._asking)
+
+    def _asked(self, task: asyncio.Task[list[Answer]]) -> None:
+        self._asking = None
+        if not task.cancelled():
+            task.exception()  # heard by whoever waited
 
     def _make_seed(self) -> Node:
         return self._make_node(self._access.host, self._access.port)

@@ -196,6 +196,9 @@ class Script:
                     raise answer
                 return [answer if command[0] == "CLUSTER" else b"v" for command in commands]
 
+            def disconnect(self) -> None:
+                pass
+
             def close(self) -> None:
                 script.closed.append((host, port))
 

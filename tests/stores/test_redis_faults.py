@@ -36,12 +36,25 @@ async def store_at(access: Access, **more):
 async def chaotic(server: servers.Server, **more):
     """A store, and the chaos between it and a server that speaks plain text."""
     async with Chaos("127.0.0.1", server.port) as chaos, store_at(Access("127.0.0.1", chaos.port), **more) as store:
+        if "--cluster-enabled" in server.command:  # its map must lead through the chaos too
+            server.admin.config_set("cluster-announce-port", chaos.port)
         yield store, chaos
 
 
 @pytest.fixture
 def server():
     with servers.running(servers.redis_server()) as made:
+        yield made
+
+
+@pytest.fixture(scope="module", params=["node", "cluster"])
+def either(request):
+    """A server, and one that is a whole cluster: two ways to a connection."""
+    clustered = request.param == "cluster"
+    with servers.running(servers.redis_server(*(["--cluster-enabled", "yes"] if clustered else []))) as made:
+        if clustered:
+            made.admin.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+            servers.wait_until(lambda: b"cluster_state:ok" in servers.cluster_info(made))
         yield made
 
 
@@ -224,8 +237,8 @@ async def test_a_full_server_refuses_writes_and_answers_reads(server):
 # The network
 
 
-async def test_four_hundred_readers_and_ten_connections_are_no_error(server):
-    async with chaotic(server) as (store, chaos):
+async def test_four_hundred_readers_and_ten_connections_are_no_error(either):
+    async with chaotic(either) as (store, chaos):
         await fill(store)
         chaos.delay = lambda: 0.002
 
@@ -250,9 +263,9 @@ async def test_whoever_waits_too_long_for_a_connection_is_told_which_setting(ser
 
 
 @pytest.mark.parametrize("cancel", [0.0, 0.5])
-async def test_cancelled_callers_and_a_slow_network_never_give_another_s_value(server, cancel):
+async def test_cancelled_callers_and_a_slow_network_never_give_another_s_value(either, cancel):
     dice = random.Random(1)
-    async with chaotic(server) as (store, chaos):
+    async with chaotic(either) as (store, chaos):
         await fill(store)
         chaos.delay = lambda: dice.random() * 0.004
         wrong, right = await wrong_reads(store, 2000, cancel=cancel)
@@ -266,16 +279,16 @@ async def test_cancelled_callers_and_a_slow_network_never_give_another_s_value(s
     [b"$3\r\nbad\r\n", b"+OK\r\n", b"$-1\r\n", b":1\r\n", b"$100\r\nba", b"*1\r\n$3\r\nbad\r\n", b"-ERR bad\r\n"],
     ids=repr,
 )
-async def test_a_stray_reply_on_an_idle_connection_is_nobody_s_value(server, stray):
-    async with chaotic(server) as (store, chaos):
+async def test_a_stray_reply_on_an_idle_connection_is_nobody_s_value(either, stray):
+    async with chaotic(either) as (store, chaos):
         await fill(store)
         for _ in range(10):
             await chaos.stray(stray)
             assert await wrong_reads(store, 40) == (0, 40)
 
 
-async def test_a_stray_reply_that_arrives_while_ours_is_under_way_is_nobody_s_value(server):
-    async with chaotic(server) as (store, chaos):
+async def test_a_stray_reply_that_arrives_while_ours_is_under_way_is_nobody_s_value(either):
+    async with chaotic(either) as (store, chaos):
         await fill(store)
         chaos.rewrite = lambda said: b"$3\r\nbad\r\n" + said
         wrong, right = await wrong_reads(store, 100)
@@ -284,8 +297,8 @@ async def test_a_stray_reply_that_arrives_while_ours_is_under_way_is_nobody_s_va
         assert await wrong_reads(store, 100) == (0, 100)
 
 
-async def test_replies_that_reach_another_connection_are_nobody_s_value(server):
-    async with chaotic(server, timeout=0.2) as (store, chaos):
+async def test_replies_that_reach_another_connection_are_nobody_s_value(either):
+    async with chaotic(either, timeout=0.2) as (store, chaos):
         await fill(store)
         chaos.delay = lambda: 0.001
         await wrong_reads(store, 100)
@@ -314,8 +327,8 @@ async def test_replies_of_one_batch_that_change_places_are_beyond_what_a_connect
     ],
     ids="reset cut garbage short hang".split(),
 )
-async def test_a_spoiled_connection_is_an_error_at_most_and_the_next_one_is_good(server, spoil):
-    async with chaotic(server, timeout=0.3) as (store, chaos):
+async def test_a_spoiled_connection_is_an_error_at_most_and_the_next_one_is_good(either, spoil):
+    async with chaotic(either, timeout=0.3) as (store, chaos):
         await fill(store)
         spoil(chaos)
         wrong, _ = await wrong_reads(store, 40)
