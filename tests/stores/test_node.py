@@ -164,9 +164,15 @@ async def test_an_old_connection_is_replaced_before_the_other_side_cuts_it(world
 async def test_a_server_with_another_identity_is_said_and_no_older_connection_used(world):
     await world.node.warm(3)
     world.server.run_id = "two"
-    world.server.wires[2].clean = False  # the one used last, which goes first
-    await world.node.execute([])
-    await world.node.execute([])
+    # a batch holds one connection, so that another one must be opened beside those that are idle
+    world.server.gate = asyncio.Event()
+    calls = [asyncio.ensure_future(world.node.execute([])) for _ in range(2)]
+    await settle()
+    world.server.wires[0].clean = False
+    calls.append(asyncio.ensure_future(world.node.execute([])))
+    await settle()
+    world.server.gate.set()
+    await asyncio.gather(*calls)
     assert world.disturbances == ["h:1 was restarted or is another server now"]
     assert world.server.open == 1
 
