@@ -21,6 +21,7 @@ from proxy.admin.health import Health
 from proxy.cache.background import Background
 from proxy.cache.coalesce import Flights
 from proxy.cache.epochs import Epochs
+from proxy.cache.lease import Leases
 from proxy.cache.tiers import Cache
 from proxy.errors import ConfigError
 from proxy.identity.jwks import Jwks, fetch_document
@@ -32,8 +33,10 @@ from proxy.policy.message import Request
 from proxy.policy.outcome import Outcome
 from proxy.serving.exchange import Exchange, Hosts
 from proxy.serving.fetch import Fetcher
+from proxy.serving.hits import Hits, RequestOf, ServingEpoch
 from proxy.serving.listener import Listener, require_c_parser
 from proxy.serving.reachability import Watched
+from proxy.serving.reply import Reply
 from proxy.serving.reserved import Reserved
 from proxy.serving.upgrade import UpgradeBridge
 from proxy.serving.upstream import HttpUpstream, Timeouts
@@ -46,6 +49,8 @@ from proxy.telemetry.metrics import Metrics, Sample
 # requests. What is left is for the work that they leave behind.
 _LEAVING = 0.1
 _FINISHING = 0.8
+
+_PREPARED_SHARE = 4  # answers ready to be written may take this part of the first tier's bytes on top of them
 
 # Reports of a change for the better.
 _GOOD_NEWS = frozenset({"rules-loaded", "jwks-available", "jwks-changed", "upstream-reachable"})
@@ -97,6 +102,7 @@ class _Composition:
         self._log = log
         self._metrics = Metrics()
         self._background = Background(self._lost)
+        self._serving = ServingEpoch()
         self._rules = LiveRules(settings.rules, settings.profile, time.time, self._report)
         self._drained_by = float("inf")  # of the loop's clock, once we are leaving
 
@@ -105,8 +111,11 @@ class _Composition:
         self._rules.load()
         store = MemoryStore(settings.l1_bytes, time.time)
         stack.push_async_callback(store.close)
-        epochs = Epochs(store, time.monotonic, os.urandom, self._background)
+        sole = not store.shared
+        epochs = Epochs(store, time.monotonic, os.urandom, self._background, sole=sole)
         stack.push_async_callback(epochs.close)
+        epochs.start()
+        leases = Leases(store, self._background, time.monotonic, others=not sole)
         cache = Cache(
             store, epochs, l1_bytes=settings.l1_bytes, clock=time.time, secret=settings.name_key.encode(),
             background=self._background,
@@ -117,27 +126,27 @@ class _Composition:
             Timeouts(settings.connect_timeout, settings.first_byte_timeout, settings.idle_timeout),
         )
         stack.push_async_callback(upstream.close)
-        exchange = await self._exchange(cache, epochs, upstream)
+        exchange = await self._exchange(cache, epochs, leases, upstream)
         admin_port = await self._admin(health)
         stack.push_async_callback(self._finish_background)
         self._follow()
-        listener = await self._listener(exchange, upstream, health)
+        listener = await self._listener(exchange, cache, epochs, upstream, health)
         self._metrics.watch(lambda: self._figures(cache, listener))
         stack.push_async_callback(self._leave, health, listener)
         return Running(listener.port, admin_port)
 
-    async def _exchange(self, cache: Cache, epochs: Epochs, upstream: HttpUpstream) -> Exchange:
+    async def _exchange(self, cache: Cache, epochs: Epochs, leases: Leases, upstream: HttpUpstream) -> Exchange:
         settings, background = self._settings, self._background
         watched = Watched(upstream, settings.upstream, self._report)
         fetcher = Fetcher(
-            upstream=watched, cache=cache, flights=Flights(), background=background, clock=time.time,
-            jitter=random.random, noted=self._noted,
+            upstream=watched, cache=cache, epochs=epochs, flights=Flights(), leases=leases, background=background,
+            clock=time.time, jitter=random.random, noted=self._noted,
         )  # fmt: skip
         return Exchange(
             rules=lambda: self._rules.current, identity=await self._identity(), cache=cache, epochs=epochs,
             fetcher=fetcher, upstream=watched, background=background,
             keys=Keyring(hashlib.blake2b(settings.name_key.encode(), digest_size=32).digest()),
-            clock=time.time, hosts=Hosts(settings.hosts), noted=self._noted,
+            clock=time.time, random=random.random, hosts=Hosts(settings.hosts), noted=self._noted,
         )  # fmt: skip
 
     async def _identity(self) -> IdentityResolver:
@@ -146,14 +155,30 @@ class _Composition:
         if settings.jwks_url is not None:
             session = await self._stack.enter_async_context(aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()))
             jwks = Jwks(
-                settings.jwks_url, lambda url: fetch_document(session, url), time.monotonic, report=self._report
+                settings.jwks_url,
+                lambda url: fetch_document(session, url),
+                time.monotonic,
+                report=self._report,
+                changed=self._serving.advance,
             )
             self._stack.push_async_callback(jwks.close)
             jwks.start()
         issuer, audience = settings.jwt_issuer or "", settings.jwt_audience or ""
         return IdentityResolver(TokenVerifier(jwks, issuer, audience, allow_unsigned=settings.dev_auth))
 
-    async def _listener(self, exchange: Exchange, upstream: HttpUpstream, health: Health) -> Listener:
+    def _hits(self, exchange: Exchange, cache: Cache, epochs: Epochs, request_of: RequestOf) -> Hits:
+        def logged(request: Request, reply: Reply) -> None:
+            self._log_request(request, reply.outcome, reply.status, 0.0)
+
+        return Hits(
+            cache, epochs, at_once=exchange.at_once, request_of=request_of, cell_of=self._metrics.cell,
+            logged=logged if self._settings.access_log else None, serving=self._serving, clock=time.time,
+            max_bytes=self._settings.l1_bytes // _PREPARED_SHARE,
+        )  # fmt: skip
+
+    async def _listener(
+        self, exchange: Exchange, cache: Cache, epochs: Epochs, upstream: HttpUpstream, health: Health
+    ) -> Listener:
         settings = self._settings
         bridge = UpgradeBridge(
             upstream,
@@ -167,6 +192,7 @@ class _Composition:
             drain=settings.drain * _FINISHING,
             finished=lambda request, reply, seconds: self._finished(request, reply.outcome, reply.status, seconds),
             upgrade=bridge,
+            hits=lambda request_of: self._hits(exchange, cache, epochs, request_of),
         )
         self._stack.push_async_callback(listener.close)
         await _bind(listener.open, settings.listen, "--listen")
@@ -238,10 +264,13 @@ class _Composition:
     def _finished(self, request: Request, outcome: Outcome, status: int, seconds: float) -> None:
         self._metrics.count(outcome, seconds)
         if self._settings.access_log:
-            self._log.info(
-                "request", method=request.method, path=request.path, status=status, cache=outcome.cache_status(),
-                reason=outcome.reason.value, feature=outcome.feature, tenant=outcome.tenant, ms=round(seconds * 1e3, 2),
-            )  # fmt: skip
+            self._log_request(request, outcome, status, seconds)
+
+    def _log_request(self, request: Request, outcome: Outcome, status: int, seconds: float) -> None:
+        self._log.info(
+            "request", method=request.method, path=request.path, status=status, cache=outcome.cache_status(),
+            reason=outcome.reason.value, feature=outcome.feature, tenant=outcome.tenant, ms=round(seconds * 1e3, 2),
+        )  # fmt: skip
 
     def _noted(self, event: str, details: Mapping[str, object]) -> None:
         self._metrics.note(event)
@@ -249,6 +278,7 @@ class _Composition:
             self._log.warning(event, **details)
 
     def _report(self, event: str, details: Mapping[str, object]) -> None:
+        self._serving.advance()  # whatever it is: these are rare, and each may change an answer
         self._metrics.note(event)
         (self._log.info if event in _GOOD_NEWS else self._log.warning)(event, **details)
 
