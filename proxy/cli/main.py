@@ -23,6 +23,7 @@ _MODULES = {
     "explain": "rules",
     "schema": "rules",
     "health": "health",
+    "dev": "dev",
 }
 
 
