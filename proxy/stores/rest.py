@@ -1,8 +1,9 @@
 """How do commands reach Upstash over HTTP? A transport for its client library; every wait and size has an end."""
 
 import asyncio
+import io
 import socket
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeAlias
 from urllib.parse import urlsplit
@@ -10,7 +11,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import orjson
 
-from proxy.errors import StoreError
+from proxy.errors import ConfigError, StoreError
 
 URL_SETTING = "UPSTASH_REDIS_REST_URL"
 TOKEN_SETTING = "UPSTASH_REDIS_REST_TOKEN"
@@ -38,7 +39,7 @@ class Transport:
         reached_again: Callable[[], None],
     ) -> None:
         self._url = url
-        self._host = urlsplit(url).netloc.rpartition("@")[2]
+        self._host = _host(url)
         self._secret = token
         self._pool_size = pool_size
         self._patience = aiohttp.ClientTimeout(
@@ -46,6 +47,8 @@ class Transport:
         )
         self._session: aiohttp.ClientSession | None = None
         self._streams: aiohttp.ClientSession | None = None  # its own, so that listeners take no place in the pool
+        self._waits: set[asyncio.Timeout] = set()
+        self._responses: set[aiohttp.ClientResponse] = set()
         self._closed = False
         self._sent = 0
         self._sync_token = ""
@@ -80,10 +83,9 @@ class Transport:
         self._sent += 1
         number = self._sent
         sent = {**headers, "Content-Type": "application/json", "Upstash-Sync-Token": self._sync_token}
-        async with (
-            self._reaching(marks=True),
-            session.post(url, headers=sent, data=body, allow_redirects=False) as response,
-        ):
+        data = io.BytesIO(body) if len(body) > LARGE else body  # a file is sent in parts
+        request = session.post(url, headers=sent, data=data, allow_redirects=False)
+        async with self._answer(request, marks=True) as response:
             answer = await self._bounded(response)
             told = response.headers.get("Upstash-Sync-Token", "")
         if number > self._sync_token_of and told:
@@ -138,7 +140,7 @@ class Transport:
         session = self._streams_session()
         sent = {**headers, "Accept": "text/event-stream"}
         request = session.post(self._url + path, headers=sent, timeout=patience, allow_redirects=False)
-        async with self._reaching(marks=False), request as response:
+        async with self._answer(request, marks=False) as response:
             if response.status != 200 or response.content_type != "text/event-stream":
                 answer = await self._parsed(response.status, await self._bounded(response))
                 text = answer.get("error") if isinstance(answer, dict) else None
@@ -151,6 +153,10 @@ class Transport:
 
     async def close(self) -> None:
         self._closed = True
+        for wait in self._waits:  # closing a session wakes nobody who waits for an answer
+            wait.reschedule(asyncio.get_running_loop().time())
+        for response in self._responses:
+            response.close()
         for session in (self._session, self._streams):
             if session is not None:
                 await session.close()
@@ -182,10 +188,23 @@ class Transport:
         )
 
     @asynccontextmanager
-    async def _reaching(self, *, marks: bool) -> AsyncIterator[None]:
+    async def _answer(
+        self, request: Awaitable[aiohttp.ClientResponse], *, marks: bool
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
         """The one place where failures of the way there become StoreError. A listener's silence marks no loss."""
         try:
-            yield
+            async with asyncio.timeout(None) as wait:
+                self._waits.add(wait)
+                try:
+                    response = await request
+                finally:
+                    self._waits.discard(wait)
+            self._responses.add(response)
+            try:
+                async with response:
+                    yield response
+            finally:
+                self._responses.discard(response)
         except (aiohttp.ClientError, OSError) as error:  # TimeoutError is an OSError
             self._check_open()
             if marks:
@@ -223,6 +242,18 @@ class Transport:
         text = text.replace(self._secret, "***") if self._secret else text
         text = " ".join("".join(char if char.isprintable() else " " for char in text).split())
         return text if len(text) <= 160 else text[:157] + "..."
+
+
+def _host(url: str) -> str:
+    """Where the endpoint is. Credentials and queries do not belong there: they would end up in texts."""
+    try:
+        parts = urlsplit(url)
+        named = parts.hostname and parts.port != 0
+    except ValueError:
+        named = False
+    if not named or parts.scheme not in ("http", "https") or "@" in parts.netloc or parts.query or parts.fragment:
+        raise ConfigError(f"{URL_SETTING}: this is not a URL such as https://name.upstash.io")
+    return parts.netloc
 
 
 async def _event_data(content: aiohttp.StreamReader) -> AsyncGenerator[str, None]:

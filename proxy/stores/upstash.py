@@ -115,8 +115,8 @@ class UpstashLink:
         try:
             for _ in followers:
                 _raise_if_error(await heard.get())
-            yield None
             everywhere.set()
+            yield None
             while True:
                 yield _raise_if_error(await heard.get())
         finally:
