@@ -246,13 +246,14 @@ class Transport:
 
 def _host(url: str) -> str:
     """Where the endpoint is. Credentials and queries do not belong there: they would end up in texts."""
+    refusal = ConfigError(f"{URL_SETTING}: this is not a URL such as https://name.upstash.io")
     try:
         parts = urlsplit(url)
         named = parts.hostname and parts.port != 0
     except ValueError:
-        named = False
+        raise refusal from None
     if not named or parts.scheme not in ("http", "https") or "@" in parts.netloc or parts.query or parts.fragment:
-        raise ConfigError(f"{URL_SETTING}: this is not a URL such as https://name.upstash.io")
+        raise refusal
     return parts.netloc
 
 

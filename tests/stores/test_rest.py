@@ -130,7 +130,7 @@ async def test_where_nobody_answers_the_setting_is_named(url, said):
      "http://[x", "http://x:port"],
 )  # fmt: skip
 async def test_what_is_no_url_of_a_rest_endpoint_is_refused_at_once(url):
-    with pytest.raises(ConfigError, match="UPSTASH_REDIS_REST_URL: .* such as https://") as refused:
+    with pytest.raises(ConfigError, match=r"UPSTASH_REDIS_REST_URL: .* such as https://") as refused:
         Made(url)
     assert "secret" not in str(refused.value)
 
@@ -219,10 +219,6 @@ async def test_no_more_connections_are_opened_than_the_pool_has():
 
 
 async def test_a_command_is_never_sent_twice():
-    async def closed_after_one(writer: asyncio.StreamWriter) -> None:
-        writer.write(results(1))
-        raise ConnectionResetError
-
     async with service(results(1), reset, results(1)) as stub, made(stub.url) as upstash:
         await upstash.send(["incr", "a"])
         with pytest.raises(StoreError):
