@@ -35,14 +35,11 @@ class Cluster:
         self._disturbed = disturbed
         self._nodes: dict[tuple[str, int], Node] = {}
         self._slots: list[Node | None] = []
+        self.primaries: list[Node] = []
         self._looking: asyncio.Task[None] | None = None
         self._looked_at = -_PAUSE
         self._failing_since: float | None = None
         self._closed = False
-
-    @property
-    def primaries(self) -> list[Node]:
-        return list(dict.fromkeys(node for node in self._slots if node is not None))
 
     async def execute(self, commands: Sequence[Command]) -> list[Answer]:
         """As `Node.execute`, except that a node's failure is the answer of its commands only."""
@@ -126,6 +123,8 @@ class Cluster:
             return target, True
         if self._slots and self._slots[answer.slot_id] is not target:
             self._slots[answer.slot_id] = target
+            if target not in self.primaries:
+                self.primaries.append(target)
             self._disturbed(f"slots moved to {target.address}")
             self._look_soon()
         return target, False
@@ -204,6 +203,7 @@ class Cluster:
         changed = bool(self._slots) and slots != self._slots
         self._slots = slots
         serving = set(slots)
+        self.primaries = [node for node in dict.fromkeys(slots) if node is not None]
         for at, node in list(self._nodes.items()):
             if node not in serving:
                 self._nodes.pop(at).close()
@@ -212,7 +212,7 @@ class Cluster:
         return True
 
     def _forget(self) -> None:
-        self._slots = []
+        self._slots, self.primaries = [], []
         for node in self._nodes.values():
             node.close()
         self._nodes.clear()

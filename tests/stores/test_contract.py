@@ -11,6 +11,7 @@ import pytest
 
 from proxy.errors import StoreError
 from proxy.stores.base import EPOCH_BYTES, Store
+from proxy.stores.breaker import Guarded
 from proxy.stores.commands import CommandStore
 from proxy.stores.memory import MemoryStore
 from proxy.stores.redis import RedisLink
@@ -37,6 +38,12 @@ def memory(_: pytest.FixtureRequest) -> Subject:
     return Subject(MemoryStore(64 * MIB, clock), fast_forward)
 
 
+def guarded(request: pytest.FixtureRequest) -> Subject:
+    made = memory(request)
+    store = Guarded(made.store, timeout=5.0, clock=time.monotonic, report=lambda event, details: None)
+    return Subject(store, made.fast_forward)
+
+
 def real(server: str) -> Callable[[pytest.FixtureRequest], Subject]:
     def make(request: pytest.FixtureRequest) -> Subject:
         at = request.getfixturevalue(f"{server}_at")
@@ -61,7 +68,8 @@ def upstash(request: pytest.FixtureRequest) -> Subject:
     return Subject(CommandStore(UpstashLink(at.url, at.token, pool_size=10, timeout=5.0)), fast_forward)
 
 
-STORES = {"memory": memory, **{server: real(server) for server in ("redis", "valkey", "cluster")}, "upstash": upstash}
+STORES = {"memory": memory, "guarded": guarded, **{server: real(server) for server in ("redis", "valkey", "cluster")}}
+STORES["upstash"] = upstash
 
 
 @pytest.fixture(params=STORES)
