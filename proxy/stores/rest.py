@@ -216,8 +216,6 @@ class Transport:
             return f"{self._host} did not answer in time: check {URL_SETTING} and the network"
         if isinstance(error, aiohttp.ClientConnectorError):
             return f"cannot connect to {self._host} ({_why(error)}): check {URL_SETTING}"
-        if isinstance(error, aiohttp.InvalidURL):
-            return f"{URL_SETTING} is not a URL"
         return f"{self._host} ({URL_SETTING}) broke the connection ({type(error).__name__})"
 
     # -- what an answer means

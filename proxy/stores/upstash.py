@@ -19,6 +19,7 @@ from proxy.stores.rest import LARGE, MAX_REQUEST, RestReply, Transport
 _T = TypeVar("_T")
 _U = TypeVar("_U")
 
+_WARMED = 4  # connections opened at the start: each costs a command
 _UNHEARD = 1024  # messages that may wait for a listener; beyond that its connection is not read
 # JSON carries text only. What we write starts with this; what does not was written by somebody else and stays as it is.
 _ENCODED = "b64:"
@@ -59,6 +60,7 @@ class UpstashLink:
         )
         self._redis._http = self._transport  # type: ignore[assignment]  # its two methods; there is no public way
         self._authorization = {"Authorization": f"Bearer {token}"}
+        self._warmed = min(pool_size, _WARMED)
         self._silence = silence
         self._confirmation = connect_timeout + timeout
         self._own = secrets.token_hex(8)
@@ -81,6 +83,10 @@ class UpstashLink:
             else StoreError(f"{size} bytes in one command: Upstash accepts {MAX_REQUEST}")
             for size in sizes
         ]
+
+    async def warm(self) -> None:
+        """Open connections before they are needed. StoreError when that fails: the first command tries again."""
+        await asyncio.gather(*(self._exchange([("PING",)]) for _ in range(self._warmed)))
 
     async def _exchange(self, commands: Sequence[Command]) -> list[Reply | StoreError]:
         pipeline = self._redis.pipeline()

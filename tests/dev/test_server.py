@@ -65,6 +65,11 @@ async def test_a_server_that_does_not_start_is_said(monkeypatch, tmp_path, scrip
             pass
 
 
+async def test_a_server_that_somebody_else_runs_is_used_as_it_is(address):
+    async with reached(address) as server:
+        assert server == address
+
+
 async def test_a_server_that_is_not_there_is_refused():
     with pytest.raises(ConfigError, match="no Redis or Valkey server answers there"):
         async with reached("127.0.0.1:1"):

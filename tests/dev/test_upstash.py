@@ -69,6 +69,7 @@ async def test_a_body_may_be_any_bytes(http, server):
         (["ECHO", "ä"], "ä", encoded("ä".encode())),
         (["GET", "binary"], "\ufffd\x00", encoded(b"\xff\x00")),
         (["MGET", "binary", "missing"], ["\ufffd\x00", None], [encoded(b"\xff\x00"), None]),
+        (["EVAL", "return {{err='ERR x'}}", 0], ["ERR x"], [encoded(b"ERR x")]),
         (["EVAL", "return {1,{'a'},redis.status_reply('OK')}", 0], [1, ["a"], "OK"], [1, [encoded(b"a")], "OK"]),
     ],
 )
@@ -173,6 +174,7 @@ async def test_other_methods_are_not_allowed(http, method):
         ("/", b'["GET",["k"]]', "ERR failed to parse command"),
         ("/", b'["SET","k","\xff"]', "ERR failed to parse command"),
         ("/pipeline", b"x", "ERR failed to parse pipeline request"),
+        ("/pipeline", b"{}", "ERR failed to parse pipeline request"),
         ("/pipeline", b"[]", "ERR empty pipeline request"),
         ("/pipeline", b'["GET","k"]', "ERR failed to parse pipeline request"),
         ("/multi-exec", b"[]", "ERR empty multi-exec request"),

@@ -1,6 +1,7 @@
 """The transport to Upstash against everything that may answer in its place."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 
@@ -10,6 +11,7 @@ from aiohttp import StreamReader
 from proxy.errors import ConfigError, StoreError
 from proxy.stores import rest
 from proxy.stores.rest import Transport
+from tests.servers import authority
 from tests.stores.service import error, events, hang, http, reset, results, service
 
 TOKEN = "secret-token-of-ours"
@@ -114,6 +116,7 @@ async def test_an_answer_that_stops_halfway_is_waited_for_only_so_long():
     [
         ("http://127.0.0.1:1", "cannot connect to 127.0.0.1:1"),
         ("http://nowhere.invalid", "cannot connect to nowhere.invalid"),
+        ("http://a b", "cannot connect to a b"),
     ],
 )
 async def test_where_nobody_answers_the_setting_is_named(url, said):
@@ -133,6 +136,26 @@ async def test_what_is_no_url_of_a_rest_endpoint_is_refused_at_once(url):
     with pytest.raises(ConfigError, match=r"UPSTASH_REDIS_REST_URL: .* such as https://") as refused:
         Made(url)
     assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("speaks_tls", [True, False])
+async def test_a_certificate_that_nobody_trusts_is_not_accepted(speaks_tls):
+    """Nor is a server that speaks no TLS where TLS is asked for."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(authority().certificate, authority().key)
+    heard: list[bytes] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard.append(await reader.read(100))
+        writer.write(results(1))
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0, ssl=context if speaks_tls else None)
+    async with made(f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}") as upstash:
+        with pytest.raises(StoreError, match=r"cannot connect to .* \(TLS failed\): check UPSTASH_REDIS_REST_URL"):
+            await upstash.send()
+    server.close()
+    assert not any(b"authorization" in said.lower() for said in heard)
 
 
 async def test_each_command_of_a_batch_has_its_own_result_or_error():

@@ -135,6 +135,15 @@ async def test_who_asked_to_hear_of_disturbances_does():
     assert heard == ["Upstash was reached again"]
 
 
+async def test_connections_are_opened_before_they_are_needed():
+    async with service(results("PONG")) as stub, linked(stub.url, pool_size=2) as link:
+        await link.warm()
+        assert [asked.commands for asked in stub.asked] == [[["ping"]]] * 2
+    async with service(error("WRONGPASS x", "401 Unauthorized")) as stub, linked(stub.url) as link:
+        with pytest.raises(StoreError, match="UPSTASH_REDIS_REST_TOKEN"):
+            await link.warm()
+
+
 # -- news
 
 
