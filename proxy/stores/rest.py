@@ -19,7 +19,7 @@ TOKEN_SETTING = "UPSTASH_REDIS_REST_TOKEN"
 MAX_REQUEST = 10 * 1024 * 1024  # what the service accepts
 MAX_RESPONSE = 16 * 1024 * 1024  # it answers no more than it accepts; beyond that it is something else that answers
 _MAX_EVENT = MAX_RESPONSE
-_MAX_TOKEN = 1024  # characters of a sync token
+_MAX_TOKEN = 2048  # characters
 LARGE = 256 * 1024  # bytes of JSON: from here on a thread does it, the loop has others to serve
 
 RestReply: TypeAlias = "str | int | StoreError | list[RestReply] | None"
@@ -40,6 +40,8 @@ class Transport:
     ) -> None:
         self._url = url
         self._host = _host(url)
+        if not _is_token(token):
+            raise ConfigError(f"{TOKEN_SETTING}: empty, or not a token of printable ASCII characters")
         self._secret = token
         self._pool_size = pool_size
         self._patience = aiohttp.ClientTimeout(
@@ -63,7 +65,7 @@ class Transport:
 
     def heed(self, token: str) -> None:
         """Let what is sent from now on see what another client had written when it was told this token."""
-        if 0 < len(token) <= _MAX_TOKEN and token.isascii() and token.isprintable():
+        if _is_token(token):
             self._sync_token = token
             self._sync_token_of = self._sent  # an answer to what is under way knows nothing of it
 
@@ -88,7 +90,7 @@ class Transport:
         async with self._answer(request, marks=True) as response:
             answer = await self._bounded(response)
             told = response.headers.get("Upstash-Sync-Token", "")
-        if number > self._sync_token_of and told:
+        if number > self._sync_token_of and _is_token(told):
             self._sync_token, self._sync_token_of = told, number
         self._note(lost=response.status >= 500)
         return response.status, answer
@@ -237,7 +239,7 @@ class Transport:
     def _quotable(self, text: str) -> str:
         """A server's words without our token, and without the arguments that Redis quotes: they can hold values."""
         text = text.partition(", with args beginning with")[0]
-        text = text.replace(self._secret, "***") if self._secret else text
+        text = text.replace(self._secret, "***")
         text = " ".join("".join(char if char.isprintable() else " " for char in text).split())
         return text if len(text) <= 160 else text[:157] + "..."
 
@@ -253,6 +255,11 @@ def _host(url: str) -> str:
     if not named or parts.scheme not in ("http", "https") or "@" in parts.netloc or parts.query or parts.fragment:
         raise refusal
     return parts.netloc
+
+
+def _is_token(text: str) -> bool:
+    """Fit for a header, as our own and sync tokens must be."""
+    return 0 < len(text) <= _MAX_TOKEN and text.isascii() and text.isprintable() and " " not in text
 
 
 async def _event_data(content: aiohttp.StreamReader) -> AsyncGenerator[str, None]:

@@ -158,6 +158,20 @@ async def test_a_certificate_that_nobody_trusts_is_not_accepted(speaks_tls):
     assert not any(b"authorization" in said.lower() for said in heard)
 
 
+@pytest.mark.parametrize("token", ["", "a b", "a\n", "tökén", '"quoted" '])
+def test_what_cannot_be_sent_as_a_token_is_refused_at_once(token):
+    with pytest.raises(ConfigError, match="UPSTASH_REDIS_REST_TOKEN") as refused:
+        Made("http://127.0.0.1:1", token=token)
+    assert token == "" or token not in str(refused.value)
+
+
+async def test_a_sync_token_that_could_not_be_sent_back_is_dropped():
+    async with service(results(1, Upstash_Sync_Token="\xff\u0141"), results(1)) as stub, made(stub.url) as upstash:
+        await upstash.send()
+        await upstash.send()
+    assert stub.asked[1].headers["upstash-sync-token"] == ""
+
+
 async def test_each_command_of_a_batch_has_its_own_result_or_error():
     answer = http(
         b'[{"result":"OK"},{"error":"ERR value is not an integer"},{"result":null},{"result":[1,["x",null]]}]'
@@ -305,7 +319,7 @@ async def test_a_token_that_was_heard_outlives_the_answers_to_what_was_under_way
         assert upstash.transport.sync_token == "later"
 
 
-@pytest.mark.parametrize("token", ["", "a\r\nX-Evil: 1", "é", "\x00", "x" * 2000])
+@pytest.mark.parametrize("token", ["", "a\r\nX-Evil: 1", "é", "\x00", "x" * 3000])
 async def test_what_cannot_be_a_token_is_not_heeded(token):
     async with made("http://127.0.0.1:1") as upstash:
         upstash.transport.heed("good")
