@@ -103,6 +103,7 @@ class Server:
     port: int
     tls: Authority | None = None
     acl: bool = False
+    insecure: bool = False
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
     _admin: "redis.Redis | None" = field(default=None, repr=False)
 
@@ -118,7 +119,8 @@ class Server:
         if self._admin is None:
             self._admin = redis.Redis(
                 host="127.0.0.1", port=self.port, password=ADMIN_PASSWORD if self.acl else None, ssl=bool(self.tls),
-                ssl_ca_certs=str(self.tls.ca) if self.tls else None, retry=Retry(NoBackoff(), 0), socket_timeout=5,
+                ssl_check_hostname=not self.insecure, ssl_ca_certs=str(self.tls.ca) if self.tls else None,
+                retry=Retry(NoBackoff(), 0), socket_timeout=5,
                 maint_notifications_config=MaintNotificationsConfig(enabled=False), driver_info=None,
             )  # fmt: skip
         return self._admin
@@ -229,7 +231,9 @@ def _server(binary: str, *more: str, tls: Authority | None = None, acl: bool = F
 
 
 @contextmanager
-def running(server: Server) -> Iterator[Server]:
+def running(server: Server, *, insecure: bool = False) -> Iterator[Server]:
+    """`insecure`: its owner does not look at its certificate."""
+    server.insecure = insecure
     try:
         yield server.start().wait()
     finally:

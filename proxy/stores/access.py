@@ -104,7 +104,9 @@ def explained(error: BaseException, access: Access, address: str, *, greeted: bo
             return each
     for each in chain:
         if (line := _setting_at_fault(each, access, address)) is not None:
-            return StoreError(line)
+            # a plain port waits for the end of what it takes for a command
+            doubt = " (or not with TLS: REDIS_TLS)" if access.tls and not greeted and "in time" in line else ""
+            return StoreError(line + doubt)
     if not greeted:
         wanted = "does it speak plain text only?" if access.tls else "does it want TLS?"
         return StoreError(f"REDIS_TLS: {address} broke off the greeting; {wanted}")

@@ -86,6 +86,7 @@ class RedisLink:
         self._seed.close()
         if self._cluster is not None:
             self._cluster.close()
+        await asyncio.sleep(0)  # what was cut off hears of it in the next turn of the loop
 
     # -- one node or many
 
@@ -114,9 +115,7 @@ class RedisLink:
     def _admit(self, greeting: Greeting) -> None:
         mode = greeting.get("mode")
         if self._mode == "true" and mode != "cluster":
-            raise StoreError(
-                f"REDIS_CLUSTER: the server says that it is no cluster but {mode}; set it to auto or false"
-            )
+            raise StoreError(f"REDIS_CLUSTER: the server is no cluster but {mode}; set it to auto")
         if mode != "cluster" and greeting.get("role") in ("replica", "slave"):
             # what a replica has not heard of yet would be served as if it were current
             raise StoreError("REDIS_HOST: the server is a replica; name the primary's address")
