@@ -24,6 +24,7 @@ _MODULES = {
     "schema": "rules",
     "keygen": "keygen",
     "health": "health",
+    "dev": "dev",
 }
 
 

@@ -15,6 +15,7 @@ from proxy.stores.breaker import Guarded
 from proxy.stores.commands import CommandStore
 from proxy.stores.memory import MemoryStore
 from proxy.stores.redis import RedisLink
+from proxy.stores.upstash import UpstashLink
 from tests.doubles import FakeClock
 
 MIB = 1 << 20
@@ -56,7 +57,19 @@ def real(server: str) -> Callable[[pytest.FixtureRequest], Subject]:
     return make
 
 
+def upstash(request: pytest.FixtureRequest) -> Subject:
+    """Over REST to the emulator, which has a real server behind it."""
+    at = request.getfixturevalue("upstash_at")
+    at.flush()
+
+    async def fast_forward(seconds: float) -> None:
+        at.fast_forward(seconds)
+
+    return Subject(CommandStore(UpstashLink(at.url, at.token, pool_size=10, timeout=5.0)), fast_forward)
+
+
 STORES = {"memory": memory, "guarded": guarded, **{server: real(server) for server in ("redis", "valkey", "cluster")}}
+STORES["upstash"] = upstash
 
 
 @pytest.fixture(params=STORES)
