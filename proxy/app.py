@@ -9,8 +9,9 @@ import signal
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import aiohttp
 from aiohttp import web
@@ -24,7 +25,7 @@ from proxy.cache.epochs import Epochs
 from proxy.cache.lease import Leases
 from proxy.cache.seal import Sealer
 from proxy.cache.tiers import Cache
-from proxy.errors import ConfigError
+from proxy.errors import ConfigError, StoreError
 from proxy.identity.jwks import Jwks, fetch_document
 from proxy.identity.sources import IdentityResolver
 from proxy.identity.tokens import TokenVerifier
@@ -42,9 +43,18 @@ from proxy.serving.reserved import Reserved
 from proxy.serving.upgrade import UpgradeBridge
 from proxy.serving.upstream import HttpUpstream, Timeouts
 from proxy.settings import Address, Settings
+from proxy.stores.access import Access
+from proxy.stores.base import Store
+from proxy.stores.breaker import Guarded
+from proxy.stores.commands import CommandStore
+from proxy.stores.iam import IamTokens
 from proxy.stores.memory import MemoryStore
+from proxy.stores.redis import RedisLink
 from proxy.telemetry.logs import Logger, logger
 from proxy.telemetry.metrics import Metrics, Sample
+
+if TYPE_CHECKING:
+    from proxy.stores.upstash import UpstashLink
 
 # Parts of the drain time: still accepting, so that load balancers notice that we are no longer ready; then finishing
 # requests. What is left is for the work that they leave behind.
@@ -54,7 +64,7 @@ _FINISHING = 0.8
 _PREPARED_SHARE = 4  # answers ready to be written may take this part of the first tier's bytes on top of them
 
 # Reports of a change for the better.
-_GOOD_NEWS = frozenset({"rules-loaded", "jwks-available", "jwks-changed", "upstream-reachable"})
+_GOOD_NEWS = frozenset({"store-available", "rules-loaded", "jwks-available", "jwks-changed", "upstream-reachable"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +124,9 @@ class _Composition:
     async def start(self) -> Running:
         settings, stack = self._settings, self._stack
         self._rules.load()
-        store = MemoryStore(settings.l1_bytes, time.time)
+        store = self._store()
         stack.push_async_callback(store.close)
-        sole = not store.shared
+        sole = settings.sole_replica
         epochs = Epochs(store, time.monotonic, os.urandom, self._background, sole=sole)
         stack.push_async_callback(epochs.close)
         epochs.start()
@@ -136,9 +146,24 @@ class _Composition:
         stack.push_async_callback(self._finish_background)
         self._follow()
         listener = await self._listener(exchange, cache, epochs, upstream, health)
-        self._metrics.watch(lambda: self._figures(cache, listener))
+        self._metrics.watch(lambda: self._figures(cache, epochs, listener))
         stack.push_async_callback(self._leave, health, listener)
         return Running(listener.port, admin_port)
+
+    def _store(self) -> Store:
+        """The store of these settings; none of them is reached yet, and none need be."""
+        settings = self._settings
+        if settings.provider == "memory":
+            return MemoryStore(settings.l1_bytes, time.time)
+        link = _upstash(settings) if settings.provider == "upstash" else _redis(settings)
+        guarded = Guarded(CommandStore(link), timeout=settings.store_timeout, clock=time.monotonic, report=self._report)
+        self._metrics.watch(lambda: _store_figures(guarded))
+        _ = self._background.start(self._warmed(link))
+        return guarded
+
+    async def _warmed(self, link: RedisLink | UpstashLink) -> None:
+        with suppress(StoreError):  # the first command tells what is the matter
+            await link.warm()
 
     async def _exchange(self, cache: Cache, epochs: Epochs, leases: Leases, upstream: HttpUpstream) -> Exchange:
         settings, background = self._settings, self._background
@@ -241,7 +266,7 @@ class _Composition:
         share = self._settings.drain * (1 - _LEAVING - _FINISHING)
         await self._background.drain(share if left == float("inf") else max(left, share))
 
-    def _figures(self, cache: Cache, listener: Listener) -> Iterator[Sample]:
+    def _figures(self, cache: Cache, epochs: Epochs, listener: Listener) -> Iterator[Sample]:
         stats, rules = cache.stats(), self._rules
         yield Sample("sidecache_build_info", "The version that runs.", {__version__: 1}, "version")
         yield Sample("sidecache_l1_bytes", "Bytes in the first tier.", stats.size)
@@ -269,6 +294,18 @@ class _Composition:
             {key_id: max(0.0, use.needed_until - time.time()) for key_id, use in uses.items()}, "key_id",
         )  # fmt: skip
         yield Sample("sidecache_store_failures_total", "Failed operations.", stats.store_failures, counter=True)
+        figures, doorbell = epochs.figures, epochs.doorbell
+        yield Sample(
+            "sidecache_epochs_pending", "Purges that the store has not accepted yet; they hold here.", epochs.pending
+        )
+        yield Sample(
+            "sidecache_epochs_total", "What became of epochs, and of what is told of them.",
+            {
+                "local": figures.local, "renewed": figures.renewals, "disturbed": figures.disturbances,
+                "refused": figures.refused, "rung": doorbell.rung, "answered": doorbell.answered,
+            },
+            "event", counter=True,
+        )  # fmt: skip
         yield Sample("sidecache_client_connections", "Open client connections.", listener.connections)
         yield Sample(
             "sidecache_background_tasks",
@@ -304,6 +341,54 @@ class _Composition:
     def _lost(self, error: BaseException) -> None:
         self._metrics.note("background-failed")
         self._log.error("background-failed", error=type(error).__name__, detail=str(error))
+
+
+def _redis(settings: Settings) -> RedisLink:
+    address = settings.redis
+    assert address is not None, "the settings of this provider have an address"
+    credentials = None
+    if settings.redis_iam_auth is not None:
+        credentials = IamTokens(settings.redis_iam_auth, settings.redis_username or "", clock=time.monotonic)
+    access = Access(
+        address.host, address.port, username=settings.redis_username, password=settings.redis_password,
+        credentials=credentials, tls=settings.redis_tls,
+        tls_ca=str(settings.redis_tls_ca) if settings.redis_tls_ca is not None else None,
+        connect_timeout=settings.connect_timeout,
+    )  # fmt: skip
+    return RedisLink(access, clock=time.monotonic, cluster=settings.redis_cluster, pool_size=settings.pool_size)
+
+
+def _upstash(settings: Settings) -> UpstashLink:
+    from proxy.stores.upstash import UpstashLink  # here: it loads a second HTTP client, which nobody else needs
+
+    assert settings.upstash_url is not None
+    assert settings.upstash_token is not None
+    return UpstashLink(
+        settings.upstash_url, settings.upstash_token, pool_size=settings.pool_size, timeout=1.0,
+        connect_timeout=settings.connect_timeout,
+    )  # fmt: skip
+
+
+def _store_figures(store: Guarded) -> Iterator[Sample]:
+    yield Sample(
+        "sidecache_store_up", "1 while the store is asked, 0 while the breaker is open.", store.state == "closed"
+    )
+    yield Sample(
+        "sidecache_store_rejected_total", "Operations not tried: the breaker was open.", store.rejected, counter=True
+    )
+    calls = store.calls
+    yield Sample(
+        "sidecache_store_operations_total", "Operations by kind.",
+        {kind: sum(each.buckets) for kind, each in calls.items()}, "operation", counter=True,
+    )  # fmt: skip
+    yield Sample(
+        "sidecache_store_operations_failed_total", "Operations that failed, by kind.",
+        {kind: each.failed for kind, each in calls.items()}, "operation", counter=True,
+    )  # fmt: skip
+    yield Sample(
+        "sidecache_store_operation_seconds_total", "Time spent in operations, by kind.",
+        {kind: each.seconds for kind, each in calls.items()}, "operation", counter=True,
+    )  # fmt: skip
 
 
 async def _bind(listen: Callable[[str, int], Awaitable[None]], address: Address, flag: str) -> None:

@@ -65,7 +65,7 @@ class Settings:
     redis_password: str | None = field(default=None, repr=False)
     redis_tls: bool = False
     redis_tls_ca: Path | None = None
-    redis_cluster: str = "auto"
+    redis_cluster: Literal["auto", "true", "false"] = "auto"
     redis_iam_auth: str | None = None  # region/cache or region/cache/serverless
     upstash_url: str | None = None
     upstash_token: str | None = field(default=None, repr=False)

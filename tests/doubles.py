@@ -45,7 +45,6 @@ class StoreDouble:
         self.delayed: set[str] = set()
         self.gates: list[tuple[str, asyncio.Future[None]]] = []
         self.calls: list[tuple[str, tuple[str, ...]]] = []
-        self.saw: list[str] = []
         self._reports: list[Callable[[str], None]] = []
 
     async def _before(self, operation: str, names: Sequence[str]) -> None:
@@ -127,12 +126,6 @@ class StoreDouble:
                 if "listen" in self.down:
                     raise StoreError("listen: the store is down")
                 yield each
-
-    def seen(self) -> str:
-        return self.inner.seen()
-
-    def see(self, token: str) -> None:
-        self.saw.append(token)
 
     def on_disturbance(self, report: Callable[[str], None]) -> None:
         """`disturb` is how a test says so."""

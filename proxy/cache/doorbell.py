@@ -43,7 +43,7 @@ class Doorbell:
         fields = {
             hashed: list(names) if len(names) <= _MOST_FIELDS else [EVERYTHING] for hashed, names in purged.items()
         }
-        message = orjson.dumps({"writer": self._writer, "seen": self._store.seen(), "purged": fields})
+        message = orjson.dumps({"writer": self._writer, "purged": fields})
         self.rung += 1
         try:
             await self._store.publish(CHANNEL, message)
@@ -71,25 +71,22 @@ class Doorbell:
         if rung is None:
             self._deaf()  # whatever it meant, distrusting every copy covers it
             return
-        writer, seen, purged = rung
+        writer, purged = rung
         if writer == self._writer:
             return
         self.answered += 1
-        self._store.see(seen)
         for hashed, names in purged.items():
             self._heard(hashed, names)
 
 
-def _parsed(message: bytes) -> tuple[str, str, Mapping[str, list[str]]] | None:
+def _parsed(message: bytes) -> tuple[str, Mapping[str, list[str]]] | None:
     """What a message says; None for what is no message of ours."""
     try:
         said = orjson.loads(message)
-        writer, seen, purged = said["writer"], said["seen"], said["purged"]
-        well_formed = (
-            isinstance(writer, str)
-            and isinstance(seen, str)
-            and all(isinstance(name, str) for names in purged.values() for name in names)
+        writer, purged = said["writer"], said["purged"]
+        well_formed = isinstance(writer, str) and all(
+            isinstance(name, str) for names in purged.values() for name in names
         )
     except (ValueError, TypeError, KeyError, AttributeError):
         return None
-    return (writer, seen, purged) if well_formed else None
+    return (writer, purged) if well_formed else None

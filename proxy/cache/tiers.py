@@ -16,12 +16,13 @@ from proxy.cache.memory import Memory, Resident
 from proxy.cache.record import Rejection
 from proxy.cache.seal import Sealer
 from proxy.cache.stamp import Stamp, is_local
-from proxy.errors import StoreError
+from proxy.errors import StoreError, StoreFullError
 from proxy.policy.entry import Entry
 from proxy.policy.key import Key
 from proxy.policy.outcome import Reason
 from proxy.stores.base import Store
 
+_FULL_FOR = 5.0  # seconds in which a store that had no room is sent no more entries
 THREAD_BYTES = 256 << 10  # packing and unpacking more than this would hold up the loop
 
 
@@ -86,6 +87,7 @@ class Cache:
         self._background = background
         self._rejected: Counter[Rejection] = Counter()
         self._store_failures = 0
+        self._full_until = 0.0
         self._saving: dict[str, asyncio.Task[None]] = {}
 
     def find_in_memory(self, key: Key, policy: bytes) -> Found | None:
@@ -160,7 +162,8 @@ class Cache:
             return Reason.PURGED
         refusal = self._memory.put(entry, until=until, quota=quota, now=now)
         # what is confidential is for the store only when it can be encrypted
-        if refusal is None and not local and (self._sealer.writer is not None or not entry.confidential):
+        stored = not local and now >= self._full_until and (self._sealer.writer is not None or not entry.confidential)
+        if refusal is None and stored:
             self._saving[entry.key] = task = self._background.start(self._save(entry, until - now))
             task.add_done_callback(lambda task: self._saved(entry.key, task))
         return refusal
@@ -266,6 +269,9 @@ class Cache:
             data = record.encode(entry, self._sealer)
         try:
             await self._store.set(entry.key, data, ttl)
+        except StoreFullError:
+            self._full_until = self._clock() + _FULL_FOR
+            self._store_failures += 1
         except StoreError:
             self._store_failures += 1
 

@@ -50,6 +50,7 @@ class Hit(NamedTuple):
 
     reading: Reading
     outcome: Outcome
+    identity_headers: frozenset[str]  # what the caller's identity was looked for in, beside the token
 
 
 class Exchange:
@@ -135,7 +136,7 @@ class Exchange:
         if decision.refresh:
             self._fetcher.refresh(reading, None)
         outcome = replace(reading.outcome(decision.reason), hit=True, ttl=found.entry.ttl_at(self._clock()))
-        return Hit(reading, outcome)
+        return Hit(reading, outcome, self._identity.headers)
 
     def is_write(self, request: Request) -> bool:
         """Whether the rules, or the request itself, say that it may change something."""

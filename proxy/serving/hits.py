@@ -4,9 +4,9 @@ Three ways, each taken only where it gives the bytes that the ordinary path woul
 
     the same head      the bytes of a whole request head were answered before: they hold credentials, path and every
                        field, so they would be decided alike
-    the same choice    after the parser: all that can influence the answer is the same; what differs (trace ids,
-                       cookies, user agents) is in a list of names that no decision reads
-    decided anew       `Exchange.at_once`: the ordinary decisions, without waiting
+    the same choice    the bytes are the same but for whole, well-formed lines of fields that no decision reads: trace
+                       ids, cookies, user agents
+    decided anew       after the parser, `Exchange.at_once`: the ordinary decisions, without waiting
 
 A prepared answer holds only while all of this does, and is otherwise made anew by the third way or the ordinary one:
 
@@ -20,6 +20,7 @@ A prepared answer holds only while all of this does, and is otherwise made anew 
 Age, the remaining freshness and the counters are those of each request.
 """
 
+import re
 from collections import OrderedDict
 from collections.abc import Callable
 
@@ -35,7 +36,6 @@ from proxy.policy.outcome import Outcome
 from proxy.policy.reply import ROUNDED_UP
 from proxy.policy.reuse import EARLIEST_REFRESH
 from proxy.serving.exchange import Hit
-from proxy.serving.fetch import Reading
 from proxy.serving.reply import Reply, from_entry_now
 from proxy.serving.response import head_of
 
@@ -59,11 +59,30 @@ _READ = frozenset(
 IRRELEVANT = NEUTRAL_HEADERS - _READ
 
 
-def _spellings(name: str) -> tuple[bytes, bytes]:
-    return name.encode(), "-".join(part.capitalize() for part in name.split("-")).encode()
+_MAX_LINES = 50  # of either kind in a head, together fewer than the parser takes
 
 
-_UNREAD = frozenset(spelling for name in IRRELEVANT for spelling in _spellings(name))
+def _any_of(words: list[str]) -> str:
+    """A pattern of these words that reads each character once."""
+    if words == [""]:
+        return ""
+    tails: dict[str, list[str]] = {}
+    for word in sorted(words):
+        tails.setdefault(word[:1], []).append(word[1:])
+    optional = tails.pop("", None) is not None
+    pattern = "|".join(re.escape(first) + _any_of(rest) for first, rest in tails.items())
+    return f"(?:{pattern}){'?' if optional else ''}" if optional or len(tails) > 1 else pattern
+
+
+def _spellings(name: str) -> tuple[str, str]:
+    return name, "-".join(part.capitalize() for part in name.split("-"))
+
+
+# Visible ASCII up to the end of the line: a line with anything else stays, and then this head is like no other.
+_UNREAD = re.compile(
+    f"\r\n{_any_of([spelling for name in IRRELEVANT for spelling in _spellings(name)])}: "
+    "[\t\x20-\x7e]*+(?=\r\n)".encode()
+)
 
 
 class ServingEpoch:
@@ -145,34 +164,32 @@ class Hits:
         self._serving.advance()
         self._closed = True
 
-    def same_head(self, data: bytes, trusted: bool) -> tuple[bytes, bytes] | None:
-        """Head and body for a whole request head that was answered before; None: parse it."""
+    def known(self, data: bytes, trusted: bool) -> tuple[bytes, bytes] | None:
+        """Head and body for a whole request head like one that was answered before; None: parse it."""
         prepared = self._heads.get(data)
-        if prepared is None:
+        if prepared is not None:
+            answer = self._answer(prepared, trusted)
+            if answer is not None:
+                self.repeated += 1
+                return answer
+            self._heads.drop(data)
+        choice, unread = _UNREAD.subn(b"", data)
+        prepared = self._choices.get(choice)
+        if prepared is None or unread > _MAX_LINES:
             return None
         answer = self._answer(prepared, trusted)
         if answer is None:
-            self._heads.drop(data)
-        else:
-            self.repeated += 1
+            self._choices.drop(choice)
+            return None
+        self.chosen += 1
+        self._remember_head(data, prepared)
         return answer
 
     def parsed(self, data: bytes, message: RawRequestMessage, peer: str, trusted: bool) -> tuple[bytes, bytes] | None:
         """The same for a head that the parser took: `data` is nothing but this head. None: the ordinary way."""
         if self._closed or message.should_close or message.upgrade or message.chunked or message.version != (1, 1):
             return None
-        choice = (
-            message.method, message.path, tuple([pair for pair in message.raw_headers if pair[0] not in _UNREAD]),
-        )  # fmt: skip
-        prepared = self._choices.get(choice)
-        if prepared is not None:
-            answer = self._answer(prepared, trusted)
-            if answer is not None:
-                self.chosen += 1
-                self._remember_head(data, prepared)
-                return answer
-            self._choices.drop(choice)
-        return self._anew(data, choice, message, peer, trusted)
+        return self._anew(data, message, peer, trusted)
 
     def _answer(self, prepared: Prepared, trusted: bool) -> tuple[bytes, bytes] | None:
         now = self._clock()
@@ -199,9 +216,7 @@ class Hits:
             _render(prepared, now)
         return prepared.head, body
 
-    def _anew(
-        self, data: bytes, choice: tuple[object, ...], message: RawRequestMessage, peer: str, trusted: bool
-    ) -> tuple[bytes, bytes] | None:
+    def _anew(self, data: bytes, message: RawRequestMessage, peer: str, trusted: bool) -> tuple[bytes, bytes] | None:
         request = self._request_of(message, peer, trusted)
         hit = self._at_once(request) if request is not None else None
         if hit is None:
@@ -221,16 +236,18 @@ class Hits:
         if self._logged is not None:
             self._logged(reading.request, reply)
         elif reply.status in (entry.status, 304):
-            prepared = self._prepared(reading, reply, cell, now)
-            if prepared is not None:
-                self._choices.put(choice, prepared, prepared.size() + len(data))
-                self._remember_head(data, prepared)
+            prepared = self._prepared(hit, reply, cell, now)
+            choice = _UNREAD.sub(b"", data)
+            if prepared is not None and choice.count(b"\r\n") <= _MAX_LINES:
+                self._choices.put(choice, prepared, prepared.size() + len(choice))
         return head_of(reply), body
 
-    def _prepared(self, reading: Reading, reply: Reply, cell: list[int], now: float) -> Prepared | None:
+    def _prepared(self, hit: Hit, reply: Reply, cell: list[int], now: float) -> Prepared | None:
+        reading = hit.reading
         entry = reading.entry
         assert entry is not None
-        if any(name in IRRELEVANT for name, _ in entry.vary) or not IRRELEVANT.isdisjoint(reading.route.vary):
+        selecting = {name for name, _ in entry.vary}
+        if not IRRELEVANT.isdisjoint(selecting | hit.identity_headers | set(reading.route.vary)):
             return None
         resident, known = self._cache.resident(entry), self._epochs.known(entry.tenant, reading.bound)
         parts = _parted(reply)

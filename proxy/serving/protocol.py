@@ -49,7 +49,7 @@ class Limits:
 class Short(Protocol):
     """Answers heads in the call that brings them: head and body, or None for the ordinary way."""
 
-    def same_head(self, data: bytes, trusted: bool) -> tuple[bytes, bytes] | None: ...
+    def known(self, data: bytes, trusted: bool) -> tuple[bytes, bytes] | None: ...
 
     def parsed(
         self, data: bytes, message: RawRequestMessage, peer: str, trusted: bool
@@ -159,7 +159,7 @@ class ServerProtocol(RequestHandler):
         )
 
     def _head_received(self, data: bytes, hits: Short) -> None:
-        answer = hits.same_head(data, self._trusted)
+        answer = hits.known(data, self._trusted)
         if answer is not None:
             self._answered(answer)
             return

@@ -16,6 +16,7 @@ from redis.exceptions import (
     InvalidResponse,
     MovedError,
     NoPermissionError,
+    OutOfMemoryError,
     RedisError,
     ResponseError,
 )
@@ -23,7 +24,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 
-from proxy.errors import StoreError
+from proxy.errors import StoreError, StoreFullError
 
 # Whatever goes wrong between us and a server is one of these; `explained` makes a StoreError of it.
 FAILURES = (RedisError, OSError, TimeoutError)
@@ -103,6 +104,8 @@ def explained(error: BaseException, access: Access, address: str, *, greeted: bo
         if isinstance(each, StoreError):
             return each
     for each in chain:
+        if isinstance(each, OutOfMemoryError):
+            return StoreFullError(f"{address}: the server has no room left (maxmemory)")
         if (line := _setting_at_fault(each, access, address)) is not None:
             # a plain port waits for the end of what it takes for a command
             doubt = " (or not with TLS: REDIS_TLS)" if access.tls and not greeted and "in time" in line else ""

@@ -52,12 +52,6 @@ class Store(Protocol):
         Whoever stops early closes the iterator (`contextlib.aclosing`).
         """
 
-    def seen(self) -> str:
-        """A token of the latest state this client has seen; "" where a client always sees the latest."""
-
-    def see(self, token: str) -> None:
-        """Do not read a state older than another client's token says (Upstash: read your writes, across clients)."""
-
     def on_disturbance(self, report: Callable[[str], None]) -> None:
         """Call `report` with a few words whenever the store may have lost what it had acknowledged.
 

@@ -8,7 +8,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
-from proxy.errors import StoreError
+from proxy.errors import StoreError, StoreFullError
 from proxy.stores.base import Heard, Store
 
 State = Literal["closed", "open", "half-open"]
@@ -17,6 +17,7 @@ T = TypeVar("T")
 
 LATENCY_BOUNDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0)  # seconds
 _BACKGROUND = 10  # times the deadline, for what no client waits for
+_SAID_AGAIN = 60.0  # seconds after which a store that is still full is told of again
 _PROBED = ("shared:epochs", "*")  # a hash and field that every user of the store may read
 
 
@@ -115,6 +116,7 @@ class Guarded:
         self._sleep = sleep
         self._disturbed: list[Callable[[str], None]] = []
         self._last_error = ""
+        self._full_at = float("-inf")
         self._probing: asyncio.Task[None] | None = None
         self._closed = False
 
@@ -191,6 +193,11 @@ class Guarded:
             error = StoreError(f"the store did not answer within {timeout * 1000:.0f} ms")
             self._failed(operation, began, error)
             raise error from None
+        except StoreFullError as error:
+            self._count(operation, began)
+            self.calls[operation].failed += 1
+            self._note_full(error)
+            raise
         except StoreError as error:
             self._failed(operation, began, error)
             raise
@@ -201,6 +208,13 @@ class Guarded:
         elif self._breaker.record(False):
             self._open(StoreError(f"{operation} took {took * 1000:.0f} ms"))
         return result
+
+    def _note_full(self, error: StoreError) -> None:
+        """Say so once a while. It answers what it is asked, so there is no reason not to ask it."""
+        now = self._clock()
+        if now - self._full_at >= _SAID_AGAIN:
+            self._full_at = now
+            self._report("store-full", {"store": self.name, "error": str(error)})
 
     def _failed(self, operation: str, began: float, error: StoreError) -> None:
         self._count(operation, began)

@@ -193,7 +193,7 @@ def _settle(waiting: asyncio.Future[list[Reply]], replies: Sequence[Reply | Stor
     for reply in replies:
         if isinstance(reply, StoreError):
             # one object for each who waits: a traceback grows with every `raise`
-            waiting.set_exception(StoreError(str(reply)))
+            waiting.set_exception(type(reply)(str(reply)))
             return
         good.append(reply)
     waiting.set_result(good)

@@ -108,12 +108,6 @@ class MemoryStore:
             self._listeners.pop(unheard, None)
         raise StoreError("the listener was too slow, or the store is closed")
 
-    def seen(self) -> str:
-        return ""
-
-    def see(self, token: str) -> None:
-        """There is one state only."""
-
     def on_disturbance(self, report: Callable[[str], None]) -> None:
         """Never: what this store acknowledged is there until it makes room, and then reads as missing."""
 
