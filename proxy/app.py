@@ -158,12 +158,14 @@ class _Composition:
         link = _upstash(settings) if settings.provider == "upstash" else _redis(settings)
         guarded = Guarded(CommandStore(link), timeout=settings.store_timeout, clock=time.monotonic, report=self._report)
         self._metrics.watch(lambda: _store_figures(guarded))
-        _ = self._background.start(self._warmed(link))
+        watching = self._background.start(self._watched(link, guarded))
+        self._stack.callback(watching.cancel)
         return guarded
 
-    async def _warmed(self, link: RedisLink | UpstashLink) -> None:
-        with suppress(StoreError):  # the first command tells what is the matter
+    async def _watched(self, link: "RedisLink | UpstashLink", store: Guarded) -> None:
+        with suppress(StoreError):  # the watch tells what is the matter
             await link.warm()
+        await store.watch()
 
     async def _exchange(self, cache: Cache, epochs: Epochs, leases: Leases, upstream: HttpUpstream) -> Exchange:
         settings, background = self._settings, self._background
@@ -358,7 +360,7 @@ def _redis(settings: Settings) -> RedisLink:
     return RedisLink(access, clock=time.monotonic, cluster=settings.redis_cluster, pool_size=settings.pool_size)
 
 
-def _upstash(settings: Settings) -> UpstashLink:
+def _upstash(settings: Settings) -> "UpstashLink":
     from proxy.stores.upstash import UpstashLink  # here: it loads a second HTTP client, which nobody else needs
 
     assert settings.upstash_url is not None

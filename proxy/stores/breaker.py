@@ -17,6 +17,7 @@ T = TypeVar("T")
 
 LATENCY_BOUNDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0)  # seconds
 _BACKGROUND = 10  # times the deadline, for what no client waits for
+_WATCHED = 1.0  # seconds between two looks at a store
 _SAID_AGAIN = 60.0  # seconds after which a store that is still full is told of again
 _PROBED = ("shared:epochs", "*")  # a hash and field that every user of the store may read
 
@@ -69,6 +70,14 @@ class Breaker:
         if self.state != "open":
             return False
         self.state = "half-open"
+        return True
+
+    def trip(self) -> bool:
+        """Open without counting; whether it was closed."""
+        if self.state != "closed":
+            return False
+        self.pause = self._first_pause
+        self.state = "open"
         return True
 
     def end_probe(self, good: bool) -> None:
@@ -169,6 +178,23 @@ class Guarded:
     async def ping(self) -> str:
         self._admit()
         return await self._call("ping", self._store.ping(), self._timeout)
+
+    async def watch(self) -> None:
+        """Find out without a request that the store cannot be reached, from the start on; until cancelled.
+
+        Two failures in a row open the breaker: one may be a connection that was cut.
+        """
+        failures = 1
+        while True:
+            if self._breaker.state == "closed":
+                try:
+                    await self.ping()
+                    failures = 0
+                except StoreError as error:
+                    failures += 1
+                    if failures >= 2 and self._breaker.trip():
+                        self._open(error)
+            await self._sleep(_WATCHED)
 
     async def close(self) -> None:
         self._closed = True
