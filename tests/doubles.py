@@ -69,7 +69,8 @@ class StoreDouble:
     def open_gate(self, index: int = 0) -> str:
         """Let one waiting operation take its next step; which one it was."""
         operation, gate = self.gates.pop(index)
-        gate.set_result(None)
+        if not gate.done():  # whoever stood there may have left
+            gate.set_result(None)
         return operation
 
     def count(self, operation: str) -> int:

@@ -8,7 +8,7 @@
         else:  nonce                    12
                AES-256-GCM of the payload, bound to all of the above and to the full cache key
 
-    the payload: body codec, length of the unpacked body, numbers, then each part after its length: tenant, key,
+    the payload: body codec, length of the unpacked body, numbers, the length of each part, and the parts: tenant, key,
     request, policy, type, ETag, Vary, tags, hard and soft epochs, head, body
 
 Without the key an encrypted record shows its version, length and key id. A record of an unknown version is a miss; any
@@ -16,6 +16,7 @@ other flaw is a counted miss. No bytes whatever raise an exception.
 """
 
 import struct
+from collections.abc import Iterable
 from enum import StrEnum
 from hmac import compare_digest
 
@@ -29,8 +30,8 @@ _VERSION = 2
 _LEAD = struct.Struct("!3sBIB")
 _NUMBERS = struct.Struct("!BIHQB7d")
 _SIZE = struct.Struct("!xI")  # the second of the numbers
+_LENGTHS = struct.Struct("!12I")
 _LENGTH = struct.Struct("!I")
-_PARTS = 12
 _EXPANSION = 16  # more than documents of text usually grow by when they are unpacked
 
 _MUST_REVALIDATE, _NO_CACHE, _SENSITIVE, _ENCRYPT = 1, 2, 4, 8
@@ -103,14 +104,14 @@ def _payload(entry: Entry) -> bytes:
         entry.policy,
         _text(entry.content_type or ""),
         _text(entry.etag or ""),
-        _join([_text(text) for pair in entry.vary for text in pair]),
-        _join([_text(tag) for tag in entry.tags]),
+        _join([text for pair in entry.vary for text in pair]),
+        _join(entry.tags),
         entry.epochs_hard,
         entry.epochs_soft,
         entry.head,
         body,
     )
-    return numbers + _join(parts)
+    return b"".join((numbers, _LENGTHS.pack(*map(len, parts)), *parts))
 
 
 def unpacked_size(data: bytes) -> int:
@@ -168,16 +169,18 @@ def _parse(payload: memoryview, key: str, tenant: str, request: str, max_body: i
     codec, size, status, compress, flags, stored_at, age, fresh, grace, error, modified, fetch_seconds = numbers
     if size > max_body:
         return Rejection.TOO_LARGE
-    parts = _split(payload[_NUMBERS.size :])
-    if len(parts) != _PARTS:
+    lengths = _LENGTHS.unpack_from(payload, _NUMBERS.size)
+    end = _NUMBERS.size + _LENGTHS.size
+    if end + sum(lengths) != len(payload):
         return Rejection.MALFORMED
-    if _string(parts[0]) != tenant:
+    parts = [bytes(payload[end : (end := end + length)]) for length in lengths]
+    if parts[0] != _text(tenant):
         return Rejection.TENANT
-    if _string(parts[1]) != key:
+    if parts[1] != _text(key):
         return Rejection.KEY
-    if _string(parts[2]) != request:
+    if parts[2] != _text(request):
         return Rejection.REQUEST
-    vary = [_string(part) for part in _split(memoryview(parts[6]))]
+    vary = _split(parts[6])
     body = pack.decompress(codec, parts[11], size)
     if body is None:
         return Rejection.BODY
@@ -200,7 +203,7 @@ def _parse(payload: memoryview, key: str, tenant: str, request: str, max_body: i
         vary=tuple(zip(vary[::2], vary[1::2], strict=True)),
         must_revalidate=bool(flags & _MUST_REVALIDATE),
         no_cache=bool(flags & _NO_CACHE),
-        tags=tuple([_string(part) for part in _split(memoryview(parts[7]))]),
+        tags=tuple(_split(parts[7])),
         epochs_hard=parts[8],
         epochs_soft=parts[9],
         fetch_seconds=fetch_seconds,
@@ -219,19 +222,19 @@ def _string(data: bytes) -> str:
     return data.decode("utf-8", "surrogatepass")
 
 
-def _join(parts: list[bytes] | tuple[bytes, ...]) -> bytes:
-    return b"".join([piece for part in parts for piece in (_LENGTH.pack(len(part)), part)])
+def _join(texts: Iterable[str]) -> bytes:
+    return b"".join([piece for text in map(_text, texts) for piece in (_LENGTH.pack(len(text)), text)])
 
 
-def _split(data: memoryview) -> list[bytes]:
-    """The parts that `_join` put together; ValueError when the last one is not whole."""
-    parts = []
+def _split(data: bytes) -> list[str]:
+    """The texts that `_join` put together; ValueError when the last one is not whole."""
+    texts = []
     start = 0
     while start < len(data):
         (length,) = _LENGTH.unpack_from(data, start)
         start += _LENGTH.size
         if length > len(data) - start:
-            raise ValueError("a part is not whole")
-        parts.append(bytes(data[start : start + length]))
+            raise ValueError("a text is not whole")
+        texts.append(_string(data[start : start + length]))
         start += length
-    return parts
+    return texts

@@ -111,10 +111,14 @@ class Cache:
             return found
         held = self._memory.get(key.full)
         if held is None:
-            # both at once; the epochs are read during this request either way, and that is all a hit needs
-            stamp, loaded = await asyncio.gather(
-                self._epochs.current(key.space, key.tags, strict=strict), self._load(key)
-            )
+            known = None if strict else self._epochs.peek(key.space, key.tags)
+            if known is not None:
+                stamp, loaded = known, await self._load(key)
+            else:
+                # both at once; the epochs are read during this request either way, and that is all a hit needs
+                stamp, loaded = await asyncio.gather(
+                    self._epochs.current(key.space, key.tags, strict=strict), self._load(key)
+                )
         else:
             stamp = await self._epochs.current(key.space, bound(held, key), strict=strict)
             loaded = None
@@ -234,9 +238,6 @@ class Cache:
         return verdict
 
     async def _load(self, key: Key) -> Entry | Reason | None:
-        return await asyncio.shield(self._background.start(self._loaded(key)))
-
-    async def _loaded(self, key: Key) -> Entry | Reason | None:
         try:
             (data,) = await self._store.get((key.full,))
         except StoreError:

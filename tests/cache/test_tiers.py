@@ -155,6 +155,7 @@ async def test_an_entry_bound_to_tags_the_request_does_not_cover_is_not_used(wor
     entry = await world.fill()
     entry.tags = ("search", "search:list")
     world.cache.put(entry, quota=None)
+    await settle()
     assert (await world.find()).reason is Reason.RULES_CHANGED
 
 
