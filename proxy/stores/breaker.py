@@ -160,6 +160,12 @@ class Guarded:
             async for each in heard:
                 yield each
 
+    def seen(self) -> str:
+        return self._store.seen()
+
+    def see(self, token: str) -> None:
+        self._store.see(token)
+
     def on_disturbance(self, report: Callable[[str], None]) -> None:
         self._disturbed.append(report)
         self._store.on_disturbance(report)

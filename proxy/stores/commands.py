@@ -31,6 +31,12 @@ class Link(Protocol):
     def listen(self, channels: Sequence[str]) -> AsyncGenerator[Heard | None, None]:
         """As `Store.listen`; StoreError also when the link is closed meanwhile."""
 
+    def seen(self) -> str:
+        """As `Store.seen`."""
+
+    def see(self, token: str) -> None:
+        """As `Store.see`."""
+
     def on_disturbance(self, report: Callable[[str], None]) -> None:
         """As `Store.on_disturbance`."""
 
@@ -99,6 +105,12 @@ class CommandStore:
             async for each in heard:
                 yield each
         raise StoreError("the store stopped telling")
+
+    def seen(self) -> str:
+        return self._link.seen()
+
+    def see(self, token: str) -> None:
+        self._link.see(token)
 
     def on_disturbance(self, report: Callable[[str], None]) -> None:
         self._link.on_disturbance(report)

@@ -77,6 +77,12 @@ class RedisLink:
             self._listening.discard(connection)
             connection.abandon()
 
+    def seen(self) -> str:
+        return ""  # primaries only: there is no older state to read
+
+    def see(self, token: str) -> None:
+        """Every read sees the latest."""
+
     def on_disturbance(self, report: Callable[[str], None]) -> None:
         self._reports.append(report)
 
@@ -84,7 +90,7 @@ class RedisLink:
         self._closed = True
         for connection in self._listening:
             connection.abandon()
-        self._seed.close()
+        self._seed.abort()
         if self._cluster is not None:
             self._cluster.close()
         await asyncio.sleep(0)  # what was cut off hears of it in the next turn of the loop
@@ -100,7 +106,10 @@ class RedisLink:
             if self._mode == "false":
                 return self._seed
             if self._cluster is None:
-                self._cluster = Cluster(self._seed, self._make_node, clock=self._clock, disturbed=self._disturbed)
+                self._cluster = Cluster(
+                    self._seed, self._make_node, clock=self._clock, disturbed=self._disturbed,
+                    by_name=self._access.tls,
+                )  # fmt: skip
             return self._cluster
         return self._seed
 

@@ -148,7 +148,7 @@ async def world():
 
 def test_it_is_a_store_with_every_operation_of_one():
     operations = {name for name, member in inspect.getmembers(Store, inspect.isfunction) if not name.startswith("_")}
-    assert operations - set(OPERATIONS) == {"listen", "on_disturbance", "close"}
+    assert operations - set(OPERATIONS) == {"listen", "on_disturbance", "close", "seen", "see"}
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
@@ -259,6 +259,11 @@ async def test_disturbances_of_the_store_itself_are_passed_on(world):
     world.store.on_disturbance(disturbances.append)
     world.inner.disturb()
     assert disturbances == ["said by the test"]
+
+
+async def test_tokens_go_through(world):
+    world.store.see("another")
+    assert (world.store.seen(), world.inner.saw) == ("", ["another"])
 
 
 async def test_listening_goes_past_the_breaker(world):
