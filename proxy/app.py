@@ -16,6 +16,7 @@ import aiohttp
 from aiohttp import web
 
 from proxy import __version__
+from proxy.addresses import Address
 from proxy.admin.api import application
 from proxy.admin.health import Health
 from proxy.cache.background import Background
@@ -40,7 +41,7 @@ from proxy.serving.reply import Reply
 from proxy.serving.reserved import Reserved
 from proxy.serving.upgrade import UpgradeBridge
 from proxy.serving.upstream import HttpUpstream, Timeouts
-from proxy.settings import Address, Settings
+from proxy.settings import Settings
 from proxy.stores.memory import MemoryStore
 from proxy.telemetry.logs import Logger, logger
 from proxy.telemetry.metrics import Metrics, Sample

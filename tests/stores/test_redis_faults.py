@@ -339,6 +339,17 @@ async def test_a_spoiled_connection_is_an_error_at_most_and_the_next_one_is_good
         assert await wrong_reads(store, 40) == (0, 40)
 
 
+async def test_closing_does_not_wait_for_a_server_that_does_not_answer(either):
+    async with chaotic(either, timeout=30.0) as (store, chaos):
+        await store.ping()
+        chaos.hang()
+        calls = [asyncio.ensure_future(store.get([f"k{number}"])) for number in range(5)]
+        await asyncio.sleep(0.01)
+        await asyncio.wait_for(store.close(), 5)
+        failed = await asyncio.gather(*calls, return_exceptions=True)
+        assert {str(each) for each in failed} == {"the store is closed"}
+
+
 async def test_a_listener_notices_that_nobody_is_there_any_more(server):
     async with chaotic(server) as (store, chaos):
         heard = store.listen(["c"])
