@@ -17,6 +17,7 @@ import aiohttp
 from aiohttp import web
 
 from proxy import __version__
+from proxy.addresses import Address
 from proxy.admin.api import application
 from proxy.admin.health import Health
 from proxy.cache.background import Background
@@ -42,7 +43,7 @@ from proxy.serving.reply import Reply
 from proxy.serving.reserved import Reserved
 from proxy.serving.upgrade import UpgradeBridge
 from proxy.serving.upstream import HttpUpstream, Timeouts
-from proxy.settings import Address, Settings
+from proxy.settings import Settings
 from proxy.stores.access import Access
 from proxy.stores.base import Store
 from proxy.stores.breaker import Guarded

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
+from proxy.addresses import HOST, Address, is_bracketed, is_url, quoted
 from proxy.credentials import EncryptionKey, read_encryption_keys
 from proxy.errors import ConfigError
 
@@ -23,22 +24,6 @@ _SECRETS = frozenset({"name_key", "redis_password", "upstash_token"})
 _ORDER = ("upstash", "elasticache")
 _PRESENT = (("upstash", "UPSTASH_REDIS_REST_URL"), ("elasticache", "REDIS_HOST"))
 _PROVIDERS = {"memory": "memory", "elasticache": "elasticache", "redis": "elasticache", "upstash": "upstash"}
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    host: str
-    port: int
-
-    @property
-    def loopback(self) -> bool:
-        try:
-            return self.host == "localhost" or ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False  # any other name resolves to whatever someone wants
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,10 +162,10 @@ class _Reader:
             content = Path(file).read_text("utf-8").strip()
         except (OSError, ValueError) as error:
             reason = (error.strerror or "").lower() if isinstance(error, OSError) else "it is not text"
-            self._problems.append(f"{source}: cannot read {_quoted(file)}: {reason}")
+            self._problems.append(f"{source}: cannot read {quoted(file)}: {reason}")
             return None
         if not content:
-            self._problems.append(f"{source}: {_quoted(file)} is empty")
+            self._problems.append(f"{source}: {quoted(file)} is empty")
         return content or None
 
     def _source(self, name: str) -> str:
@@ -198,7 +183,7 @@ class _Reader:
         value, source = self._raw(name, flag)
         if value is None or value in allowed:
             return value or default
-        self._problems.append(f"{source}: {_quoted(value)} is not one of {', '.join(allowed)}{_meant(value, allowed)}")
+        self._problems.append(f"{source}: {quoted(value)} is not one of {', '.join(allowed)}{_meant(value, allowed)}")
         return default
 
     def _switch(self, name: str, *, default: bool = False) -> bool:
@@ -207,7 +192,7 @@ class _Reader:
             return default
         switched = _SWITCHES.get(value.lower())
         if switched is None:
-            self._problems.append(f"{source}: {_quoted(value)} is not one of {', '.join(_SWITCHES)}")
+            self._problems.append(f"{source}: {quoted(value)} is not one of {', '.join(_SWITCHES)}")
         return bool(switched)
 
     def _integer(self, name: str, default: int, least: int, most: int) -> int:
@@ -215,7 +200,7 @@ class _Reader:
         if value is None:
             return default
         if not re.fullmatch(r"[0-9]{1,15}", value) or not least <= int(value) <= most:
-            self._problems.append(f"{source}: {_quoted(value)} is not a whole number from {least} to {most}")
+            self._problems.append(f"{source}: {quoted(value)} is not a whole number from {least} to {most}")
             return default
         return int(value)
 
@@ -227,9 +212,9 @@ class _Reader:
 
     def _hosts(self) -> Iterator[str]:
         for word in self._words("SIDECACHE_HOSTS"):
-            if not _HOST.fullmatch(word):
+            if not HOST.fullmatch(word):
                 self._problems.append(
-                    f"{self._source('SIDECACHE_HOSTS')}: {_quoted(word)} is not a host name such as api.example.com"
+                    f"{self._source('SIDECACHE_HOSTS')}: {quoted(word)} is not a host name such as api.example.com"
                 )
             yield word.lower()
 
@@ -239,7 +224,7 @@ class _Reader:
                 network = ipaddress.ip_network(word)
             except ValueError:
                 self._problems.append(
-                    f"{self._source(name)}: {_quoted(word)} is not an address range such as 10.0.0.0/8 or 127.0.0.1/32"
+                    f"{self._source(name)}: {quoted(word)} is not an address range such as 10.0.0.0/8 or 127.0.0.1/32"
                 )
                 continue
             if network.prefixlen == 0:
@@ -249,9 +234,9 @@ class _Reader:
     def _address(self, name: str, default: str, *, flag: str) -> Address:
         value, source = self._raw(name, flag)
         host, colon, port = (value or default).rpartition(":")
-        host = host[1:-1] if _is_bracketed(host) else host if _HOST.fullmatch(host) else ""
+        host = host[1:-1] if is_bracketed(host) else host if HOST.fullmatch(host) else ""
         if not host or not colon or not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65535:
-            self._problems.append(f"{source}: {_quoted(value or '')} is not HOST:PORT such as {default}")
+            self._problems.append(f"{source}: {quoted(value or '')} is not HOST:PORT such as {default}")
             return Address("127.0.0.1", 0)
         return Address(host, int(port))
 
@@ -263,9 +248,9 @@ class _Reader:
         if re.fullmatch(r"unix:(//)?/[^\s/]\S*", value):
             return value
         origin = value.removesuffix("/")
-        if not _is_url(origin) or origin.count("/") != 2 or "?" in origin or "#" in origin or "@" in origin:
+        if not is_url(origin) or origin.count("/") != 2 or "?" in origin or "#" in origin or "@" in origin:
             self._problems.append(
-                f"{source}: {_quoted(value)} is not a URL such as http://127.0.0.1:3000, https://api.internal or "
+                f"{source}: {quoted(value)} is not a URL such as http://127.0.0.1:3000, https://api.internal or "
                 "unix:/run/portal.sock (no path, no query, no credentials)"
             )
         return origin
@@ -273,9 +258,9 @@ class _Reader:
     def _jwks_url(self, issuer: str | None) -> str | None:
         url = self._text("SIDECACHE_JWKS_URL", flag="jwks_url")
         for name, value in (("SIDECACHE_JWT_ISSUER", issuer), ("SIDECACHE_JWKS_URL", url)):
-            if value is not None and not _is_url(value):
+            if value is not None and not is_url(value):
                 self._problems.append(
-                    f"{self._source(name)}: {_quoted(value)} is not a URL such as https://tenant.eu.auth0.com/"
+                    f"{self._source(name)}: {quoted(value)} is not a URL such as https://tenant.eu.auth0.com/"
                 )
         if url is None and issuer is not None:
             return issuer.rstrip("/") + "/.well-known/jwks.json"
@@ -288,7 +273,7 @@ class _Reader:
         if value == "off":
             return ""
         if value is not None and not re.fullmatch(r"(/(?!\.{1,2}(/|$))[A-Za-z0-9._~-]+)+", value):
-            self._problems.append(f"{source}: {_quoted(value)} is not a path such as /.sidecache (or off)")
+            self._problems.append(f"{source}: {quoted(value)} is not a path such as /.sidecache (or off)")
         return value or "/.sidecache"
 
     def _provider(self, profile: str) -> str:
@@ -305,7 +290,7 @@ class _Reader:
         provider = _PROVIDERS.get(value.lower())
         if provider is None:
             names = tuple(_PROVIDERS)
-            self._problems.append(f"{source}: {_quoted(value)} is not one of {', '.join(names)}{_meant(value, names)}")
+            self._problems.append(f"{source}: {quoted(value)} is not one of {', '.join(names)}{_meant(value, names)}")
             return "memory"
         for each, name in present.items():
             if each != provider:
@@ -324,11 +309,11 @@ class _Reader:
         if ca is not None and not tls:
             self._warnings.append("REDIS_TLS_CA: has no effect without REDIS_TLS=true")
         elif ca is not None and not Path(ca).is_file():
-            self._problems.append(f"{self._source('REDIS_TLS_CA')}: there is no file {_quoted(ca)}")
+            self._problems.append(f"{self._source('REDIS_TLS_CA')}: there is no file {quoted(ca)}")
         if iam is not None:
             if not re.fullmatch(r"[a-z]{2}(-[a-z]+)+-[0-9]/[a-z][a-z0-9-]{0,49}(/serverless)?", iam):
                 self._problems.append(
-                    f"REDIS_IAM_AUTH: {_quoted(iam)} is not REGION/CACHE such as eu-central-1/portal-cache "
+                    f"REDIS_IAM_AUTH: {quoted(iam)} is not REGION/CACHE such as eu-central-1/portal-cache "
                     "(a serverless cache: REGION/CACHE/serverless)"
                 )
             if username is None or not tls or password is not None:
@@ -348,10 +333,10 @@ class _Reader:
             )
         if host is None:
             self._missing("REDIS_HOST", "say where Redis is, e.g. REDIS_HOST=cache.internal")
-        elif not (_HOST.fullmatch(host) or _is_bracketed(f"[{host}]")):
-            self._problems.append(f"{source}: {_quoted(host)} is not a host name or an address such as cache.internal")
+        elif not (HOST.fullmatch(host) or is_bracketed(f"[{host}]")):
+            self._problems.append(f"{source}: {quoted(host)} is not a host name or an address such as cache.internal")
         if port is not None and not (re.fullmatch(r"[0-9]{1,5}", port) and 0 < int(port) < 65536):
-            self._problems.append(f"{self._source('REDIS_PORT')}: {_quoted(port)} is not a port such as 6379")
+            self._problems.append(f"{self._source('REDIS_PORT')}: {quoted(port)} is not a port such as 6379")
             port = None
         return Address(host or "127.0.0.1", int(port or 6379))
 
@@ -360,10 +345,10 @@ class _Reader:
         url, source = self._raw("UPSTASH_REDIS_REST_URL")
         if url is None:
             self._missing("UPSTASH_REDIS_REST_URL", "the console of the database shows it")
-        elif not _is_url(url) or urlsplit(url).username is not None:
-            self._problems.append(f"{source}: {_quoted(url)} is not a URL such as https://name-12345.upstash.io")
+        elif not is_url(url) or urlsplit(url).username is not None:
+            self._problems.append(f"{source}: {quoted(url)} is not a URL such as https://name-12345.upstash.io")
         elif not url.startswith("https://") and not Address(urlsplit(url).hostname or "", 0).loopback:
-            self._problems.append(f"{source}: {_quoted(url)} would send the token in plain text; use https")
+            self._problems.append(f"{source}: {quoted(url)} would send the token in plain text; use https")
         token = self._text("UPSTASH_REDIS_REST_TOKEN")
         if token is None:
             self._missing("UPSTASH_REDIS_REST_TOKEN", "the console of the database shows it")
@@ -424,7 +409,6 @@ class _Reader:
 _OWN = "SIDECACHE_"
 _HOUR = 3600
 _SWITCHES = {"0": False, "1": True, "false": False, "true": True, "off": False, "on": True}
-_HOST = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*", re.ASCII)
 # What Kubernetes sets in every pod beside a service of our name.
 _KUBERNETES = re.compile(r"SIDECACHE_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP)(_(PROTO|PORT|ADDR))?)?)")
 _NAMES = (
@@ -460,32 +444,9 @@ def _with_local_file(environ: Mapping[str, str], profile: object) -> Mapping[str
     return {**{name: value for name, value in behind.items() if name.removesuffix("_FILE") not in said}, **environ}
 
 
-def _is_url(value: str) -> bool:
-    """An absolute http or https URL with a host; whatever follows is the caller's to judge."""
-    try:
-        parts = urlsplit(value)
-        host, port = parts.hostname or "", parts.port
-    except ValueError:
-        return False
-    named = _HOST.fullmatch(host) is not None or _is_bracketed(f"[{host}]")
-    return parts.scheme in ("http", "https") and named and port != 0 and re.fullmatch(r"[!-~]+", value) is not None
-
-
-def _is_bracketed(host: str) -> bool:
-    try:
-        return host.startswith("[") and host.endswith("]") and ipaddress.IPv6Address(host[1:-1]) is not None
-    except ValueError:
-        return False
-
-
 def _meant(word: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
     return f" (did you mean '{close[0]}'?)" if close else ""
-
-
-def _quoted(value: str) -> str:
-    """A value as a message shows it: one line, not too long, without credentials."""
-    return repr(re.sub(r"//[^/@]*@", "//***@", value)[:120])
 
 
 def _shown(value: object) -> str:

@@ -1,6 +1,7 @@
 """Real servers for tests: Redis, Valkey, Redis with TLS and a password, and a Cluster. Each ends by its process id."""
 
 import asyncio
+import atexit
 import ipaddress
 import os
 import random
@@ -323,15 +324,12 @@ async def eventually(done, seconds: float = 10):
 
 @cache
 def _base() -> Path:
-    return Path(tempfile.mkdtemp(prefix="sidecache-tests-"))
+    folder = tempfile.mkdtemp(prefix="sidecache-tests-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
 
 
 def _folder(name: str) -> Path:
     folder = _base() / name
     folder.mkdir(exist_ok=True)
     return folder
-
-
-def remove_folders() -> None:
-    shutil.rmtree(_base(), ignore_errors=True)
-    _base.cache_clear()

@@ -19,11 +19,12 @@ from aiohttp import web
 from prometheus_client.parser import text_string_to_metric_families
 
 from proxy import app
+from proxy.addresses import Address
 from proxy.app import Running, running, serve
 from proxy.credentials import new_encryption_key
 from proxy.errors import ConfigError
 from proxy.live_rules import LiveRules
-from proxy.settings import Address, Settings, load
+from proxy.settings import Settings, load
 from tests.serving.world import unsigned
 
 RULES = """

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from proxy.addresses import Address
 from proxy.credentials import new_encryption_key
 from proxy.errors import ConfigError
-from proxy.settings import Address, Settings, admin_address, load
+from proxy.settings import Settings, admin_address, load
 
 KEY = "k" * 32
 DEVELOPMENT = {"SIDECACHE_PROFILE": "development", "SIDECACHE_UPSTREAM": "http://127.0.0.1:3000"}
@@ -547,16 +548,3 @@ def test_the_admin_address_needs_no_other_setting():
 def test_the_admin_address_of_a_developer_may_stand_in_the_local_file(tmp_path):
     (tmp_path / ".env.local").write_text("SIDECACHE_ADMIN_LISTEN=127.0.0.1:7\n")
     assert admin_address({"SIDECACHE_PROFILE": "development"}, None).port == 7
-
-
-@pytest.mark.parametrize(
-    ("host", "loopback"),
-    [("127.0.0.1", True), ("127.9.9.9", True), ("::1", True), ("0:0:0:0:0:0:0:1", True), ("localhost", True),
-     ("0.0.0.0", False), ("::", False), ("127.evil.example", False), ("localhost.evil.example", False)],
-)  # fmt: skip
-def test_loopback_is_decided_by_address_not_by_how_a_name_begins(host, loopback):
-    assert Address(host, 1).loopback is loopback
-
-
-def test_an_address_is_written_as_in_a_url():
-    assert [str(Address("::1", 1)), str(Address("localhost", 2))] == ["[::1]:1", "localhost:2"]

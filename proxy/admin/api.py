@@ -7,9 +7,9 @@ import orjson
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from proxy.addresses import Address
 from proxy.admin.health import Health
 from proxy.errors import StoreError
-from proxy.settings import Address
 from proxy.telemetry.metrics import Metrics
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

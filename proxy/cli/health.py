@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from proxy.settings import Address, admin_address
+from proxy.addresses import Address
+from proxy.settings import admin_address
 
 TIMEOUT = 2.0  # seconds; a probe that hangs is a no
 _MAX_ANSWER = 16 << 10

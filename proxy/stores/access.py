@@ -77,6 +77,10 @@ class PlainConnection(Connection):
         unread = reader._buffer or self._parser._reader.has_data()  # type: ignore[attr-defined]
         return not (reader.at_eof() or reader.exception() or unread)
 
+    async def disconnect(self, *_: object, **__: object) -> None:
+        """As redis-py does after every failure; over TLS it would leave the connection to linger for half a minute."""
+        self.abandon()
+
     def abandon(self) -> None:
         """Close without waiting for the other side to agree."""
         if self._writer is not None:

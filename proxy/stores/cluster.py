@@ -15,6 +15,8 @@ _REDIRECTIONS = 4  # a slot on its way between nodes sends a command on twice at
 _PAUSE = 0.25  # seconds between two looks at the map
 _STUCK = 10.0  # seconds of failure until everything known is forgotten but the address we were given
 
+_NAMELESS = (None, b"", b"?")  # for "the host you asked"
+
 Numbered = tuple[int, Command]
 
 
@@ -28,8 +30,11 @@ class Cluster:
         *,
         clock: Callable[[], float],
         disturbed: Callable[[str], None],
+        by_name: bool = False,
     ) -> None:
+        """`make_node` is for host and port. `by_name`: a node's host name counts more than its address (TLS)."""
         self._seed = seed
+        self._by_name = by_name
         self._make_node = make_node
         self._clock = clock
         self._disturbed = disturbed
@@ -152,6 +157,12 @@ class Cluster:
             node = self._nodes[host, port] = self._make_node(host, port)
         return node
 
+    def _known_as(self, host: str, port: int, name: str) -> Node:
+        """By its name where it has one and certificates are checked; redirections may give its address instead."""
+        node = self._node_at(name if name and self._by_name else host, port)
+        self._nodes[host, port] = node
+        return node
+
     def _look_soon(self) -> None:
         if self._looking is None and self._clock() - self._looked_at >= _PAUSE and not self._closed:
             _ = self._start_looking()
@@ -195,9 +206,8 @@ class Cluster:
 
     def _accept(self, ranges: Sequence[Sequence[Answer]], shown_by: Node) -> bool:
         slots: list[Node | None] = [None] * REDIS_CLUSTER_HASH_SLOTS
-        for first, last, (host, port, *_), *_ in ranges:
-            name = (host or b"").decode("ascii", "replace")
-            node = self._node_at(name if name not in ("", "?") else shown_by.host, int(port))
+        for first, last, (host, port, *more), *_ in ranges:
+            node = self._known_as(shown_by.host if host in _NAMELESS else _text(host), int(port), _named(more))
             slots[first : last + 1] = [node] * (last + 1 - first)
         if None in slots:
             return False
@@ -215,5 +225,19 @@ class Cluster:
     def _forget(self) -> None:
         self._slots, self.primaries = [], []
         for node in self._nodes.values():
-            node.close()
+            node.abort()  # whatever waits there has waited in vain
         self._nodes.clear()
+
+
+def _named(more: Sequence[Answer]) -> str:
+    """The host name among what a node says of itself beside address, port and id."""
+    for each in more[1:]:
+        pairs = each.items() if isinstance(each, dict) else zip(each[::2], each[1::2], strict=False)
+        for word, value in pairs:
+            if word == b"hostname" and value not in _NAMELESS:
+                return _text(value)
+    return ""
+
+
+def _text(value: bytes) -> str:
+    return value.decode("ascii", "replace")

@@ -47,6 +47,7 @@ class Node:
         self._disturbed = disturbed
         self._admit = admit
         self._idle: deque[_Pooled] = deque()  # the one used last goes first: the others may grow old and be closed
+        self._busy: set[_Pooled] = set()
         self._size = size
         self._free = asyncio.Semaphore(size)
         self._numbers = itertools.count(1)
@@ -91,10 +92,19 @@ class Node:
             self._idle.pop().close()
 
     def close(self) -> None:
+        """Begin nothing more; what is under way ends by itself."""
         self._closed = True
         self.disconnect()
 
+    def abort(self) -> None:
+        """End what is under way too."""
+        self.close()
+        for pooled in list(self._busy):
+            pooled.close()
+
     def _failure(self, error: BaseException, stage: str) -> StoreError:
+        if self._closed:
+            return StoreError("the store is closed")
         if stage == "wait" and isinstance(error, TimeoutError):
             return StoreError(f"SIDECACHE_POOL_SIZE: all {self._size} connections to {self.address} are in use")
         return explained(error, self._access, self.address, greeted=stage == "reply")
@@ -138,11 +148,14 @@ class Node:
             self._disturbed(f"{self.address} was restarted or is another server now")
 
     async def _converse(self, pooled: "_Pooled", commands: Sequence[Command]) -> list[Answer]:
+        self._busy.add(pooled)
         try:
             answers = await pooled.converse(commands, b"%d" % next(self._numbers))
         except BaseException:
             pooled.close()
             raise
+        finally:
+            self._busy.discard(pooled)
         self._give_back(pooled)
         return answers
 

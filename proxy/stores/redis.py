@@ -84,7 +84,7 @@ class RedisLink:
         self._closed = True
         for connection in self._listening:
             connection.abandon()
-        self._seed.close()
+        self._seed.abort()
         if self._cluster is not None:
             self._cluster.close()
         await asyncio.sleep(0)  # what was cut off hears of it in the next turn of the loop
@@ -100,7 +100,10 @@ class RedisLink:
             if self._mode == "false":
                 return self._seed
             if self._cluster is None:
-                self._cluster = Cluster(self._seed, self._make_node, clock=self._clock, disturbed=self._disturbed)
+                self._cluster = Cluster(
+                    self._seed, self._make_node, clock=self._clock, disturbed=self._disturbed,
+                    by_name=self._access.tls,
+                )  # fmt: skip
             return self._cluster
         return self._seed
 

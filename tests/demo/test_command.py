@@ -11,9 +11,10 @@ import aiohttp
 import pytest
 import typer
 
+from proxy.addresses import Address
 from proxy.cli.demo import find_rules, introduction, lines_to_paste, running_portal, together
 from proxy.errors import ConfigError
-from proxy.settings import Address, Settings
+from proxy.settings import Settings
 
 RULES = """
 version: 1

@@ -13,13 +13,7 @@ from tests import servers
 
 
 @pytest.fixture(scope="session")
-def _folders():
-    yield
-    servers.remove_folders()
-
-
-@pytest.fixture(scope="session")
-def redis_at(_folders):
+def redis_at():
     if servers.REDIS is None:
         pytest.skip(servers.NO_REDIS)
     with servers.running(servers.redis_server(tls=servers.authority(), acl=True)) as server:
@@ -27,13 +21,13 @@ def redis_at(_folders):
 
 
 @pytest.fixture(scope="session")
-def valkey_at(_folders):
+def valkey_at():
     with servers.running(servers.valkey_server()) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
-def cluster_at(_folders):
+def cluster_at():
     if servers.REDIS is None:
         pytest.skip(servers.NO_REDIS)
     with servers.running_cluster() as cluster:

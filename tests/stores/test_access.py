@@ -50,7 +50,7 @@ def tls_error() -> ssl.SSLError:
          "REDIS_USERNAME: the user may not do this at cache:6379: no access to a key"),
         (BusyLoadingError("x"), "cache:6379: the server is loading its data"),
         (InvalidResponse("x"), "REDIS_PORT: cache:6379 answers with something that is not the Redis protocol"),
-        (OutOfMemoryError("command not allowed", status_code="OOM"), "cache:6379: OOM command not allowed"),
+        (OutOfMemoryError("x", status_code="OOM"), "cache:6379: the server has no room left (maxmemory)"),
         (ClusterDownError("Hash slot not served", status_code="CLUSTERDOWN"),
          "cache:6379: CLUSTERDOWN Hash slot not served"),
         (MovedError("7 other:1"), "REDIS_CLUSTER: cache:6379 is part of a cluster; set it to auto"),

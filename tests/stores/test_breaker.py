@@ -2,11 +2,11 @@
 
 import asyncio
 import inspect
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 
 import pytest
 
-from proxy.errors import StoreError
+from proxy.errors import StoreError, StoreFullError
 from proxy.stores.base import Store
 from proxy.stores.breaker import Breaker, Guarded
 from proxy.stores.memory import MemoryStore
@@ -277,3 +277,55 @@ async def test_closing_ends_the_probe_and_the_store(world):
     await world.store.close()
     with pytest.raises(StoreError, match="closed"):
         await world.store.ping()
+
+
+async def test_a_full_store_is_told_of_once_a_minute_and_is_still_asked(world, monkeypatch):
+    async def full(*arguments: object) -> None:
+        raise StoreFullError("no room")
+
+    monkeypatch.setattr(world.inner.inner, "set", full)
+    for _ in range(30):
+        with pytest.raises(StoreFullError):
+            await world.store.set("k", b"v", 60)
+    assert world.store.state == "closed"
+    assert [event for event, _ in world.reports] == ["store-full"]
+    world.clock.advance(61)
+    with pytest.raises(StoreFullError):
+        await world.store.set("k", b"v", 60)
+    assert len(world.reports) == 2
+
+
+@asynccontextmanager
+async def watched(world):
+    watching = asyncio.ensure_future(world.store.watch())
+    await settle()
+    yield
+    watching.cancel()
+    await asyncio.wait((watching,))
+
+
+async def test_a_store_that_cannot_be_reached_at_the_start_is_found_out_without_a_request(world):
+    world.inner.down = {"ping"}
+    async with watched(world):
+        assert [event for event, _ in world.reports] == ["store-unavailable"]
+        assert world.store.state == "open"
+
+
+async def test_a_store_that_is_lost_later_is_found_out_at_the_second_look(world):
+    async with watched(world):
+        world.inner.down = {"ping"}
+        await world.probe()
+        assert world.reports == []
+        await world.probe()
+        assert [event for event, _ in world.reports] == ["store-unavailable"]
+
+
+async def test_one_failed_look_at_a_store_that_works_is_no_loss(world):
+    async with watched(world):
+        world.inner.down = {"ping"}
+        await world.probe()
+        world.inner.down = set()
+        await world.probe()
+        world.inner.down = {"ping"}
+        await world.probe()
+        assert world.reports == []

@@ -199,6 +199,9 @@ class Script:
             def disconnect(self) -> None:
                 pass
 
+            def abort(self) -> None:
+                self.close()
+
             def close(self) -> None:
                 script.closed.append((host, port))
 
@@ -207,9 +210,9 @@ class Script:
         return made
 
 
-def world():
+def world(**more):
     script, clock, disturbances = Script(), FakeClock(), []
-    cluster = Cluster(script.node("seed", 1), script.node, clock=clock, disturbed=disturbances.append)
+    cluster = Cluster(script.node("seed", 1), script.node, clock=clock, disturbed=disturbances.append, **more)
     return script, clock, disturbances, cluster
 
 
@@ -223,6 +226,23 @@ async def test_a_node_that_does_not_know_its_own_name_has_the_one_we_used(host):
     script.answers = {("seed", 1): whole(host, 7), ("seed", 7): []}
     assert await cluster.execute([("GET", "a")]) == [b"v"]
     assert script.asked[-1] == ("seed", 7)
+
+
+@pytest.mark.parametrize("said", [[b"hostname", b"name"], {b"ip": b"x", b"hostname": b"name"}], ids=["list", "map"])
+async def test_where_certificates_are_checked_a_node_is_asked_by_its_name(said):
+    """Its address leads to the same node: redirections name that."""
+    script, _, _, cluster = world(by_name=True)
+    script.answers = {("seed", 1): [[0, 16383, [b"10.0.0.1", 7, b"id", said]]], ("name", 7): []}
+    await cluster.execute([("GET", "a")])
+    assert script.asked[-1] == ("name", 7)
+    assert cluster._node_at("10.0.0.1", 7) is cluster._node_at("name", 7)
+
+
+async def test_where_they_are_not_its_address_will_do():
+    script, _, _, cluster = world()
+    script.answers = {("seed", 1): [[0, 16383, [b"10.0.0.1", 7, b"id", [b"hostname", b"name"]]]], ("10.0.0.1", 7): []}
+    await cluster.execute([("GET", "a")])
+    assert script.asked[-1] == ("10.0.0.1", 7)
 
 
 async def test_a_map_with_holes_is_none():

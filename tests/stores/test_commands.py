@@ -1,7 +1,7 @@
 """Operations as commands: what is sent, together with what, and what becomes of replies, errors and cancellations."""
 
 import asyncio
-from contextlib import aclosing
+import gc
 
 import pytest
 
@@ -215,17 +215,6 @@ async def test_a_cancelled_write_is_carried_out():
     assert link.batches == [[("SET", "a", b"v", "PX", 1000)]]
 
 
-async def test_listening_and_disturbances_are_the_link_s():
-    link = ScriptedLink()
-    store = CommandStore(link)
-    async with aclosing(store.listen(["c"])) as heard:
-        assert [await anext(heard), await anext(heard)] == [None, ("c", b"m")]
-        with pytest.raises(StoreError):
-            await anext(heard)
-    store.on_disturbance(print)
-    assert link.reports == [print]
-
-
 async def test_closing_ends_what_is_under_way():
     link = ScriptedLink()
     link.gate = asyncio.Event()
@@ -238,3 +227,16 @@ async def test_closing_ends_what_is_under_way():
     assert link.closed
     with pytest.raises(StoreError, match="closed"):
         await store.get([])
+
+
+async def test_a_defect_of_the_link_ends_the_wait_and_is_not_hidden(caplog):
+    link = ScriptedLink()
+    link.failure = ZeroDivisionError()
+    loop = asyncio.get_running_loop()
+    told: list = []
+    loop.set_exception_handler(lambda _, context: told.append(context["exception"]))
+    with pytest.raises(StoreError, match="the store's client failed: ZeroDivisionError"):
+        await CommandStore(link).get(["a"])
+    gc.collect()
+    await settle()
+    assert told == [link.failure]

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from proxy.errors import StoreError
+from proxy.errors import StoreError, StoreFullError
 from proxy.stores.access import Access
 from proxy.stores.breaker import Guarded
 from proxy.stores.commands import CommandStore
@@ -229,7 +229,7 @@ async def test_a_full_server_refuses_writes_and_answers_reads(server):
     async with store_at(server.access) as store:
         await store.set("k1", b"v1", 60)
         server.admin.config_set("maxmemory", "1")
-        with pytest.raises(StoreError, match="OOM"):
+        with pytest.raises(StoreFullError, match="no room"):
             await store.set("k2", b"v2", 60)
         assert await store.get(["k1"]) == [b"v1"]
 
@@ -337,6 +337,17 @@ async def test_a_spoiled_connection_is_an_error_at_most_and_the_next_one_is_good
         chaos.go_on()
         assert await eventually(lambda: store.get(["k1"])) == [b"v1"]
         assert await wrong_reads(store, 40) == (0, 40)
+
+
+async def test_closing_does_not_wait_for_a_server_that_does_not_answer(either):
+    async with chaotic(either, timeout=30.0) as (store, chaos):
+        await store.ping()
+        chaos.hang()
+        calls = [asyncio.ensure_future(store.get([f"k{number}"])) for number in range(5)]
+        await asyncio.sleep(0.01)
+        await asyncio.wait_for(store.close(), 5)
+        failed = await asyncio.gather(*calls, return_exceptions=True)
+        assert {str(each) for each in failed} == {"the store is closed"}
 
 
 async def test_a_listener_notices_that_nobody_is_there_any_more(server):
