@@ -88,6 +88,7 @@ def _parsed(message: bytes) -> tuple[str, str, Mapping[str, list[str]]] | None:
         well_formed = (
             isinstance(writer, str)
             and isinstance(seen, str)
+            and all(isinstance(names, list) for names in purged.values())
             and all(isinstance(name, str) for names in purged.values() for name in names)
         )
     except (ValueError, TypeError, KeyError, AttributeError):

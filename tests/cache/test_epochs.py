@@ -11,7 +11,7 @@ from proxy.cache.binding import SHARED, hash_of, slot
 from proxy.cache.epochs import TRUSTED_SECONDS, Epochs
 from proxy.cache.stamp import Stamp
 from proxy.stores.memory import MemoryStore
-from tests.doubles import FakeClock, StoreDouble, counted, settle
+from tests.doubles import FakeClock, HeldBack, StoreDouble, counted, settle
 
 TAGS = ("jobs", "jobs:77")
 LIST = ("jobs", "jobs:list")
@@ -26,11 +26,15 @@ class World:
 
     def __post_init__(self) -> None:
         self.store = StoreDouble(MemoryStore(1 << 20, self.clock))
-        self.background = Background(self.raised.append)
+        self.background = HeldBack(self.raised.append)
+        self.random = counted()
+        self.replicas: list[Epochs] = []
         self.epochs = self.replica()
 
     def replica(self) -> Epochs:
-        return Epochs(self.store, self.clock, counted(), self.background, sleep=self.clock.sleep, **self.options)
+        made = Epochs(self.store, self.clock, self.random, self.background, sleep=self.clock.sleep, **self.options)
+        self.replicas.append(made)
+        return made
 
     async def stamp(self, space: str = "org_a", tags: tuple[str, ...] = TAGS, *, strict: bool = False) -> Stamp:
         return await self.epochs.current(space, tags, strict=strict)
@@ -40,7 +44,8 @@ class World:
 async def world():
     made = World()
     yield made
-    await made.epochs.close()
+    for replica in made.replicas:
+        await replica.close()
     await made.background.drain(1)
     assert made.raised == []
 
@@ -396,7 +401,7 @@ async def test_a_refused_purge_is_repeated_with_longer_and_longer_pauses(world):
     world.store.down = {"advance_epochs"}
     await world.epochs.advance({"org_a": ["jobs:77"]})
     await settle(60)
-    assert world.clock.slept[:9] == [0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0]
+    assert world.clock.slept[:6] == [0.05, 0.1, 0.2, 0.4, 0.8, 0.8]
 
 
 async def test_a_purge_that_failed_again_meanwhile_is_not_taken_for_accepted(world):
@@ -556,6 +561,318 @@ async def test_what_is_known_ready_made_is_bounded(world, monkeypatch):
         await world.stamp("org_a", ("jobs", f"jobs:{number}"))
         assert world.epochs.peek("org_a", ("jobs", f"jobs:{number}")) is not None
     assert len(world.epochs._copies._known) <= 5
+
+
+# Groups
+
+GROUPED = (*TAGS, "@:g", "@:h")
+
+
+async def test_groups_that_come_with_a_response_are_stamped_as_they_were_before_it(world):
+    before = await world.stamp()
+    bound = await world.epochs.with_groups(before, GROUPED)
+    assert bound == await world.stamp("org_a", GROUPED)
+    assert bound.tags == GROUPED
+    assert bound.of(TAGS) == before
+
+
+@pytest.mark.parametrize("soft", [False, True])
+@pytest.mark.parametrize("group", ["@:g", "@:of others"])
+async def test_groups_cannot_be_told_after_any_group_was_purged(world, group, soft):
+    before = await world.stamp()
+    await world.replica().advance({"org_a": [group]}, soft=soft)
+    assert await world.epochs.with_groups(before, GROUPED) is None
+
+
+@pytest.mark.parametrize("soft", [False, True])
+async def test_a_purge_of_a_group_changes_what_is_in_it_and_nothing_else(world, soft):
+    bound = {tags: await world.stamp("org_a", tags) for tags in (GROUPED, TAGS, (*TAGS, "@:h"))}
+    await world.epochs.advance({"org_a": ["@:g"]}, soft=soft)
+    after = {tags: await world.stamp("org_a", tags) for tags in bound}
+    assert {tags for tags in bound if after[tags] != bound[tags]} == {GROUPED}
+    assert (after[GROUPED].hard == bound[GROUPED].hard) is soft
+
+
+async def test_a_purge_of_a_group_after_its_epochs_were_read_changes_them(world):
+    bound = await world.epochs.with_groups(await world.stamp(), GROUPED)
+    await world.epochs.advance({"org_a": ["@:g"]})
+    assert (await world.stamp("org_a", GROUPED)).hard != bound.hard
+
+
+async def test_an_item_that_shares_its_slot_with_a_group_only_purges_too_much(world):
+    twin = next(tag for number in range(9999) if slot(tag := f"jobs:{number}") == slot("@:g"))
+    before = await world.stamp()
+    await world.epochs.advance({"org_a": [twin]})
+    bound = await world.epochs.with_groups(before, GROUPED)
+    assert bound == await world.stamp("org_a", GROUPED)
+    await world.epochs.advance({"org_a": [twin]})
+    assert (await world.stamp("org_a", GROUPED)).hard != bound.hard
+
+
+async def test_a_purge_of_an_item_that_is_in_a_group_of_the_same_slot_is_not_overlooked(world):
+    twin = next(tag for number in range(9999) if slot(tag := f"jobs:{number}") == slot("@:g"))
+    before = await world.stamp("org_a", ("jobs", twin))
+    await world.epochs.advance({"org_a": [twin]})
+    bound = await world.epochs.with_groups(before, ("jobs", twin, "@:g"))
+    assert bound.hard != (await world.stamp("org_a", ("jobs", twin, "@:g"))).hard
+
+
+async def test_groups_cannot_be_told_when_the_store_has_lost_the_word_of_their_purge(world):
+    """Who purged a group, and then lost all epochs, reads that no group was ever purged."""
+    before = await world.stamp()
+    await world.epochs.advance({"org_a": ["@:g"]})
+    world.store.inner._spaces.pop(ORG_A)
+    assert await world.epochs.with_groups(before, GROUPED) is None
+
+
+async def test_groups_cannot_be_told_without_the_store(world):
+    before = await world.stamp()
+    world.store.down = {"epochs"}
+    assert await world.epochs.with_groups(before, GROUPED) is None
+
+
+async def test_groups_of_what_was_fetched_without_the_store_are_held_to_this_process_s_purges(world):
+    world.store.down = {"epochs", "advance_epochs"}
+    before = await world.stamp()
+    bound = await world.epochs.with_groups(before, GROUPED)
+    assert bound.local
+    assert bound.hard == world.epochs.local("org_a", GROUPED).hard
+    await world.epochs.advance({"org_a": ["@:g"]})
+    assert bound.hard != world.epochs.local("org_a", GROUPED).hard
+    assert await world.epochs.with_groups(before, GROUPED) is None
+
+
+# The doorbell, and copies in use
+
+
+async def rung(world) -> tuple[Epochs, Epochs]:
+    """Two replicas over one store that hear each other."""
+    world.store.shared = True
+    pair = world.replica(), world.replica()
+    for replica in pair:
+        replica.start()
+    await settle()
+    return pair
+
+
+async def test_a_replica_that_hears_of_a_purge_believes_it_at_once(world):
+    one, other = await rung(world)
+    before = await other.current("org_a", TAGS)
+    await one.advance({"org_a": ["jobs:77"]})
+    await settle()
+    assert other.peek("org_a", TAGS) is None
+    assert (await other.current("org_a", TAGS)).hard != before.hard
+
+
+async def test_a_replica_that_hears_nothing_believes_its_copies_no_longer_than_they_are_trusted(world):
+    one, other = await rung(world)
+    world.store.down = {"publish"}
+    before = await other.current("org_a", TAGS)
+    await one.advance({"org_a": ["jobs:77"]})
+    await settle()
+    assert other.peek("org_a", TAGS) == before
+    world.clock.advance(TRUSTED_SECONDS)
+    assert (await other.current("org_a", TAGS)).hard != before.hard
+
+
+async def test_a_purge_that_the_store_refused_is_rung_when_it_is_accepted(world):
+    one, other = await rung(world)
+    await other.current("org_a", TAGS)
+    world.store.down = {"advance_epochs"}
+    await one.advance({"org_a": ["jobs:77"]})
+    await settle()
+    assert one.doorbell.rung == 0
+    world.store.down = set()
+    await settle(30)
+    assert one.doorbell.rung == 1
+    assert other.peek("org_a", TAGS) is None
+
+
+async def test_copies_in_use_are_read_again_before_they_run_out(world):
+    world.store.shared = True
+    epochs = world.replica()
+    stamp = await epochs.current("org_a", TAGS)
+    for _ in range(6):
+        world.clock.advance(0.5)
+        assert epochs.peek("org_a", TAGS) == stamp
+        await settle()
+    assert epochs.figures.renewals == 6
+
+
+async def test_copies_that_nobody_uses_are_not_read_again(world):
+    world.store.shared = True
+    epochs = world.replica()
+    await epochs.current("org_a", TAGS)
+    reads = world.store.count("epochs")
+    world.clock.advance(0.5)
+    await settle()
+    assert world.store.count("epochs") == reads
+
+
+async def test_a_failed_renewal_lets_copies_run_out_and_the_next_one_is_made(world):
+    world.store.shared = True
+    epochs = world.replica()
+    stamp = await epochs.current("org_a", TAGS)
+    world.clock.advance(0.5)
+    world.store.down = {"epochs"}
+    assert epochs.peek("org_a", TAGS) == stamp
+    await settle()
+    world.clock.advance(0.5)
+    assert epochs.peek("org_a", TAGS) is None
+    world.store.down = set()
+    assert await epochs.current("org_a", TAGS) == stamp
+    world.clock.advance(0.5)
+    assert epochs.peek("org_a", TAGS) == stamp
+    await settle()
+    world.clock.advance(0.5)
+    assert epochs.peek("org_a", TAGS) == stamp
+
+
+async def test_a_renewal_does_not_undo_a_soft_purge_that_the_store_has_lost(world):
+    """A lost hash says that nothing was ever softly purged: it must say as well that its `*` is another."""
+    world.store.shared = True
+    epochs = world.replica()
+    before = await epochs.current("org_a", TAGS)
+    world.clock.advance(0.5)
+    renewing = asyncio.Event()
+    epochs._sleep = lambda seconds: renewing.wait()
+    epochs.peek("org_a", TAGS)  # in use: about to be renewed
+    await epochs.current("org_a", TAGS, strict=True)  # all of it has been read meanwhile
+    await epochs.advance({"org_a": ["jobs:77"]}, soft=True)
+    world.store.inner._spaces.pop(ORG_A)
+    renewing.set()
+    await settle()
+    assert epochs.figures.renewals == 1
+    assert epochs.peek("org_a", TAGS) != before
+    assert await epochs.current("org_a", TAGS) != before
+
+
+# Disturbances
+
+
+async def failover(world) -> Stamp:
+    """A purge, and a new primary that never had it; the stamp from before."""
+    before = await world.stamp()
+    old = {name: dict(values) for name, values in world.store.inner._spaces.items()}
+    await world.epochs.advance({"org_a": ["jobs:77"]})
+    for name, values in old.items():
+        world.store.inner._spaces[name] = values
+    return before
+
+
+async def test_what_a_failover_brought_back_is_never_believed_by_who_purged_it(world):
+    before = await failover(world)
+    world.store.disturb()
+    assert (await world.stamp()).hard != before.hard
+    assert world.epochs.last_known("org_a", TAGS) is None
+    await settle()
+    assert world.epochs.pending == 0
+    after = await world.stamp()
+    assert not after.local
+    assert after.hard != before.hard
+
+
+async def test_what_a_second_failover_close_behind_brought_back_is_never_believed_either(world):
+    before = await failover(world)
+    old = {name: dict(values) for name, values in world.store.inner._spaces.items()}
+    world.store.disturb()
+    await settle()
+    for name, values in old.items():
+        world.store.inner._spaces[name] = values
+    world.clock.advance(0.5)
+    world.store.disturb()
+    assert world.epochs.figures.disturbances == 1
+    assert (await world.stamp()).hard != before.hard
+    await settle(20)
+    after = await world.stamp()
+    assert not after.local
+    assert after.hard != before.hard
+
+
+async def test_after_a_disturbance_recent_purges_are_made_again_at_once_and_twice_later(world):
+    await world.epochs.advance({"org_a": ["jobs:77"]})
+    await world.epochs.advance({"org_a": ["search"]}, soft=True)
+    world.epochs._sleep = lambda seconds: asyncio.Event().wait()
+    world.store.disturb()
+    await settle()
+    assert [seconds for seconds, _ in world.background.delayed] == [2.0, 15.0]
+    for _, work in world.background.delayed:
+        await work()
+    written = [set(names) for operation, names in world.store.calls if operation == "advance_epochs"]
+    assert written[2:] == [{ORG_A, slot("jobs:77"), "soft:search"}] * 3
+    assert world.epochs.pending == 0
+
+
+async def test_disturbances_that_come_close_are_one(world):
+    await world.epochs.advance({"org_a": ["jobs:77"]})
+    for _ in range(5):
+        world.store.disturb()
+    await settle()
+    assert len(world.background.delayed) == 2
+    world.clock.advance(1)
+    world.store.disturb()
+    assert len(world.background.delayed) == 4
+    assert world.epochs.figures.disturbances == 2
+
+
+async def test_what_was_purged_long_ago_is_not_purged_again(world):
+    await world.epochs.advance({"org_a": ["jobs:77"]})
+    world.clock.advance(301)
+    world.store.disturb()
+    await settle()
+    assert world.store.count("advance_epochs") == 1
+
+
+async def test_a_disturbance_voids_every_copy_and_every_read_under_way(world):
+    stamp = await world.stamp()
+    world.clock.advance(1)
+    world.store.delayed = {"epochs"}
+    reading = asyncio.ensure_future(world.stamp())
+    await settle()
+    reads = world.store.count("epochs")
+    world.store.disturb()
+    world.store.delayed = set()
+    while world.store.gates:
+        world.store.open_gate()
+    assert await reading == stamp
+    assert world.store.count("epochs") > reads
+
+
+async def test_a_store_that_comes_back_has_the_pending_purges_at_once(world):
+    """Whatever pause the repetition had come to: a disturbance is how the store says that it is back."""
+    pauses: list[asyncio.Event] = []
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(asyncio.Event())
+        await pauses[-1].wait()
+
+    world.epochs._sleep = sleep
+    world.store.down = {"advance_epochs"}
+    await world.epochs.advance({"org_a": ["jobs:77"]})
+    await settle()
+    world.store.down = set()
+    world.store.disturb()
+    await settle()
+    assert world.epochs.pending == 0
+
+
+# The only replica
+
+
+async def test_the_only_replica_believes_its_copies_for_ever_and_its_own_purges_at_once(world):
+    sole = Epochs(world.store, world.clock, world.random, world.background, sole=True, sleep=world.clock.sleep)
+    before = await sole.current("org_a", TAGS)
+    world.clock.advance(1_000_000)
+    assert sole.peek("org_a", TAGS) == before
+    await sole.advance({"org_a": ["jobs:77"]})
+    assert (await sole.current("org_a", TAGS)).hard != before.hard
+    assert sole.doorbell.rung == 0
+
+
+async def test_without_other_replicas_nobody_listens(world):
+    world.epochs.start()
+    await settle()
+    assert world.store.count("listen") == 0
 
 
 # Every order of two fills, a write with its purge, and a read that begins after the write was answered
