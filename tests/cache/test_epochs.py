@@ -1,13 +1,14 @@
 """Epochs against a real store: what binds an entry, whom a copy is trusted for, and what a purge does when it fails."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pytest
 
 from proxy.cache.background import Background
-from proxy.cache.binding import SHARED, hash_of, slot
+from proxy.cache.binding import ANY_GROUP, SHARED, group_fields, hash_of, slot
 from proxy.cache.epochs import TRUSTED_SECONDS, Epochs
 from proxy.cache.stamp import Stamp
 from proxy.stores.memory import MemoryStore
@@ -885,7 +886,8 @@ class Race:
 
     def __init__(self, purge: Purge, *, stamped_late: bool) -> None:
         self.clock = FakeClock()
-        self.store = StoreDouble(MemoryStore(1 << 20, self.clock))
+        self.inner = MemoryStore(1 << 20, self.clock)
+        self.store = StoreDouble(self.inner)
         self.epochs = Epochs(self.store, self.clock, counted(), Background(lambda error: None), sleep=self.clock.sleep)
         self.purge = purge
         self.stamped_late = stamped_late
@@ -911,13 +913,19 @@ class Race:
         if self.slot is not None and self.slot[0] == stamp.hard:
             self.read = self.slot[1]
 
+    def actors(self) -> Iterable[Coroutine[Any, Any, None]]:
+        return self.fill(), self.fill(), self.write_then_read()
+
+    async def close(self) -> None:
+        """Nothing is left of a race over one replica."""
+
     async def run(self, choices: list[int]) -> list[int]:
         """Let it run in the order of `choices`, then always the first that waits; how many waited at each step."""
         _ = await self.epochs.current("", TAGS)
         self.clock.advance(1)
         self.store.held = {"advance_epochs"}
         self.store.delayed = {"epochs"}
-        tasks = [asyncio.ensure_future(actor) for actor in (self.fill(), self.fill(), self.write_then_read())]
+        tasks = [asyncio.ensure_future(actor) for actor in self.actors()]
         widths: list[int] = []
         await settle(8)
         while not all(task.done() for task in tasks):
@@ -977,3 +985,211 @@ async def test_deleting_on_write_instead_gives_a_stale_read_in_one_of_these_orde
 
 async def test_stamping_after_the_fetch_instead_gives_a_stale_read_in_one_of_these_orders():
     assert await first_stale(reads_in_every_order(by_epochs, stamped_late=True)) == 0
+
+
+# The same with epochs that the store loses, with a second replica, and with groups
+
+
+async def every_order(make: Callable[[], Race]) -> AsyncIterator[int | None]:
+    taken: list[int] | None = []
+    while taken is not None:
+        race = make()
+        widths = await race.run(taken)
+        yield race.read
+        await race.close()
+        taken = _next_order(taken, widths)
+
+
+class Losing(Race):
+    """One fill, a write and a read, while the store forgets all epochs."""
+
+    def __init__(self) -> None:
+        super().__init__(by_epochs, stamped_late=False)
+
+    def actors(self) -> Iterable[Coroutine[Any, Any, None]]:
+        return self.fill(), self.write_then_read(), self.lose()
+
+    async def lose(self) -> None:
+        await self.store.wait("lose")
+        self.inner._spaces.clear()
+
+
+class Counters(MemoryStore):
+    """Epochs that are numbers, and begin at the beginning again."""
+
+    async def create_epochs(self, space, values):
+        await super().create_epochs(space, dict.fromkeys(values, bytes(16)))
+
+    async def advance_epochs(self, space, values):
+        known = await self.epochs(space, list(values))
+        counted = [int.from_bytes(value or b"", "big") + 1 for value in known]
+        await super().advance_epochs(
+            space, {name: n.to_bytes(16, "big") for name, n in zip(values, counted, strict=True)}
+        )
+
+
+class LosingCounters(Losing):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = self.store.inner = Counters(1 << 20, self.clock)
+
+
+async def test_no_order_with_lost_epochs_gives_a_stale_read():
+    reads = [read async for read in every_order(Losing)]
+    assert len(reads) >= 280
+    assert set(reads) == {None, 1}
+
+
+async def test_counters_instead_give_a_stale_read_when_they_are_lost():
+    assert await first_stale(every_order(LosingCounters)) == 0
+
+
+class Replicas(Race):
+    """A fill through one replica, a write through another, and then a read through the first. `heard`: it has been
+    told of the purge; else the time that a copy is trusted has passed."""
+
+    def __init__(self, *, heard: bool, **other: bool) -> None:
+        super().__init__(by_epochs, stamped_late=False)
+        self.heard = heard
+        self.store.shared = True
+        random = counted()
+        self.background = Background(lambda error: None)
+        self.writer, self.epochs = (
+            Epochs(self.store, self.clock, random, self.background, sleep=self.clock.sleep, **options)
+            for options in ({}, other)
+        )
+        self.told = asyncio.Event()
+        tell = self.epochs.doorbell._heard
+
+        def hear(hashed: str, names: Sequence[str]) -> None:
+            tell(hashed, names)
+            self.told.set()
+
+        self.epochs.doorbell._heard = hear
+
+    def actors(self) -> Iterable[Coroutine[Any, Any, None]]:
+        return self.fill(), self.glance(), self.write_then_read()
+
+    async def glance(self) -> None:
+        _ = await self.epochs.current("", TAGS)
+
+    async def write_then_read(self) -> None:
+        await self.store.wait("write")
+        self.origin = 1
+        await self.writer.advance({"": ["jobs:77"]})
+        if self.heard:
+            await self.told.wait()
+        else:
+            self.clock.advance(TRUSTED_SECONDS)
+        await self.store.wait("read")
+        stamp = await self.epochs.current("", TAGS)
+        if self.slot is not None and self.slot[0] == stamp.hard:
+            self.read = self.slot[1]
+
+    async def run(self, choices: list[int]) -> list[int]:
+        if self.heard:
+            self.listening = asyncio.ensure_future(self.epochs.doorbell.listen())
+            await settle(4)
+        return await super().run(choices)
+
+    async def close(self) -> None:
+        if self.heard:
+            self.listening.cancel()
+            await asyncio.wait((self.listening,))
+        await self.epochs.close()
+        await self.background.drain(1)
+
+
+@pytest.mark.parametrize("heard", [True, False], ids=["heard", "never heard"])
+async def test_no_order_over_two_replicas_gives_a_stale_read(heard):
+    reads = [read async for read in every_order(lambda: Replicas(heard=heard))]
+    assert len(reads) >= 200
+    assert 0 not in reads
+
+
+async def test_copies_without_a_bound_instead_give_a_stale_read_when_nothing_is_heard():
+    assert await first_stale(every_order(lambda: Replicas(heard=False, sole=True))) == 0
+
+
+class Forgetful(Replicas):
+    """Who hears of a purge drops the copy, and takes an answer that was on its way for news."""
+
+    def __init__(self) -> None:
+        super().__init__(heard=True)
+
+        def hear(hashed: str, names: Sequence[str]) -> None:
+            for name in names:
+                self.epochs._copies._spaces[hashed].copies.pop(name, None)
+            self.epochs._copies._spaces[hashed].generation += 1
+            self.told.set()
+
+        self.epochs.doorbell._heard = hear
+
+
+async def test_taking_an_answer_that_was_sent_before_the_doorbell_instead_gives_a_stale_read():
+    assert await first_stale(every_order(Forgetful)) == 0
+
+
+GroupsOf = Callable[[Epochs, Stamp], Awaitable[Stamp | None]]
+
+
+class Grouping(Race):
+    """A fill that learns of its group from the response, a purge of that group, a read, and lost epochs."""
+
+    def __init__(self, groups: GroupsOf, *, losing: bool = True) -> None:
+        super().__init__(by_epochs, stamped_late=False)
+        self.groups = groups
+        self.losing = losing
+
+    def actors(self) -> Iterable[Coroutine[Any, Any, None]]:
+        return self.fill(), self.write_then_read(), *([self.lose()] if self.losing else [])
+
+    async def lose(self) -> None:
+        await self.store.wait("lose")
+        self.inner._spaces.clear()
+
+    async def fill(self) -> None:
+        before = await self.epochs.current("", TAGS)
+        value = self.origin
+        await self.store.wait("fetch")
+        bound = await self.groups(self.epochs, before)
+        if bound is not None:
+            self.slot = (bound.hard, value)
+
+    async def write_then_read(self) -> None:
+        await self.store.wait("write")
+        self.origin = 1
+        await self.epochs.advance({"": ["@:g"]})
+        stamp = await self.epochs.current("", GROUPED)
+        if self.slot is not None and self.slot[0] == stamp.hard:
+            self.read = self.slot[1]
+
+
+async def guarded(epochs: Epochs, before: Stamp) -> Stamp | None:
+    return await epochs.with_groups(before, GROUPED)
+
+
+async def unguarded(epochs: Epochs, before: Stamp) -> Stamp | None:
+    late = await epochs.current("", GROUPED)
+    return replace(before, read={**late.read, **before.read}).of(GROUPED)
+
+
+async def guarded_by_the_field_alone(epochs: Epochs, before: Stamp) -> Stamp | None:
+    read = await epochs._read_hash(SHARED, [ANY_GROUP, *group_fields(GROUPED)])
+    if read.get((SHARED, ANY_GROUP)) != before.read[SHARED, ANY_GROUP]:
+        return None
+    return replace(before, read={**read, **before.read}).of(GROUPED)
+
+
+async def test_no_order_of_a_fill_and_the_purge_of_its_group_gives_a_stale_read():
+    reads = [read async for read in every_order(lambda: Grouping(guarded))]
+    assert len(reads) >= 280
+    assert set(reads) == {None, 1}
+
+
+async def test_groups_without_a_guard_instead_give_a_stale_read():
+    assert await first_stale(every_order(lambda: Grouping(unguarded, losing=False))) == 0
+
+
+async def test_a_guard_that_may_be_absent_alone_gives_a_stale_read_when_epochs_are_lost():
+    assert await first_stale(every_order(lambda: Grouping(guarded_by_the_field_alone))) == 0
