@@ -6,6 +6,7 @@ import itertools
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 
+from proxy.cache.background import Background, Work
 from proxy.errors import StoreError
 from proxy.stores.base import Heard, Store
 
@@ -27,6 +28,17 @@ class FakeClock:
         self.slept.append(seconds)
         self.now += seconds
         await asyncio.sleep(0)
+
+
+class HeldBack(Background):
+    """Background work whose delayed part is kept in `delayed` and started by nobody but the test."""
+
+    def __init__(self, failed: Callable[[BaseException], None]) -> None:
+        super().__init__(failed)
+        self.delayed: list[tuple[float, Work]] = []
+
+    def later(self, seconds: float, work: Work) -> None:
+        self.delayed.append((seconds, work))
 
 
 class StoreDouble:

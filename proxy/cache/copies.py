@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
 
-from proxy.cache.binding import NEVER_PURGED, SHARED, Field, covering, hash_of, may_be_absent
+from proxy.cache.binding import EVERYTHING, NEVER_PURGED, SHARED, Field, covering, hash_of, may_be_absent
 from proxy.cache.stamp import Stamp, stamp
 
 MAX_KNOWN = 8192  # bindings remembered ready-made
@@ -109,7 +109,8 @@ class Copies:
             for hashed, name in covering(space, tags):
                 copy = self._find(hashed, name)
                 if copy is not None and now >= copy.trusted_until - self._half:
-                    fields.setdefault(hashed, {})[name] = None
+                    # with `*`: of a hash that the store has lost, a field that may be absent says nothing
+                    fields.setdefault(hashed, {EVERYTHING: None})[name] = None
         self.due = {}
         return {hashed: list(names) for hashed, names in fields.items()}
 

@@ -84,8 +84,10 @@ def _parsed(message: bytes) -> tuple[str, Mapping[str, list[str]]] | None:
     try:
         said = orjson.loads(message)
         writer, purged = said["writer"], said["purged"]
-        well_formed = isinstance(writer, str) and all(
-            isinstance(name, str) for names in purged.values() for name in names
+        well_formed = (
+            isinstance(writer, str)
+            and all(isinstance(names, list) for names in purged.values())
+            and all(isinstance(name, str) for names in purged.values() for name in names)
         )
     except (ValueError, TypeError, KeyError, AttributeError):
         return None

@@ -30,10 +30,10 @@ from proxy.stores.base import EPOCH_BYTES, Store
 
 TRUSTED_SECONDS = 0.8  # a copy counts this long after its read was sent (P3: 1 s, less a slow read's way back)
 _ATTEMPTS = 3  # reads of one request that purges may overtake before it goes without
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 0.8  # a store that is back has the pending purges within a second
 _GATHERED = 0.02  # seconds in which copies that are due come together for one batch of reads
 _RECENT_SECONDS = 300.0  # no failover loses writes older than this
-_PURGED_AGAIN = (0.0, 2.0, 15.0)  # after a disturbance: a new primary may lose a first repetition as well
+_PURGED_AGAIN = (2.0, 15.0)  # after a disturbance, beside at once: a new primary may lose a first repetition as well
 _DISTURBANCES_APART = 1.0  # those that come closer are one
 
 
@@ -87,7 +87,7 @@ class Epochs:
 
     @property
     def pending(self) -> int:
-        """Fields whose purge the store has not accepted yet."""
+        """Fields whose purge the store has not accepted yet, or may have lost."""
         return len(self._refused)
 
     def start(self) -> None:
@@ -137,9 +137,10 @@ class Epochs:
         For groups that came with a response to a request made after that read (RFC 9875).
         """
         hashed = hash_of(before.space)
-        names = (ANY_GROUP, *group_fields(tags))
-        read = await self._groups(before, hashed, names)
-        if read is None or read[hashed, ANY_GROUP] != before.read[hashed, ANY_GROUP]:
+        # a hash that the store has lost meanwhile says `@` was never replaced, but it has another `*`
+        guards = (EVERYTHING, ANY_GROUP)
+        read = await self._groups(before, hashed, (*guards, *group_fields(tags)))
+        if read is None or any(read[hashed, name] != before.read[hashed, name] for name in guards):
             return None
         # what was read before the fetch stays as it was
         return replace(before, read={**read, **before.read}).of(tags)
@@ -155,11 +156,8 @@ class Epochs:
     async def _groups(self, before: Stamp, hashed: str, names: Sequence[str]) -> dict[Field, bytes] | None:
         if before.local:
             return self._copies.local_values([(hashed, name) for name in names])
-        try:
-            read = await asyncio.shield(self._background.start(self._read_hash(hashed, list(names))))
-        except StoreError:
-            return None
-        return read if len(read) == len(names) else None
+        read = await asyncio.shield(self._background.start(self._read_or_none(hashed, list(names))))
+        return read if read is not None and len(read) == len(names) else None
 
     async def _read(self, space: str, tags: tuple[str, ...], strict: bool) -> Stamp:
         fields = covering(space, tags)
@@ -216,19 +214,22 @@ class Epochs:
 
     async def _renew(self) -> None:
         """Read copies in use again before they run out, so that no hit waits for it."""
-        while self._copies.due:
-            await self._sleep(_GATHERED)
-            due = self._copies.take_due(self._clock())
-            if due:
-                self.figures.renewals += 1
-                await asyncio.gather(*[self._renewed(hashed, names) for hashed, names in due.items()])
-        self._renewer = None
-
-    async def _renewed(self, hashed: str, names: list[str]) -> None:
         try:
-            await self._read_hash(hashed, names)
+            while self._copies.due:
+                await self._sleep(_GATHERED)
+                due = self._copies.take_due(self._clock())
+                if due:
+                    self.figures.renewals += 1
+                    # where that fails, copies run out; the next request finds out what then
+                    await asyncio.gather(*[self._read_or_none(hashed, names) for hashed, names in due.items()])
+        finally:
+            self._renewer = None
+
+    async def _read_or_none(self, hashed: str, names: list[str]) -> dict[Field, bytes] | None:
+        try:
+            return await self._read_hash(hashed, names)
         except StoreError:
-            return  # the copies run out; the next request finds out what then
+            return None
 
     # -- purging
 
@@ -281,23 +282,37 @@ class Epochs:
 
     async def _repeat(self) -> None:
         pause = _FIRST_PAUSE
-        while self._refused:
-            await self._sleep(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE)
-            for hashed, attempted in self._refused.items():
-                if await self._attempt(hashed, tuple(attempted)):
-                    self._copies.drop(hashed, self._refused.accepted(hashed, attempted))
-                    self._ring({hashed: tuple(attempted)})
-        self._repeater = None
+        try:
+            while self._refused:
+                await self._sleep(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE)
+                await self._try_again()
+        finally:
+            self._repeater = None
+
+    async def _try_again(self) -> None:
+        await asyncio.gather(*[self._repeated(hashed, attempted) for hashed, attempted in self._refused.items()])
+
+    async def _repeated(self, hashed: str, attempted: Mapping[str, int]) -> None:
+        if await self._attempt(hashed, tuple(attempted)):
+            self._copies.drop(hashed, self._refused.accepted(hashed, attempted))
+            self._ring({hashed: tuple(attempted)})
 
     def _disturbed(self, why: str) -> None:
-        """What the store acknowledged may be lost: nothing it said before counts, and recent purges are made again."""
+        """What the store acknowledged may be lost: nothing it said before counts, and recent purges are made again.
+
+        Until they are they count as refused: the store may say anew what they had replaced.
+        """
         self._copies.distrust()
         now = self._clock()
+        for hashed, names in self._recent.since(now).items():
+            self._remember(hashed, names)
+            self._copies.drop(hashed, names)
         if now - self._disturbed_at < _DISTURBANCES_APART:
             return
         self._disturbed_at = now
         self.figures.disturbances += 1
+        _ = self._background.start(self._try_again())
         for seconds in _PURGED_AGAIN:
             self._background.later(seconds, lambda: self._purge_again(now))
 

@@ -7,7 +7,7 @@ long enough, fetches for itself.
 import asyncio
 from collections.abc import Awaitable, Callable
 from hashlib import blake2b
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from proxy.cache.background import Background
 from proxy.cache.stamp import Stamp
@@ -15,7 +15,7 @@ from proxy.errors import StoreError
 from proxy.policy.key import Key
 from proxy.stores.base import Store
 
-Entry = TypeVar("Entry")
+Arrived = TypeVar("Arrived")
 
 TTL = 5.0  # seconds after which a holder that died, or is very slow, no longer holds others back
 WAIT = 5.0  # seconds a replica waits for another's fetch
@@ -51,8 +51,8 @@ class Leases:
         self._sleep = sleep
 
     async def take(
-        self, key: Key, stamp: Stamp, arrived: Callable[[], Awaitable[Entry | None]]
-    ) -> Lease | Entry | None:
+        self, key: Key, stamp: Stamp, arrived: Callable[[], Awaitable[Arrived | None]]
+    ) -> Lease | Arrived | None:
         """The lease; or what `arrived` gives once another replica has fetched; or None: fetch without one.
 
         Its name holds the epochs: who reads after a purge never waits for a fetch that began before it.
@@ -60,29 +60,54 @@ class Leases:
         if not self.others or stamp.local:
             return None
         name = _name(key, stamp)
-        return await asyncio.shield(self._background.start(self._take(name, arrived)))
+        claimed = await self._claimed(name)
+        return await self._waited(name, arrived) if claimed is False else claimed
 
     def release(self, lease: Lease, *, after: asyncio.Task[None] | None) -> None:
         """Give it back, once what was fetched is on its place in the store."""
         _ = self._background.start(self._release(lease, after))
 
-    async def _take(self, name: str, arrived: Callable[[], Awaitable[Entry | None]]) -> Lease | Entry | None:
-        now = self._clock()
+    async def _claimed(self, name: str) -> Lease | Literal[False] | None:
+        """The lease; False when it is another's, None when the store does not tell."""
+        claiming = self._background.start(self._claim(name))
         try:
-            if await self._store.claim(name, b"1", TTL):
-                return Lease(name, now + TTL)
-            pause = _FIRST_PAUSE
-            while self._clock() < now + WAIT:
-                await self._sleep(pause)
-                pause = min(2 * pause, _LONGEST_PAUSE)
-                # the entry is stored before its lease is given back: in this order none is overlooked
-                (held,) = await self._store.get((name,))
-                found = await arrived()
-                if found is not None or held is None:
-                    return found
+            return await asyncio.shield(claiming)
+        except asyncio.CancelledError:
+            # whoever wanted it has left, and the store may give it all the same
+            claiming.add_done_callback(self._give_back)
+            raise
+
+    async def _claim(self, name: str) -> Lease | Literal[False] | None:
+        until = self._clock() + TTL
+        try:
+            return Lease(name, until) if await self._store.claim(name, b"1", TTL) else False
         except StoreError:
             return None
+
+    def _give_back(self, claiming: asyncio.Task[Lease | Literal[False] | None]) -> None:
+        if not claiming.cancelled() and claiming.exception() is None and isinstance(lease := claiming.result(), Lease):
+            self.release(lease, after=None)
+
+    async def _waited(self, name: str, arrived: Callable[[], Awaitable[Arrived | None]]) -> Arrived | None:
+        pause, until = _FIRST_PAUSE, self._clock() + WAIT
+        while self._clock() < until:
+            await self._sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+            # the entry is stored before its lease is given back: in this order none is overlooked
+            held = await asyncio.shield(self._background.start(self._is_held(name)))
+            if held is None:
+                return None
+            found = await arrived()
+            if found is not None or not held:
+                return found
         return None
+
+    async def _is_held(self, name: str) -> bool | None:
+        try:
+            (value,) = await self._store.get((name,))
+        except StoreError:
+            return None
+        return value is not None
 
     async def _release(self, lease: Lease, after: asyncio.Task[None] | None) -> None:
         if after is not None:

@@ -125,23 +125,28 @@ class Cache:
         if stamp.local and (strict or critical):
             return Missing(Reason.STORE_UNAVAILABLE, None)
         if held is None:
-            return await self._concluded(Reason.COLD, loaded, key, policy, stamp)
+            return await self._concluded(Reason.COLD, loaded, key, policy, stamp, strict=strict)
         verdict = _judge(held, key, policy, stamp, self._clock())
+        if stamp.local:
+            return self._unproven(held, key, policy, stamp, verdict)
         if isinstance(verdict, Found):
             return verdict
-        if stamp.local:
-            return self._unproven(held, key, policy, stamp)
         if verdict is Reason.EXPIRED:
             self._memory.drop(key.full)
         # another replica may have filled it again since
-        return await self._concluded(verdict, await self._load(key), key, policy, stamp)
+        return await self._concluded(verdict, await self._load(key), key, policy, stamp, strict=strict)
 
-    async def find_newer(self, key: Key, policy: bytes, stamp: Stamp, than: Entry | None) -> Entry | None:
-        """What another replica has stored meanwhile: fresh, and later than the entry that is here."""
+    async def find_newer(self, key: Key, policy: bytes, stamp: Stamp, than: Entry | None) -> Entry | Reason | None:
+        """What another replica has stored meanwhile: fresh, and later than the entry that is here.
+
+        A reason: the store does not tell.
+        """
         loaded = await self._load(key)
-        if not isinstance(loaded, Entry) or (than is not None and loaded.stored_at <= than.stored_at):
+        if isinstance(loaded, Reason):
+            return loaded
+        if loaded is None or (than is not None and loaded.stored_at <= than.stored_at):
             return None
-        found = await self._concluded(Reason.COLD, loaded, key, policy, stamp)
+        found = await self._concluded(Reason.COLD, loaded, key, policy, stamp, strict=False)
         usable = isinstance(found, Found) and found.standing is Standing.VALID
         return loaded if usable and not loaded.no_cache and self._clock() < loaded.fresh_until else None
 
@@ -205,29 +210,33 @@ class Cache:
             features=MappingProxyType({(account.tenant, account.feature): account.size for account in accounts}),
         )
 
-    def _unproven(self, held: Entry, key: Key, policy: bytes, stamp: Stamp) -> Found | Missing:
-        """What is held under epochs that were right when the store was last heard of."""
-        known = self._epochs.last_known(key.space, bound(held, key))
-        verdict = _judge(held, key, policy, known, self._clock()) if known is not None else None
-        if not isinstance(verdict, Found):
-            return Missing(Reason.STORE_UNAVAILABLE, stamp)
+    def _unproven(self, held: Entry, key: Key, policy: bytes, stamp: Stamp, verdict: Found | Reason) -> Found | Missing:
+        """What is held, without the store's word: fetched a moment ago, or under the epochs it gave last."""
+        now = self._clock()
+        if isinstance(verdict, Found) and (self._epochs.sole or now < held.fresh_until):
+            return verdict
         own = stamp.of(key.tags)
-        assert own is not None, "the tags of an entry include those of its key"
+        known = self._epochs.last_known(key.space, bound(held, key))
+        if not isinstance(verdict, Found) and known is not None:
+            verdict = _judge(held, key, policy, known, now)
+        if not isinstance(verdict, Found) or own is None:
+            return Missing(Reason.STORE_UNAVAILABLE, own)
         return Found(held, own, Standing.UNPROVEN)
 
     async def _concluded(
-        self, otherwise: Reason, loaded: Entry | Reason | None, key: Key, policy: bytes, stamp: Stamp
+        self, otherwise: Reason, loaded: Entry | Reason | None, key: Key, policy: bytes, stamp: Stamp, *, strict: bool
     ) -> Found | Missing:
         """What the store's answer and the epochs of now come to; `otherwise` is why there is nothing without it."""
+        own = stamp.of(key.tags)  # the entry that is held may have brought its groups' epochs as well
         if stamp.local:
-            return Missing(Reason.STORE_UNAVAILABLE, stamp)
-        if loaded is None:
-            return Missing(otherwise, stamp)
-        if isinstance(loaded, Reason):
-            return Missing(loaded, stamp)
+            return Missing(Reason.STORE_UNAVAILABLE, own)
+        if not isinstance(loaded, Entry):
+            return Missing(otherwise if loaded is None else loaded, own)
         tags = bound(loaded, key)
-        if tags is not key.tags:  # its groups were not known before
-            stamp = await self._epochs.current(key.space, tags)
+        if tags is not key.tags and tags != stamp.tags:  # its groups were not known before
+            stamp = await self._epochs.current(key.space, tags, strict=strict)
+            if stamp.local:
+                return Missing(Reason.STORE_UNAVAILABLE, own)
         now = self._clock()
         verdict = _judge(loaded, key, policy, stamp, now)
         if not isinstance(verdict, Found):

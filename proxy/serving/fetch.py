@@ -139,6 +139,8 @@ class Fetcher:
         return reply
 
     async def _refreshed(self, reading: Reading, body: Body, flight_key: Hashable) -> None:
+        if self._flights.under_way(flight_key) is not None:
+            return  # somebody was quicker
         reply = await self._lead_all(reading, body, Reason.EXPIRED, self._flights.take_off(flight_key))
         reply.close()
 
@@ -147,31 +149,36 @@ class Fetcher:
         landed: Landed = Reason.INCOMPLETE
         led = False
         try:
-            found = await self._newer(reading) if reading.entry is not None and self._leases.others else None
-            if found is None:
-                lease = await self._lease(reading)
-                if not isinstance(lease, Entry):
-                    flight.lease = lease
-                    led = True
-                    return await self._lead(reading, body, reason, flight)
-                found = lease
+            found = await self._elsewhere(reading, reason)
+            if not isinstance(found, Entry):
+                flight.lease = found
+                led = True
+                return await self._lead(reading, body, reason, flight)
             landed = Shared(found, Reason.COLLAPSED)
             return await self._collapsed(reading, landed, reason)
         finally:
             if not led:
                 self._land(flight, landed)
 
-    async def _lease(self, reading: Reading) -> Lease | Entry | None:
+    async def _elsewhere(self, reading: Reading, reason: Reason) -> Lease | Entry | None:
+        """What another replica has fetched, or the lease to fetch it for them; None: fetch without one.
+
+        A store that just failed is not asked again: one request waits for one failure at most (P4).
+        """
         stamp = reading.stamp
         assert stamp is not None, "a reading in doubt has no flight"
-        return await self._leases.take(reading.key, stamp, lambda: self._newer(reading))
-
-    async def _newer(self, reading: Reading) -> Entry | None:
-        stamp = reading.stamp
-        if stamp is None or stamp.local:
+        if not self._leases.others or stamp.local or reason is Reason.STORE_UNAVAILABLE:
             return None
+        found: Lease | Entry | Reason | None = None
+        if reading.entry is not None:
+            found = await self._newer(reading, stamp)
+        if found is None:
+            found = await self._leases.take(reading.key, stamp, lambda: self._newer(reading, stamp))
+        return None if isinstance(found, Reason) else found
+
+    async def _newer(self, reading: Reading, stamp: Stamp) -> Entry | Reason | None:
         found = await self._cache.find_newer(reading.key, reading.route.digest, stamp, reading.entry)
-        if found is None or reuse.second_key_names(found, reading.request) is not None:
+        if isinstance(found, Entry) and reuse.second_key_names(found, reading.request) is not None:
             return None
         return found
 
@@ -185,10 +192,11 @@ class Fetcher:
         if flight is None:
             return
         flight.land(landed)
-        if flight.lease is not None:
+        lease, flight.lease = flight.lease, None
+        if lease is not None:
             # whoever waits for the lease looks for the entry when it is given back
             self._leases.release(
-                flight.lease, after=self._cache.saving(landed.entry.key) if isinstance(landed, Shared) else None
+                lease, after=self._cache.saving(landed.entry.key) if isinstance(landed, Shared) else None
             )
 
     async def _lead(self, reading: Reading, body: Body, reason: Reason, flight: Flight | None) -> Reply:
@@ -203,7 +211,8 @@ class Fetcher:
                 stream.close()
                 updated = validation.freshened(stale, stream.response)
                 if isinstance(updated, Reason):  # it speaks of another representation: ask for the whole one
-                    return await self._lead(replace(reading, entry=None), body, reason, None)
+                    whole, flight = flight, None
+                    return await self._lead(replace(reading, entry=None), body, reason, whole)
                 landed, reply = await self._revalidated(reading, stale, updated, asked_at)
                 return reply
             if (

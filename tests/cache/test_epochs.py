@@ -1,17 +1,18 @@
 """Epochs against a real store: what binds an entry, whom a copy is trusted for, and what a purge does when it fails."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pytest
 
 from proxy.cache.background import Background
-from proxy.cache.binding import SHARED, hash_of, slot
+from proxy.cache.binding import ANY_GROUP, SHARED, group_fields, hash_of, slot
 from proxy.cache.epochs import TRUSTED_SECONDS, Epochs
 from proxy.cache.stamp import Stamp
 from proxy.stores.memory import MemoryStore
-from tests.doubles import FakeClock, StoreDouble, counted, settle
+from tests.doubles import FakeClock, HeldBack, StoreDouble, counted, settle
 
 TAGS = ("jobs", "jobs:77")
 LIST = ("jobs", "jobs:list")
@@ -26,11 +27,15 @@ class World:
 
     def __post_init__(self) -> None:
         self.store = StoreDouble(MemoryStore(1 << 20, self.clock))
-        self.background = Background(self.raised.append)
+        self.background = HeldBack(self.raised.append)
+        self.random = counted()
+        self.replicas: list[Epochs] = []
         self.epochs = self.replica()
 
     def replica(self) -> Epochs:
-        return Epochs(self.store, self.clock, counted(), self.background, sleep=self.clock.sleep, **self.options)
+        made = Epochs(self.store, self.clock, self.random, self.background, sleep=self.clock.sleep, **self.options)
+        self.replicas.append(made)
+        return made
 
     async def stamp(self, space: str = "org_a", tags: tuple[str, ...] = TAGS, *, strict: bool = False) -> Stamp:
         return await self.epochs.current(space, tags, strict=strict)
@@ -40,7 +45,8 @@ class World:
 async def world():
     made = World()
     yield made
-    await made.epochs.close()
+    for replica in made.replicas:
+        await replica.close()
     await made.background.drain(1)
     assert made.raised == []
 
@@ -396,7 +402,7 @@ async def test_a_refused_purge_is_repeated_with_longer_and_longer_pauses(world):
     world.store.down = {"advance_epochs"}
     await world.epochs.advance({"org_a": ["jobs:77"]})
     await settle(60)
-    assert world.clock.slept[:9] == [0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0]
+    assert world.clock.slept[:6] == [0.05, 0.1, 0.2, 0.4, 0.8, 0.8]
 
 
 async def test_a_purge_that_failed_again_meanwhile_is_not_taken_for_accepted(world):
@@ -558,6 +564,318 @@ async def test_what_is_known_ready_made_is_bounded(world, monkeypatch):
     assert len(world.epochs._copies._known) <= 5
 
 
+# Groups
+
+GROUPED = (*TAGS, "@:g", "@:h")
+
+
+async def test_groups_that_come_with_a_response_are_stamped_as_they_were_before_it(world):
+    before = await world.stamp()
+    bound = await world.epochs.with_groups(before, GROUPED)
+    assert bound == await world.stamp("org_a", GROUPED)
+    assert bound.tags == GROUPED
+    assert bound.of(TAGS) == before
+
+
+@pytest.mark.parametrize("soft", [False, True])
+@pytest.mark.parametrize("group", ["@:g", "@:of others"])
+async def test_groups_cannot_be_told_after_any_group_was_purged(world, group, soft):
+    before = await world.stamp()
+    await world.replica().advance({"org_a": [group]}, soft=soft)
+    assert await world.epochs.with_groups(before, GROUPED) is None
+
+
+@pytest.mark.parametrize("soft", [False, True])
+async def test_a_purge_of_a_group_changes_what_is_in_it_and_nothing_else(world, soft):
+    bound = {tags: await world.stamp("org_a", tags) for tags in (GROUPED, TAGS, (*TAGS, "@:h"))}
+    await world.epochs.advance({"org_a": ["@:g"]}, soft=soft)
+    after = {tags: await world.stamp("org_a", tags) for tags in bound}
+    assert {tags for tags in bound if after[tags] != bound[tags]} == {GROUPED}
+    assert (after[GROUPED].hard == bound[GROUPED].hard) is soft
+
+
+async def test_a_purge_of_a_group_after_its_epochs_were_read_changes_them(world):
+    bound = await world.epochs.with_groups(await world.stamp(), GROUPED)
+    await world.epochs.advance({"org_a": ["@:g"]})
+    assert (await world.stamp("org_a", GROUPED)).hard != bound.hard
+
+
+async def test_an_item_that_shares_its_slot_with_a_group_only_purges_too_much(world):
+    twin = next(tag for number in range(9999) if slot(tag := f"jobs:{number}") == slot("@:g"))
+    before = await world.stamp()
+    await world.epochs.advance({"org_a": [twin]})
+    bound = await world.epochs.with_groups(before, GROUPED)
+    assert bound == await world.stamp("org_a", GROUPED)
+    await world.epochs.advance({"org_a": [twin]})
+    assert (await world.stamp("org_a", GROUPED)).hard != bound.hard
+
+
+async def test_a_purge_of_an_item_that_is_in_a_group_of_the_same_slot_is_not_overlooked(world):
+    twin = next(tag for number in range(9999) if slot(tag := f"jobs:{number}") == slot("@:g"))
+    before = await world.stamp("org_a", ("jobs", twin))
+    await world.epochs.advance({"org_a": [twin]})
+    bound = await world.epochs.with_groups(before, ("jobs", twin, "@:g"))
+    assert bound.hard != (await world.stamp("org_a", ("jobs", twin, "@:g"))).hard
+
+
+async def test_groups_cannot_be_told_when_the_store_has_lost_the_word_of_their_purge(world):
+    """Who purged a group, and then lost all epochs, reads that no group was ever purged."""
+    before = await world.stamp()
+    await world.epochs.advance({"org_a": ["@:g"]})
+    world.store.inner._spaces.pop(ORG_A)
+    assert await world.epochs.with_groups(before, GROUPED) is None
+
+
+async def test_groups_cannot_be_told_without_the_store(world):
+    before = await world.stamp()
+    world.store.down = {"epochs"}
+    assert await world.epochs.with_groups(before, GROUPED) is None
+
+
+async def test_groups_of_what_was_fetched_without_the_store_are_held_to_this_process_s_purges(world):
+    world.store.down = {"epochs", "advance_epochs"}
+    before = await world.stamp()
+    bound = await world.epochs.with_groups(before, GROUPED)
+    assert bound.local
+    assert bound.hard == world.epochs.local("org_a", GROUPED).hard
+    await world.epochs.advance({"org_a": ["@:g"]})
+    assert bound.hard != world.epochs.local("org_a", GROUPED).hard
+    assert await world.epochs.with_groups(before, GROUPED) is None
+
+
+# The doorbell, and copies in use
+
+
+async def rung(world) -> tuple[Epochs, Epochs]:
+    """Two replicas over one store that hear each other."""
+    world.store.shared = True
+    pair = world.replica(), world.replica()
+    for replica in pair:
+        replica.start()
+    await settle()
+    return pair
+
+
+async def test_a_replica_that_hears_of_a_purge_believes_it_at_once(world):
+    one, other = await rung(world)
+    before = await other.current("org_a", TAGS)
+    await one.advance({"org_a": ["jobs:77"]})
+    await settle()
+    assert other.peek("org_a", TAGS) is None
+    assert (await other.current("org_a", TAGS)).hard != before.hard
+
+
+async def test_a_replica_that_hears_nothing_believes_its_copies_no_longer_than_they_are_trusted(world):
+    one, other = await rung(world)
+    world.store.down = {"publish"}
+    before = await other.current("org_a", TAGS)
+    await one.advance({"org_a": ["jobs:77"]})
+    await settle()
+    assert other.peek("org_a", TAGS) == before
+    world.clock.advance(TRUSTED_SECONDS)
+    assert (await other.current("org_a", TAGS)).hard != before.hard
+
+
+async def test_a_purge_that_the_store_refused_is_rung_when_it_is_accepted(world):
+    one, other = await rung(world)
+    await other.current("org_a", TAGS)
+    world.store.down = {"advance_epochs"}
+    await one.advance({"org_a": ["jobs:77"]})
+    await settle()
+    assert one.doorbell.rung == 0
+    world.store.down = set()
+    await settle(30)
+    assert one.doorbell.rung == 1
+    assert other.peek("org_a", TAGS) is None
+
+
+async def test_copies_in_use_are_read_again_before_they_run_out(world):
+    world.store.shared = True
+    epochs = world.replica()
+    stamp = await epochs.current("org_a", TAGS)
+    for _ in range(6):
+        world.clock.advance(0.5)
+        assert epochs.peek("org_a", TAGS) == stamp
+        await settle()
+    assert epochs.figures.renewals == 6
+
+
+async def test_copies_that_nobody_uses_are_not_read_again(world):
+    world.store.shared = True
+    epochs = world.replica()
+    await epochs.current("org_a", TAGS)
+    reads = world.store.count("epochs")
+    world.clock.advance(0.5)
+    await settle()
+    assert world.store.count("epochs") == reads
+
+
+async def test_a_failed_renewal_lets_copies_run_out_and_the_next_one_is_made(world):
+    world.store.shared = True
+    epochs = world.replica()
+    stamp = await epochs.current("org_a", TAGS)
+    world.clock.advance(0.5)
+    world.store.down = {"epochs"}
+    assert epochs.peek("org_a", TAGS) == stamp
+    await settle()
+    world.clock.advance(0.5)
+    assert epochs.peek("org_a", TAGS) is None
+    world.store.down = set()
+    assert await epochs.current("org_a", TAGS) == stamp
+    world.clock.advance(0.5)
+    assert epochs.peek("org_a", TAGS) == stamp
+    await settle()
+    world.clock.advance(0.5)
+    assert epochs.peek("org_a", TAGS) == stamp
+
+
+async def test_a_renewal_does_not_undo_a_soft_purge_that_the_store_has_lost(world):
+    """A lost hash says that nothing was ever softly purged: it must say as well that its `*` is another."""
+    world.store.shared = True
+    epochs = world.replica()
+    before = await epochs.current("org_a", TAGS)
+    world.clock.advance(0.5)
+    renewing = asyncio.Event()
+    epochs._sleep = lambda seconds: renewing.wait()
+    epochs.peek("org_a", TAGS)  # in use: about to be renewed
+    await epochs.current("org_a", TAGS, strict=True)  # all of it has been read meanwhile
+    await epochs.advance({"org_a": ["jobs:77"]}, soft=True)
+    world.store.inner._spaces.pop(ORG_A)
+    renewing.set()
+    await settle()
+    assert epochs.figures.renewals == 1
+    assert epochs.peek("org_a", TAGS) != before
+    assert await epochs.current("org_a", TAGS) != before
+
+
+# Disturbances
+
+
+async def failover(world) -> Stamp:
+    """A purge, and a new primary that never had it; the stamp from before."""
+    before = await world.stamp()
+    old = {name: dict(values) for name, values in world.store.inner._spaces.items()}
+    await world.epochs.advance({"org_a": ["jobs:77"]})
+    for name, values in old.items():
+        world.store.inner._spaces[name] = values
+    return before
+
+
+async def test_what_a_failover_brought_back_is_never_believed_by_who_purged_it(world):
+    before = await failover(world)
+    world.store.disturb()
+    assert (await world.stamp()).hard != before.hard
+    assert world.epochs.last_known("org_a", TAGS) is None
+    await settle()
+    assert world.epochs.pending == 0
+    after = await world.stamp()
+    assert not after.local
+    assert after.hard != before.hard
+
+
+async def test_what_a_second_failover_close_behind_brought_back_is_never_believed_either(world):
+    before = await failover(world)
+    old = {name: dict(values) for name, values in world.store.inner._spaces.items()}
+    world.store.disturb()
+    await settle()
+    for name, values in old.items():
+        world.store.inner._spaces[name] = values
+    world.clock.advance(0.5)
+    world.store.disturb()
+    assert world.epochs.figures.disturbances == 1
+    assert (await world.stamp()).hard != before.hard
+    await settle(20)
+    after = await world.stamp()
+    assert not after.local
+    assert after.hard != before.hard
+
+
+async def test_after_a_disturbance_recent_purges_are_made_again_at_once_and_twice_later(world):
+    await world.epochs.advance({"org_a": ["jobs:77"]})
+    await world.epochs.advance({"org_a": ["search"]}, soft=True)
+    world.epochs._sleep = lambda seconds: asyncio.Event().wait()
+    world.store.disturb()
+    await settle()
+    assert [seconds for seconds, _ in world.background.delayed] == [2.0, 15.0]
+    for _, work in world.background.delayed:
+        await work()
+    written = [set(names) for operation, names in world.store.calls if operation == "advance_epochs"]
+    assert written[2:] == [{ORG_A, slot("jobs:77"), "soft:search"}] * 3
+    assert world.epochs.pending == 0
+
+
+async def test_disturbances_that_come_close_are_one(world):
+    await world.epochs.advance({"org_a": ["jobs:77"]})
+    for _ in range(5):
+        world.store.disturb()
+    await settle()
+    assert len(world.background.delayed) == 2
+    world.clock.advance(1)
+    world.store.disturb()
+    assert len(world.background.delayed) == 4
+    assert world.epochs.figures.disturbances == 2
+
+
+async def test_what_was_purged_long_ago_is_not_purged_again(world):
+    await world.epochs.advance({"org_a": ["jobs:77"]})
+    world.clock.advance(301)
+    world.store.disturb()
+    await settle()
+    assert world.store.count("advance_epochs") == 1
+
+
+async def test_a_disturbance_voids_every_copy_and_every_read_under_way(world):
+    stamp = await world.stamp()
+    world.clock.advance(1)
+    world.store.delayed = {"epochs"}
+    reading = asyncio.ensure_future(world.stamp())
+    await settle()
+    reads = world.store.count("epochs")
+    world.store.disturb()
+    world.store.delayed = set()
+    while world.store.gates:
+        world.store.open_gate()
+    assert await reading == stamp
+    assert world.store.count("epochs") > reads
+
+
+async def test_a_store_that_comes_back_has_the_pending_purges_at_once(world):
+    """Whatever pause the repetition had come to: a disturbance is how the store says that it is back."""
+    pauses: list[asyncio.Event] = []
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(asyncio.Event())
+        await pauses[-1].wait()
+
+    world.epochs._sleep = sleep
+    world.store.down = {"advance_epochs"}
+    await world.epochs.advance({"org_a": ["jobs:77"]})
+    await settle()
+    world.store.down = set()
+    world.store.disturb()
+    await settle()
+    assert world.epochs.pending == 0
+
+
+# The only replica
+
+
+async def test_the_only_replica_believes_its_copies_for_ever_and_its_own_purges_at_once(world):
+    sole = Epochs(world.store, world.clock, world.random, world.background, sole=True, sleep=world.clock.sleep)
+    before = await sole.current("org_a", TAGS)
+    world.clock.advance(1_000_000)
+    assert sole.peek("org_a", TAGS) == before
+    await sole.advance({"org_a": ["jobs:77"]})
+    assert (await sole.current("org_a", TAGS)).hard != before.hard
+    assert sole.doorbell.rung == 0
+
+
+async def test_without_other_replicas_nobody_listens(world):
+    world.epochs.start()
+    await settle()
+    assert world.store.count("listen") == 0
+
+
 # Every order of two fills, a write with its purge, and a read that begins after the write was answered
 
 Purge = Callable[["Race"], Awaitable[None]]
@@ -568,7 +886,8 @@ class Race:
 
     def __init__(self, purge: Purge, *, stamped_late: bool) -> None:
         self.clock = FakeClock()
-        self.store = StoreDouble(MemoryStore(1 << 20, self.clock))
+        self.inner = MemoryStore(1 << 20, self.clock)
+        self.store = StoreDouble(self.inner)
         self.epochs = Epochs(self.store, self.clock, counted(), Background(lambda error: None), sleep=self.clock.sleep)
         self.purge = purge
         self.stamped_late = stamped_late
@@ -594,13 +913,19 @@ class Race:
         if self.slot is not None and self.slot[0] == stamp.hard:
             self.read = self.slot[1]
 
+    def actors(self) -> Iterable[Coroutine[Any, Any, None]]:
+        return self.fill(), self.fill(), self.write_then_read()
+
+    async def close(self) -> None:
+        """Nothing is left of a race over one replica."""
+
     async def run(self, choices: list[int]) -> list[int]:
         """Let it run in the order of `choices`, then always the first that waits; how many waited at each step."""
         _ = await self.epochs.current("", TAGS)
         self.clock.advance(1)
         self.store.held = {"advance_epochs"}
         self.store.delayed = {"epochs"}
-        tasks = [asyncio.ensure_future(actor) for actor in (self.fill(), self.fill(), self.write_then_read())]
+        tasks = [asyncio.ensure_future(actor) for actor in self.actors()]
         widths: list[int] = []
         await settle(8)
         while not all(task.done() for task in tasks):
@@ -660,3 +985,211 @@ async def test_deleting_on_write_instead_gives_a_stale_read_in_one_of_these_orde
 
 async def test_stamping_after_the_fetch_instead_gives_a_stale_read_in_one_of_these_orders():
     assert await first_stale(reads_in_every_order(by_epochs, stamped_late=True)) == 0
+
+
+# The same with epochs that the store loses, with a second replica, and with groups
+
+
+async def every_order(make: Callable[[], Race]) -> AsyncIterator[int | None]:
+    taken: list[int] | None = []
+    while taken is not None:
+        race = make()
+        widths = await race.run(taken)
+        yield race.read
+        await race.close()
+        taken = _next_order(taken, widths)
+
+
+class Losing(Race):
+    """One fill, a write and a read, while the store forgets all epochs."""
+
+    def __init__(self) -> None:
+        super().__init__(by_epochs, stamped_late=False)
+
+    def actors(self) -> Iterable[Coroutine[Any, Any, None]]:
+        return self.fill(), self.write_then_read(), self.lose()
+
+    async def lose(self) -> None:
+        await self.store.wait("lose")
+        self.inner._spaces.clear()
+
+
+class Counters(MemoryStore):
+    """Epochs that are numbers, and begin at the beginning again."""
+
+    async def create_epochs(self, space, values):
+        await super().create_epochs(space, dict.fromkeys(values, bytes(16)))
+
+    async def advance_epochs(self, space, values):
+        known = await self.epochs(space, list(values))
+        counted = [int.from_bytes(value or b"", "big") + 1 for value in known]
+        await super().advance_epochs(
+            space, {name: n.to_bytes(16, "big") for name, n in zip(values, counted, strict=True)}
+        )
+
+
+class LosingCounters(Losing):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = self.store.inner = Counters(1 << 20, self.clock)
+
+
+async def test_no_order_with_lost_epochs_gives_a_stale_read():
+    reads = [read async for read in every_order(Losing)]
+    assert len(reads) >= 280
+    assert set(reads) == {None, 1}
+
+
+async def test_counters_instead_give_a_stale_read_when_they_are_lost():
+    assert await first_stale(every_order(LosingCounters)) == 0
+
+
+class Replicas(Race):
+    """A fill through one replica, a write through another, and then a read through the first. `heard`: it has been
+    told of the purge; else the time that a copy is trusted has passed."""
+
+    def __init__(self, *, heard: bool, **other: bool) -> None:
+        super().__init__(by_epochs, stamped_late=False)
+        self.heard = heard
+        self.store.shared = True
+        random = counted()
+        self.background = Background(lambda error: None)
+        self.writer, self.epochs = (
+            Epochs(self.store, self.clock, random, self.background, sleep=self.clock.sleep, **options)
+            for options in ({}, other)
+        )
+        self.told = asyncio.Event()
+        tell = self.epochs.doorbell._heard
+
+        def hear(hashed: str, names: Sequence[str]) -> None:
+            tell(hashed, names)
+            self.told.set()
+
+        self.epochs.doorbell._heard = hear
+
+    def actors(self) -> Iterable[Coroutine[Any, Any, None]]:
+        return self.fill(), self.glance(), self.write_then_read()
+
+    async def glance(self) -> None:
+        _ = await self.epochs.current("", TAGS)
+
+    async def write_then_read(self) -> None:
+        await self.store.wait("write")
+        self.origin = 1
+        await self.writer.advance({"": ["jobs:77"]})
+        if self.heard:
+            await self.told.wait()
+        else:
+            self.clock.advance(TRUSTED_SECONDS)
+        await self.store.wait("read")
+        stamp = await self.epochs.current("", TAGS)
+        if self.slot is not None and self.slot[0] == stamp.hard:
+            self.read = self.slot[1]
+
+    async def run(self, choices: list[int]) -> list[int]:
+        if self.heard:
+            self.listening = asyncio.ensure_future(self.epochs.doorbell.listen())
+            await settle(4)
+        return await super().run(choices)
+
+    async def close(self) -> None:
+        if self.heard:
+            self.listening.cancel()
+            await asyncio.wait((self.listening,))
+        await self.epochs.close()
+        await self.background.drain(1)
+
+
+@pytest.mark.parametrize("heard", [True, False], ids=["heard", "never heard"])
+async def test_no_order_over_two_replicas_gives_a_stale_read(heard):
+    reads = [read async for read in every_order(lambda: Replicas(heard=heard))]
+    assert len(reads) >= 200
+    assert 0 not in reads
+
+
+async def test_copies_without_a_bound_instead_give_a_stale_read_when_nothing_is_heard():
+    assert await first_stale(every_order(lambda: Replicas(heard=False, sole=True))) == 0
+
+
+class Forgetful(Replicas):
+    """Who hears of a purge drops the copy, and takes an answer that was on its way for news."""
+
+    def __init__(self) -> None:
+        super().__init__(heard=True)
+
+        def hear(hashed: str, names: Sequence[str]) -> None:
+            for name in names:
+                self.epochs._copies._spaces[hashed].copies.pop(name, None)
+            self.epochs._copies._spaces[hashed].generation += 1
+            self.told.set()
+
+        self.epochs.doorbell._heard = hear
+
+
+async def test_taking_an_answer_that_was_sent_before_the_doorbell_instead_gives_a_stale_read():
+    assert await first_stale(every_order(Forgetful)) == 0
+
+
+GroupsOf = Callable[[Epochs, Stamp], Awaitable[Stamp | None]]
+
+
+class Grouping(Race):
+    """A fill that learns of its group from the response, a purge of that group, a read, and lost epochs."""
+
+    def __init__(self, groups: GroupsOf, *, losing: bool = True) -> None:
+        super().__init__(by_epochs, stamped_late=False)
+        self.groups = groups
+        self.losing = losing
+
+    def actors(self) -> Iterable[Coroutine[Any, Any, None]]:
+        return self.fill(), self.write_then_read(), *([self.lose()] if self.losing else [])
+
+    async def lose(self) -> None:
+        await self.store.wait("lose")
+        self.inner._spaces.clear()
+
+    async def fill(self) -> None:
+        before = await self.epochs.current("", TAGS)
+        value = self.origin
+        await self.store.wait("fetch")
+        bound = await self.groups(self.epochs, before)
+        if bound is not None:
+            self.slot = (bound.hard, value)
+
+    async def write_then_read(self) -> None:
+        await self.store.wait("write")
+        self.origin = 1
+        await self.epochs.advance({"": ["@:g"]})
+        stamp = await self.epochs.current("", GROUPED)
+        if self.slot is not None and self.slot[0] == stamp.hard:
+            self.read = self.slot[1]
+
+
+async def guarded(epochs: Epochs, before: Stamp) -> Stamp | None:
+    return await epochs.with_groups(before, GROUPED)
+
+
+async def unguarded(epochs: Epochs, before: Stamp) -> Stamp | None:
+    late = await epochs.current("", GROUPED)
+    return replace(before, read={**late.read, **before.read}).of(GROUPED)
+
+
+async def guarded_by_the_field_alone(epochs: Epochs, before: Stamp) -> Stamp | None:
+    read = await epochs._read_hash(SHARED, [ANY_GROUP, *group_fields(GROUPED)])
+    if read.get((SHARED, ANY_GROUP)) != before.read[SHARED, ANY_GROUP]:
+        return None
+    return replace(before, read={**read, **before.read}).of(GROUPED)
+
+
+async def test_no_order_of_a_fill_and_the_purge_of_its_group_gives_a_stale_read():
+    reads = [read async for read in every_order(lambda: Grouping(guarded))]
+    assert len(reads) >= 280
+    assert set(reads) == {None, 1}
+
+
+async def test_groups_without_a_guard_instead_give_a_stale_read():
+    assert await first_stale(every_order(lambda: Grouping(unguarded, losing=False))) == 0
+
+
+async def test_a_guard_that_may_be_absent_alone_gives_a_stale_read_when_epochs_are_lost():
+    assert await first_stale(every_order(lambda: Grouping(guarded_by_the_field_alone))) == 0

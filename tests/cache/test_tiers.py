@@ -529,3 +529,197 @@ async def test_a_caller_that_leaves_while_looking_ends_nothing(world):
         await settle()
     assert finding.cancelled()
     assert epochs.peek("org_a", TAGS) is not None
+
+
+# Groups, other replicas, and what nobody vouches for
+
+GROUPED = (*TAGS, "@:g")
+
+
+async def fill_grouped(world: World, **more: Any) -> Entry:
+    """A fill whose response said that it belongs to the group g."""
+    missing = await world.find()
+    bound = await world.epochs.with_groups(missing.stamp, GROUPED)
+    entry = builders.entry(
+        key=KEY, tags=GROUPED, epochs_hard=bound.hard, epochs_soft=bound.soft, stored_at=world.clock(), **more
+    )
+    assert world.cache.put(entry, quota=None) is None
+    await world.background.drain(1)
+    return entry
+
+
+async def test_an_entry_is_held_to_the_epochs_of_its_groups(world):
+    await fill_grouped(world)
+    found = await world.find()
+    assert found.standing is Standing.VALID
+    assert found.stamp.tags == TAGS
+    await world.epochs.advance({"org_a": ["@:g"]}, soft=True)
+    assert (await world.find()).standing is Standing.SOFT_PURGED
+    await world.epochs.advance({"org_a": ["@:g"]})
+    assert (await world.find()).reason is Reason.PURGED
+
+
+async def test_another_replica_learns_of_groups_from_the_entry(world):
+    await fill_grouped(world)
+    cache, epochs = world.replica()
+    assert (await world.find(cache)).standing is Standing.VALID
+    await epochs.advance({"org_a": ["@:g"]})
+    cache, _ = world.replica()
+    assert (await world.find(cache)).reason is Reason.PURGED
+
+
+async def test_strict_asks_for_the_groups_of_what_only_the_store_has_as_well(world):
+    """Their copies may be trusted still, for another entry's sake."""
+    await fill_grouped(world)
+    cache, epochs = world.replica()
+    await epochs.current("org_a", GROUPED)
+    await world.epochs.advance({"org_a": ["@:g"]})
+    assert isinstance(await world.find(cache, strict=True), Missing)
+
+
+async def test_a_store_that_fails_between_an_entry_and_its_groups_leaves_a_miss(world):
+    await fill_grouped(world)
+    cache, epochs = world.replica()
+    await epochs.current("org_a", TAGS)
+    world.store.down = {"epochs"}
+    missing = await world.find(cache)
+    assert missing.reason is Reason.STORE_UNAVAILABLE
+    assert missing.stamp.tags == TAGS
+    assert not missing.stamp.local
+
+
+async def test_replicas_that_miss_for_different_reasons_have_the_same_stamp(world):
+    """Else they would not wait for each other's fetch."""
+    await fill_grouped(world)
+    await world.epochs.advance({"org_a": ["jobs:77"]})
+    await world.store.inner.delete((KEY,))
+    cache, _ = world.replica()
+    cold, purged = await world.find(cache), await world.find()
+    assert (cold.reason, purged.reason) == (Reason.COLD, Reason.PURGED)
+    assert cold.stamp == purged.stamp
+
+
+async def fill_alone(world: World, cache: Cache | None = None, **more: Any) -> Entry:
+    """A fill while the store gives nothing."""
+    missing = await world.find(cache)
+    assert missing.stamp.local
+    entry = builders.entry(key=KEY, tags=TAGS, epochs_hard=missing.stamp.hard, epochs_soft=missing.stamp.soft, **more)
+    assert (cache or world.cache).put(entry, quota=None, asked_at=world.clock()) is None
+    return entry
+
+
+ALL = {"get", "set", "epochs", "create_epochs", "advance_epochs"}
+
+
+async def test_without_the_store_what_was_fetched_a_moment_ago_is_served_and_no_longer(world):
+    world.store.down = ALL
+    await fill_alone(world)
+    assert (await world.find()).standing is Standing.VALID
+    assert (await world.find(strict=True)).stamp is None
+    world.clock.advance(TRUSTED_SECONDS)
+    assert (await world.find()).standing is Standing.UNPROVEN
+    assert world.store.count("set") == 0
+
+
+async def test_without_the_store_own_purges_hold(world):
+    world.store.down = ALL
+    await fill_alone(world)
+    await world.epochs.advance({"org_a": ["jobs:77"]})
+    assert (await world.find()).reason is Reason.STORE_UNAVAILABLE
+
+
+async def test_the_only_replica_serves_what_it_fetched_without_the_store_for_as_long_as_it_is_fresh(world):
+    cache, epochs = world.replica(sole=True)
+    world.store.down = ALL
+    await fill_alone(world, cache)
+    world.clock.advance(800)
+    assert (await world.find(cache)).standing is Standing.VALID
+    await epochs.advance({"org_a": ["jobs:77"]})
+    assert isinstance(await world.find(cache), Missing)
+
+
+async def test_what_was_fetched_without_the_store_does_not_count_once_it_is_back(world):
+    world.store.down = ALL
+    await fill_alone(world)
+    world.store.down = set()
+    assert isinstance(await world.find(), Missing)
+
+
+async def test_what_a_purge_overtook_on_its_way_is_not_kept_without_the_store_either(world):
+    world.store.down = ALL
+    missing = await world.find()
+    await world.epochs.advance({"org_a": ["jobs:77"]})
+    entry = builders.entry(key=KEY, tags=TAGS, epochs_hard=missing.stamp.hard, epochs_soft=missing.stamp.soft)
+    assert world.cache.put(entry, quota=None, asked_at=world.clock()) is Reason.PURGED
+
+
+async def test_what_was_fetched_too_slowly_without_the_store_is_not_kept(world):
+    world.store.down = ALL
+    missing = await world.find()
+    entry = builders.entry(
+        key=KEY, tags=TAGS, epochs_hard=missing.stamp.hard, epochs_soft=missing.stamp.soft, error_until=NOW
+    )
+    assert world.cache.put(entry, quota=None, asked_at=world.clock() - 1) is Reason.NOT_FRESH
+
+
+async def test_what_is_held_while_the_store_is_lost_is_only_good_for_a_validation(world):
+    await world.fill()
+    world.clock.advance(1)
+    world.store.down = {"epochs"}
+    assert (await world.find()).standing is Standing.UNPROVEN
+    assert (await world.cache.find(key_of(KEY), POLICY, critical=True)).stamp is None
+    await world.epochs.advance({"org_a": ["jobs:77"]})
+    assert (await world.find()).reason is Reason.STORE_UNAVAILABLE
+
+
+async def test_what_another_replica_has_stored_meanwhile_is_found(world):
+    cache, _ = world.replica()
+    stamp = (await world.find(cache)).stamp
+    assert await cache.find_newer(key_of(KEY), POLICY, stamp, None) is None
+    old = await world.fill(body=b"old")
+    found = await cache.find_newer(key_of(KEY), POLICY, stamp, None)
+    assert found.body == b"old"
+    assert await cache.find_newer(key_of(KEY), POLICY, stamp, old) is None
+    assert body_of(await world.find(cache)) == b"old"
+
+
+@pytest.mark.parametrize(
+    ("more", "purged"),
+    [
+        ({"no_cache": True}, None),
+        ({"fresh_until": NOW}, None),
+        ({"policy": b"another"}, None),
+        ({}, False),
+        ({}, True),  # softly
+    ],
+)
+async def test_what_may_not_be_used_as_it_is_is_not_newer(world, more, purged):
+    cache, epochs = world.replica()
+    await world.fill(**more)
+    if purged is not None:
+        await epochs.advance({"org_a": ["jobs:77"]}, soft=purged)
+    stamp = await epochs.current("org_a", TAGS)
+    assert await cache.find_newer(key_of(KEY), POLICY, stamp, None) is None
+
+
+async def test_a_store_that_fails_says_so_where_something_newer_is_looked_for(world):
+    stamp = (await world.find()).stamp
+    world.store.down = {"get"}
+    assert await world.cache.find_newer(key_of(KEY), POLICY, stamp, None) is Reason.STORE_UNAVAILABLE
+
+
+async def test_an_entry_s_way_to_the_store_can_be_waited_for(world):
+    world.store.held = {"set"}
+    missing = await world.find()
+    entry = builders.entry(key=KEY, tags=TAGS, epochs_hard=missing.stamp.hard, epochs_soft=missing.stamp.soft)
+    assert world.cache.saving(KEY) is None
+    world.cache.put(entry, quota=None)
+    saving = world.cache.saving(KEY)
+    assert not saving.done()
+    await settle()
+    world.store.held = set()
+    world.store.open_gate()
+    await saving
+    await settle()
+    assert world.cache.saving(KEY) is None
+    assert await world.store.inner.get((KEY,)) != [None]

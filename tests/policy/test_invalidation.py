@@ -275,3 +275,34 @@ def test_fields_of_the_request_do_not_decide_the_origin_when_host_is_missing():
     asked = request("/api/unknown", method="POST")
     answer = Response(201, fields(location="http://portal.example/api/jobs/77"))
     assert of(asked, None, answer, identity(), find, KEYS) == {}
+
+
+# Groups (RFC 9875)
+
+GROUPED = Response(200, fields({"Cache-Group-Invalidation": '"a", "b"'}))
+
+
+@pytest.mark.parametrize(
+    ("method", "answer", "who", "purged"),
+    [
+        # realistic
+        ("POST", GROUPED, identity(), {"": {"@:a", "@:b"}, "org_a": {"@:a", "@:b"}}),
+        ("POST", GROUPED, None, {"": {"@:a", "@:b"}}),
+        ("POST", Response(500, GROUPED.fields), identity(), {"": {"@:a", "@:b"}, "org_a": {"@:a", "@:b"}}),
+        # pathological
+        ("GET", GROUPED, identity(), {}),
+        ("POST", Response(403, GROUPED.fields), identity(), {}),
+        ("POST", Response(302, GROUPED.fields), None, {}),
+        ("POST", None, identity(), {}),
+        ("POST", Response(200, fields({"Cache-Group-Invalidation": "a"})), identity(), {}),
+    ],
+)
+def test_groups_that_an_answer_names_are_stale_for_its_tenant_and_where_everybody_reads(method, answer, who, purged):
+    found = of(request("/api/unruled", method=method), None, answer, who, find, KEYS)
+    assert {space: set(tags) for space, tags in found.items()} == purged
+
+
+def test_groups_come_beside_what_a_write_changes():
+    found = of(request("/api/jobs/77", method="PUT"), WRITE_JOB, GROUPED, identity(), find, KEYS)
+    assert {"@:a", "@:b", "jobs:77", "jobs:list"} <= set(found["org_a"])
+    assert set(found[""]) == {"@:a", "@:b"}

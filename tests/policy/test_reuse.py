@@ -60,6 +60,52 @@ def test_a_soft_purge_makes_a_fresh_entry_stale(of, more, decision):
     assert decide(request(), of, entry(**more), NOW, soft_purged=True) == decision
 
 
+@pytest.mark.parametrize(
+    ("of", "headers", "more", "decision"),
+    [
+        (route(), {}, {}, Fetch(Reason.STORE_UNAVAILABLE)),
+        (route(), {}, {"etag": '"a"'}, Revalidate(Reason.STORE_UNAVAILABLE)),
+        (route(), {"Cache-Control": "only-if-cached"}, {}, Fetch(Reason.STORE_UNAVAILABLE)),
+        (origin_route(), {"Cache-Control": "max-stale=9999"}, {}, Fetch(Reason.STORE_UNAVAILABLE)),
+        (origin_route(), {"Cache-Control": "only-if-cached"}, {}, Unsatisfiable()),
+    ],
+)
+def test_an_unproven_entry_is_never_served_instead_of_asking(of, headers, more, decision):
+    assert decide(request(headers=headers), of, entry(**more), NOW, unproven=True) == decision
+
+
+EARLY = Serve(Reason.FRESH, refresh=True)
+
+
+@pytest.mark.parametrize(
+    ("remaining", "fetch_seconds", "chance", "decision"),
+    [
+        # realistic: the nearer its end and the dearer its fetch, the likelier
+        (800, 0.2, 0.5, SERVE),
+        (1, 0.2, 0.5, SERVE),
+        (0.1, 0.2, 0.5, EARLY),
+        (1, 2.0, 0.5, EARLY),
+        (10, 2.0, 0.5, SERVE),
+        (10, 2.0, 0.006, EARLY),
+        # pathological
+        (1, 2.0, 1.0, SERVE),
+        (1e-3, 0.0, 5e-324, SERVE),
+        (79.9, 2.0, 5e-324, EARLY),
+        (80, 2.0, 5e-324, SERVE),
+        (0, 2.0, 0.5, STALE),
+    ],
+)
+def test_a_fresh_entry_is_refreshed_early_by_chance(remaining, fetch_seconds, chance, decision):
+    held = entry(fetch_seconds=fetch_seconds)
+    assert decide(request(), route(), held, held.fresh_until - remaining, chance=chance) == decision
+
+
+def test_what_is_not_fresh_in_other_ways_is_not_refreshed_early():
+    held = entry(fetch_seconds=2.0)
+    assert decide(request(), route(), held, NOW + 899, chance=0.1, soft_purged=True) == STALE
+    assert decide(request(), origin_route(), held, NOW + 899, chance=0.1) == SERVE
+
+
 def test_a_critical_route_never_serves_stale():
     assert decide(request(), route(critical=True), entry(), NOW + 900) == Fetch(Reason.EXPIRED)
 

@@ -10,7 +10,7 @@ from proxy.policy.message import Fields, Request
 from proxy.policy.outcome import Reason
 from proxy.policy.route import Assertion, Route, Scope
 from proxy.policy.storing import Storable, asserts, decide
-from tests.builders import DATE, KEYS, NOW, REST, identity, match, origin_route, request, response, route
+from tests.builders import DATE, ITEM, KEYS, NOW, REST, identity, match, origin_route, request, response, route
 
 JSON = {"Content-Type": "application/json", "Content-Length": "2", "Date": DATE}
 
@@ -418,3 +418,32 @@ def test_what_was_fresh_is_kept_for_an_origin_that_cannot_be_reached(control, er
 )
 def test_an_error_is_bound_to_its_list_where_there_is_one(of, negative):
     assert stored({"Cache-Control": "max-age=9"}, of=of, status=404).negative is negative
+
+
+# Groups (RFC 9875)
+
+
+def test_what_belongs_to_groups_is_bound_to_them_after_its_other_tags():
+    storable = stored({"Cache-Groups": '"a", "b"'})
+    assert storable.groups == ("@:a", "@:b")
+    key = derive(match(), request(), identity(), KEYS, None)
+    assert isinstance(key, Key)
+    assert storable.tags(key) == (*key.tags, "@:a", "@:b")
+    assert storable.entry(key, request(), b"", b"h", b"s", 0.1).tags == storable.tags(key)
+
+
+def test_what_is_missing_and_belongs_to_groups_is_bound_to_both():
+    of = route(identifier=ITEM, pattern="/api/jobs/{job-id}")
+    key = derive(match(of, job_id="77"), request("/api/jobs/77"), identity(), KEYS, None)
+    assert isinstance(key, Key)
+    storable = stored({"Cache-Groups": '"a"'}, of=of, status=404)
+    assert storable.tags(key) == ("jobs", "jobs:77", "jobs:list", "@:a")
+
+
+@pytest.mark.parametrize("value", ["a", '"a",', '("a")'])
+def test_groups_that_do_not_parse_are_none(value):
+    assert stored({"Cache-Groups": value}).groups == ()
+
+
+def test_what_is_in_too_many_groups_is_not_stored():
+    assert decided({"Cache-Groups": ", ".join(f'"{number}"' for number in range(129))}) is Reason.TOO_MANY_GROUPS

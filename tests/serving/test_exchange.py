@@ -265,6 +265,22 @@ async def test_a_304_for_another_representation_is_asked_again_without_condition
     assert (await world.get("/api/jobs")).body == b"new"
 
 
+async def test_who_waits_for_a_304_for_another_representation_has_the_whole_one_too(world):
+    world.upstream.answer = lambda request, n: answered(b"old", etag='"v1"')
+    await world.get("/api/jobs")
+    world.clock.advance(900 + 121)
+    world.upstream.answer = lambda request, n: (
+        answered(b"", status=304, etag='"v2"') if "if-none-match" in request.fields else answered(b"new", etag='"v2"')
+    )
+    world.upstream.gate = asyncio.Event()
+    reads = [asyncio.ensure_future(world.get("/api/jobs")) for _ in range(5)]
+    await world.settle()
+    world.upstream.gate.set()
+
+    assert {answer.body for answer in await asyncio.gather(*reads)} == {b"new"}
+    assert len(world.upstream.asked) == 3
+
+
 async def test_the_client_that_has_the_answer_gets_304_on_a_miss_and_on_a_hit(world):
     world.upstream.answer = lambda request, n: answered(b"body", etag='"v1"')
     miss = await world.get("/api/jobs", headers={"If-None-Match": '"v1"'})
@@ -708,6 +724,37 @@ async def test_a_replica_that_cannot_ask_for_the_lease_fetches_for_itself(replic
     assert len(one.upstream.asked) == 2
     one.upstream.gate.set()
     await reads
+
+
+@pytest.mark.parametrize("later", [0, 900 + 121])
+async def test_one_request_waits_for_one_failure_of_the_store_at_most(replicas, later):
+    one, other, _ = replicas
+    await one.get("/api/jobs")
+    await one.settle()
+    if later:  # what is held is stale; else nothing is
+        await other.get("/api/jobs")
+        one.clock.advance(later)
+    await other.epochs.current("org_a", ("jobs", "jobs:list"))
+    other.store.calls.clear()
+    other.store.down = {"get", "set", "claim"}
+    assert (await other.get("/api/jobs")).body == b"answer 2"
+    assert [operation for operation, _ in other.store.calls if operation in ("get", "claim")] == ["get"]
+
+
+async def test_a_client_that_leaves_while_its_replica_asks_for_the_lease_holds_nobody_up(replicas):
+    one, other, _ = replicas
+    one.store.held = {"claim"}
+    leaving = asyncio.ensure_future(one.get("/api/jobs"))
+    await one.settle()
+    leaving.cancel()
+    await one.settle()
+    one.store.held = set()
+    while one.store.gates:
+        one.store.open_gate()
+        await one.settle()
+    assert (await other.get("/api/jobs")).body == b"answer 1"
+    assert other.store.count("claim") == 1
+    assert other.store.count("get") == 1  # of the entry: it did not wait for a lease
 
 
 async def test_the_wait_for_another_replica_is_bounded(replicas):
