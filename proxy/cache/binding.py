@@ -1,8 +1,8 @@
 """Which epochs bind an entry of (space, tags)?
 
     shared:epochs          *   {feature}                               every entry
-    tenant:{org}:epochs    *   {feature}   slot:{00..ff} of each item   a tenant's entry
-    shared:epochs                          slot:{00..ff} of each item   a public entry (space "")
+    tenant:{org}:epochs    *   {feature}   slot:{00..ff} of each item      a tenant's entry
+    shared:epochs                          slot:{0000..ffff} of each item  a public entry (space "")
 
 A field holds a random epoch: the hard one under its name, the soft one under `soft:` and its name. A soft
 purge that had to write the hard half again could put one back that another replica has just replaced, and so revive
@@ -24,9 +24,14 @@ def hash_of(space: str) -> str:
     return f"tenant:{space}:epochs" if space else SHARED
 
 
-def slot(tag: str) -> str:
-    """The field of an item tag: one of 256. The mapping must never change: stamps of stored entries depend on it."""
-    return f"slot:{blake2b(tag.encode('utf-8', 'surrogatepass'), digest_size=1).hexdigest()}"
+def slot(space: str, tag: str) -> str:
+    """The field of an item tag: one of 256 of a tenant, one of 65,536 of all tenants together.
+
+    The shared hash is one for everybody's writes, so that with 256 a busy one would purge most of what is public.
+    The mapping must never change: stamps of stored entries depend on it.
+    """
+    size = 1 if space else 2
+    return f"slot:{blake2b(tag.encode('utf-8', 'surrogatepass'), digest_size=size).hexdigest()}"
 
 
 @lru_cache(2048)
@@ -37,7 +42,7 @@ def binding(space: str, tags: tuple[str, ...]) -> tuple[Field, ...]:
     fields = [(SHARED, EVERYTHING), *[(SHARED, feature) for feature in features]]
     if own is not SHARED:
         fields += [(own, EVERYTHING), *[(own, feature) for feature in features]]
-    fields += [(own, slot(tag)) for tag in tags if ":" in tag]
+    fields += [(own, slot(space, tag)) for tag in tags if ":" in tag]
     return tuple([name for bound in dict.fromkeys(fields) for name in (bound, (bound[0], soft_of(bound[1])))])
 
 
@@ -47,8 +52,8 @@ def covering(space: str, tags: tuple[str, ...]) -> tuple[Field, ...]:
     return binding(space, (*tags, *[f"{tag.partition(':')[0]}:list" for tag in tags]))
 
 
-def field_of(tag: str) -> str:
-    return slot(tag) if ":" in tag else tag
+def field_of(space: str, tag: str) -> str:
+    return slot(space, tag) if ":" in tag else tag
 
 
 def soft_of(name: str) -> str:

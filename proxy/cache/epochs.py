@@ -95,7 +95,7 @@ class Epochs:
         background: Background,
         *,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-        max_copies: int = 65_536,
+        max_copies: int = 196_608,  # all of the shared hash (131,072, hard and soft) and 65,536 of tenants
         max_pending: int = 4096,
     ) -> None:
         self._store = store
@@ -148,7 +148,7 @@ class Epochs:
         fields: dict[str, dict[str, None]] = {}
         for space, tags in purges.items():
             for tag in tags:
-                name = field_of(tag)
+                name = field_of(space, tag)
                 fields.setdefault(hash_of(space), {})[soft_of(name) if soft else name] = None
         return await asyncio.shield(self._background.start(self._advance_all(fields)))
 

@@ -265,7 +265,7 @@ async def test_a_purge_changes_exactly_what_it_names(world, purge, hit, soft):
 async def test_a_purge_is_one_write_per_space(world):
     await world.epochs.advance({"org_a": ["jobs", "jobs:77", "search"], "": ["news"]})
     written = [names for operation, names in world.store.calls if operation == "advance_epochs"]
-    assert sorted(written) == [(SHARED, "news"), (ORG_A, "jobs", slot("jobs:77"), "search")]
+    assert sorted(written) == [(SHARED, "news"), (ORG_A, "jobs", slot("org_a", "jobs:77"), "search")]
 
 
 async def test_after_a_purge_this_replica_trusts_no_copy_of_what_it_purged(world):
@@ -349,11 +349,11 @@ async def test_a_purge_whose_answer_was_lost_is_repeated_with_other_epochs(world
     await world.stamp()
     world.store.lost = {"advance_epochs"}
     assert await world.epochs.advance({"org_a": ["jobs:77"]}) is False
-    lost = await world.store.inner.epochs(ORG_A, [slot("jobs:77")])
+    lost = await world.store.inner.epochs(ORG_A, [slot("org_a", "jobs:77")])
     world.store.lost = set()
     await settle()
     assert world.epochs.pending == 0
-    assert await world.store.inner.epochs(ORG_A, [slot("jobs:77")]) != lost
+    assert await world.store.inner.epochs(ORG_A, [slot("org_a", "jobs:77")]) != lost
 
 
 @pytest.mark.parametrize("turns", range(4))
