@@ -43,7 +43,8 @@ def test_a_read_covers_the_list_of_the_feature():
 
 def test_no_feature_s_field_is_a_slot_or_everything():
     # a feature is kebab-case; the names of slots and of soft epochs hold a colon
-    assert ":" in slot("org_a", "jobs:77") and ":" in slot("", "jobs:77")
+    assert ":" in slot("org_a", "jobs:77")
+    assert ":" in slot("", "jobs:77")
     assert hash_of("epochs") != SHARED
 
 
