@@ -33,6 +33,7 @@ from proxy.policy.outcome import Outcome
 from proxy.serving.exchange import Exchange, Hosts
 from proxy.serving.fetch import Fetcher
 from proxy.serving.listener import Listener, require_c_parser
+from proxy.serving.naming import Naming
 from proxy.serving.reachability import Watched
 from proxy.serving.reserved import Reserved
 from proxy.serving.upgrade import UpgradeBridge
@@ -129,15 +130,19 @@ class _Composition:
     async def _exchange(self, cache: Cache, epochs: Epochs, upstream: HttpUpstream) -> Exchange:
         settings, background = self._settings, self._background
         watched = Watched(upstream, settings.upstream, self._report)
+        keys, hosts = (
+            Keyring(hashlib.blake2b(settings.name_key.encode(), digest_size=32).digest()),
+            Hosts(settings.hosts),
+        )
+        naming = Naming(keys, hosts.home)
         fetcher = Fetcher(
-            upstream=watched, cache=cache, flights=Flights(), background=background, clock=time.time,
+            upstream=watched, cache=cache, flights=Flights(), naming=naming, background=background, clock=time.time,
             jitter=random.random, noted=self._noted,
         )  # fmt: skip
         return Exchange(
             rules=lambda: self._rules.current, identity=await self._identity(), cache=cache, epochs=epochs,
             fetcher=fetcher, upstream=watched, background=background,
-            keys=Keyring(hashlib.blake2b(settings.name_key.encode(), digest_size=32).digest()),
-            clock=time.time, hosts=Hosts(settings.hosts), noted=self._noted,
+            keys=keys, naming=naming, clock=time.time, hosts=hosts, noted=self._noted,
         )  # fmt: skip
 
     async def _identity(self) -> IdentityResolver:

@@ -2,7 +2,7 @@
 
 import re
 
-Value = bool | int | str | None  # None: of a type that no cache directive has
+Value = bool | int | str | tuple["Value", ...] | None  # None: of a type that no field read here has
 
 _KEY = r"[a-z*][a-z0-9_.*-]*"
 _BARE = r"""(?:
@@ -16,8 +16,9 @@ _BARE = r"""(?:
   | %"(?:[\x20\x21\x23\x24\x26-\x7e]|%[0-9a-f]{2})*"
 )"""
 _PARAMETERS = rf"(?:;\x20*{_KEY}(?:={_BARE})?)*"
+_ITEM = re.compile(rf"({_BARE}){_PARAMETERS}", re.VERBOSE)
 _INNER_LIST = rf"\(\x20*(?:{_BARE}{_PARAMETERS}(?:\x20+{_BARE}{_PARAMETERS})*\x20*)?\)"
-_MEMBER = re.compile(rf"({_KEY})(?:=(?:({_BARE})|{_INNER_LIST}))?{_PARAMETERS}", re.VERBOSE)
+_MEMBER = re.compile(rf"({_KEY})(?:=(?:({_BARE})|({_INNER_LIST})))?{_PARAMETERS}", re.VERBOSE)
 _COMMA = re.compile(r"[ \t]*,[ \t]*")
 _ESCAPED = re.compile(r"\\(.)")
 
@@ -33,7 +34,7 @@ def dictionary(text: str) -> dict[str, Value] | None:
         if found is None:
             return None
         members.pop(found[1], None)
-        members[found[1]] = _value(found[0], found[2])
+        members[found[1]] = _value(found[2], found[3])
         position = found.end()
         if position == len(text):
             return members
@@ -44,10 +45,11 @@ def dictionary(text: str) -> dict[str, Value] | None:
     return members
 
 
-def _value(member: str, bare: str | None) -> Value:
+def _value(bare: str | None, inner: str | None) -> Value:
+    if inner is not None:
+        return tuple([_value(item[1], None) for item in _ITEM.finditer(inner, 1, len(inner) - 1)])
     if bare is None:
-        # without a value it is true; with one that is no bare item, an inner list
-        return None if "=(" in member.partition(";")[0] else True
+        return True
     if bare[0] == "?":
         return bare == "?1"
     if bare[0] == '"':

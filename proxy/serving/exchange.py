@@ -18,13 +18,14 @@ from proxy.errors import UpstreamError
 from proxy.identity.sources import IdentityResolver
 from proxy.policy import forwarding, invalidation, lookup, reuse
 from proxy.policy.identity import Identity
-from proxy.policy.key import MAX_KEYED_BODY, Keyring, derive, with_selected
+from proxy.policy.key import MAX_KEYED_BODY, Keyring, with_selected
 from proxy.policy.message import Request, Response
 from proxy.policy.outcome import Forward, Outcome, Reason
 from proxy.policy.route import Kind, Match, Scope
 from proxy.rules.compile import RuleSet
 from proxy.serving.connection import Interim
 from proxy.serving.fetch import Fetcher, Reading
+from proxy.serving.naming import Naming
 from proxy.serving.problem import problem, upstream_problem
 from proxy.serving.reply import Reply, from_stream
 from proxy.serving.upstream import Body, Stream, Upstream
@@ -58,6 +59,7 @@ class Exchange:
         upstream: Upstream,
         background: Background,
         keys: Keyring,
+        naming: Naming,
         clock: Callable[[], float],
         hosts: Hosts,
         noted: Noted,
@@ -70,6 +72,7 @@ class Exchange:
         self._upstream = upstream
         self._background = background
         self._keys = keys
+        self._naming = naming
         self._clock = clock
         self._hosts = hosts
         self._noted = noted  # what an operator should hear of: conflicts, unmatched writes, failed assertions
@@ -128,7 +131,7 @@ class Exchange:
             return _bypassed(request, body, route.feature, Reason.PERMISSION)
         if lookup.is_keyed_by_body(request):
             request, body = await _with_body(request, body)
-        key = derive(match, request, identity, self._keys, self._hosts.home)
+        key = self._naming.key(match, request, identity)
         if isinstance(key, Reason):
             return _bypassed(request, body, route.feature, key)
         return Reading(request, match, identity, key, key)

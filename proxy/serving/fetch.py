@@ -20,6 +20,7 @@ from proxy.policy.route import Match, Route
 from proxy.serving.connection import Interim
 from proxy.serving.encoding import OFF_LOOP_BYTES
 from proxy.serving.fill import Fill
+from proxy.serving.naming import Naming
 from proxy.serving.problem import upstream_problem
 from proxy.serving.reply import Reply, from_entry, from_stream, unchanged
 from proxy.serving.upstream import Body, Stream, Upstream
@@ -57,6 +58,7 @@ class Fetcher:
         upstream: Upstream,
         cache: Cache,
         flights: Flights,
+        naming: Naming,
         background: Background,
         clock: Callable[[], float],
         jitter: Callable[[], float],
@@ -65,6 +67,7 @@ class Fetcher:
         self._upstream = upstream
         self._cache = cache
         self._flights = flights
+        self._naming = naming
         self._background = background
         self._clock = clock
         self._jitter = jitter
@@ -110,7 +113,13 @@ class Fetcher:
             request, entry, reading.route, self._clock(), answered=True
         ):
             return False
+        # by the word of this response, which another query may not have asked for (No-Vary-Search)
+        if self._kept(reading, entry.head).request != entry.request:
+            return False
         return reuse.second_key_names(entry, request) is None
+
+    def _kept(self, reading: Reading, head: bytes) -> Key:
+        return self._naming.kept(reading.first_key, reading.match, reading.request, reading.identity, head)
 
     async def serve(self, reading: Reading, reason: Reason) -> Reply:
         """The reply from the reading's entry."""
@@ -221,11 +230,15 @@ class Fetcher:
             return Reason.ASSERTION
         # the second key only while it covers what this response was selected by; the first one then names the fields
         key = reading.key if storable.selected_within(reading.key) else reading.first_key
+        kept = self._kept(reading, storable.head)
+        key = replace(kept, variant=key.variant, split_by=key.split_by)
         bound = stamp.of(storable.tags(key))
         if bound is None:
             return Reason.NOT_FRESH
         entry = storable.entry(key, reading.request, body, bound.hard, bound.soft, seconds)
         refused = self._cache.put(entry, quota=reading.route.quota)
+        if refused is None:
+            self._naming.learn(key, reading.route, reading.request)
         return refused if refused is not None else self._shared(entry)
 
     async def _asserted(self, reading: Reading, body: bytes) -> bool:

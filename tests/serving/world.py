@@ -21,6 +21,7 @@ from proxy.rules.compile import RuleSet, compile_rules
 from proxy.serving.connection import Interim
 from proxy.serving.exchange import Exchange, Hosts
 from proxy.serving.fetch import Fetcher
+from proxy.serving.naming import Naming
 from proxy.serving.reply import Reply
 from proxy.serving.upstream import Body
 from proxy.stores.memory import MemoryStore
@@ -150,14 +151,16 @@ class World:
         self.cache = Cache(
             self.store, self.epochs, clock=self.clock, secret=b"s" * 32, background=self.background, **settings
         )
+        keys = Keyring(b"k" * 32)
+        naming = Naming(keys, Hosts(hosts).home)
         fetcher = Fetcher(
-            upstream=self.upstream, cache=self.cache, flights=Flights(), background=self.background,
+            upstream=self.upstream, cache=self.cache, flights=Flights(), naming=naming, background=self.background,
             clock=self.clock, jitter=lambda: 0.0, noted=self._note,
         )  # fmt: skip
         self.exchange = Exchange(
             rules=lambda: self.rules, identity=IdentityResolver(TokenVerifier(None, "", "", allow_unsigned=True)),
             cache=self.cache, epochs=self.epochs, fetcher=fetcher, upstream=self.upstream,
-            background=self.background, keys=Keyring(b"k" * 32), clock=self.clock, hosts=Hosts(hosts),
+            background=self.background, keys=keys, naming=naming, clock=self.clock, hosts=Hosts(hosts),
             noted=self._note,
         )  # fmt: skip
 
