@@ -40,6 +40,7 @@ class Reading:
     stamp: Stamp | None = None  # None: the store is in doubt, nothing may be stored
     entry: Entry | None = None
     interim: Interim | None = None  # where 1xx responses go
+    awaited: bool = True  # by the client that asked: its directives are not for what is fetched without it
 
     @property
     def route(self) -> Route:
@@ -320,7 +321,8 @@ class Fetcher:
 def _fill(reading: Reading, conditions: tuple[tuple[str, str], ...]) -> Request:
     """The request of a fill: only what is in the key reaches the upstream."""
     request = reading.request
-    return replace(request, target=reading.key.target, fields=forwarding.filling(request, conditions))
+    fields = forwarding.filling(request, conditions, directives=reading.awaited and reading.route.client_control)
+    return replace(request, target=reading.key.target, fields=fields)
 
 
 def _flight_key(reading: Reading) -> Hashable:
@@ -331,7 +333,7 @@ def _flight_key(reading: Reading) -> Hashable:
 def _as_get(reading: Reading) -> Reading:
     """The same for a response that nobody waits for, and that has a body."""
     request = reading.request
-    return replace(reading, request=replace(request, method=_filling_method(request)), interim=None)
+    return replace(reading, request=replace(request, method=_filling_method(request)), interim=None, awaited=False)
 
 
 def _filling_method(request: Request) -> str:

@@ -92,3 +92,16 @@ async def test_the_query_is_part_of_the_key():
     says = Says({"Cache-Control": "max-age=60"})
     asks = [Ask(says, target=target) for target in ("/a?x=1", "/a?x=2", "/a", "/b", "/a?x=1")]
     assert [answer.how for answer in await played(*asks)] == ["fetched", "fetched", "fetched", "fetched", "hit"]
+
+
+async def test_a_default_response_without_vary_answers_nobody_elses_request():
+    """ "When ... one or more omits the Vary header field, it SHOULD use the most recent ... valid Vary field value"."""
+    fresh = {"Cache-Control": "max-age=60"}
+    found = await played(
+        Ask(Says(fresh | {"Vary": "Foo"}), {"Foo": "1"}),
+        Ask(Says(fresh), {"Foo": "2"}),
+        Ask(headers={"Foo": "1"}),
+        Ask(headers={"Foo": "2"}),
+        Ask(headers={"Foo": "3"}),
+    )
+    assert [answer.how for answer in found] == ["fetched", "fetched", "hit", "hit", "fetched"]
