@@ -95,7 +95,7 @@ async def test_the_query_is_part_of_the_key():
 
 
 async def test_a_default_response_without_vary_answers_nobody_elses_request():
-    """ "When ... one or more omits the Vary header field, it SHOULD use the most recent ... valid Vary field value"."""
+    """Where "one or more omits the Vary header field, it SHOULD use the most recent ... valid Vary field value"."""
     fresh = {"Cache-Control": "max-age=60"}
     found = await played(
         Ask(Says(fresh | {"Vary": "Foo"}), {"Foo": "1"}),

@@ -55,7 +55,7 @@ async def test_a_clients_directive_counts(sentence, says, asked, how):
 
 @pytest.mark.parametrize(("name", "value"), [("Cache-Control", "no-cache, x=1"), ("Pragma", "no-cache")])
 async def test_what_the_client_directs_is_passed_through(name, value):
-    """ "A proxy, whether or not it implements a cache, MUST pass cache directives through in forwarded messages" (5.2)."""
+    """5.2: "A proxy, whether or not it implements a cache, MUST pass cache directives through in forwarded messages"."""
     first, again = await played(Ask(TEN_OLD, {name: value}), Ask(TEN_OLD, {name: value}))
     assert first.upstream.fields.get(name.lower()) == again.upstream.fields.get(name.lower()) == value
 
