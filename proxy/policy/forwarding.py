@@ -29,7 +29,7 @@ _NOT_IN_A_FILL = frozenset(
         "range",
     }
 )
-_DIRECTIVES = frozenset({"cache-control", "pragma"})
+_DIRECTIVES = frozenset({"cache-control"})  # not Pragma: what caches read there is often a way to debug them
 _TAGGED = frozenset({"if-match", "if-none-match", "if-range"})
 
 

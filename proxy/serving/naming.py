@@ -34,7 +34,7 @@ class Naming:
     def key(self, match: Match, request: Request, identity: Identity | None) -> Key | Reason:
         """The key to look under, or why there is none."""
         key = derive(match, request, identity, self._keys, self._home)
-        if not self._said or isinstance(key, Reason):
+        if not self._said or isinstance(key, Reason) or not _heeds(match.route, request):
             return key
         place = self._place(key, match.route, request)
         said = self._said.get(place)
@@ -71,5 +71,10 @@ class Naming:
 
 
 def _heeds(route: Route, request: Request) -> bool:
-    """Whether the origin has a say: a rule's own `query` is the operator's, a lifetime of ours not the origin's."""
-    return route.ttl is None and route.honour and route.query is None and request.method in ("GET", "HEAD")
+    """Whether the origin has a say: a rule's own `query` is the operator's, a lifetime of ours not the origin's.
+
+    Never about a query with `;`: where the upstream takes that for a separator, what is left out hides other parameters.
+    """
+    if route.ttl is not None or not route.honour or route.query is not None:
+        return False
+    return request.method in ("GET", "HEAD") and ";" not in (request.query or "")

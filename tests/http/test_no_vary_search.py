@@ -24,6 +24,13 @@ DEFAULT = "if the field does not parse, or is not as defined, the default: every
         (SAME + ": of this path alone", 'params=("x")', "/a?x=1", "/b?x=2", "fetched"),
         # pathological
         (SAME + ": names are compared decoded", 'params=("a+b")', "/a?a%20b=1", "/a?a+b=2", "hit"),
+        (
+            "a query in which others may see other parameters: every one counts",
+            "params",
+            "/a?x=1;q=2",
+            "/a?x=1;q=3",
+            "fetched",
+        ),
         (DEFAULT + ": no list of strings", "params=(x)", "/a?x=1", "/a?x=2", "fetched"),
         (DEFAULT + ": except alone", 'except=("q")', "/a?x=1", "/a?x=2", "fetched"),
         (DEFAULT + ": no dictionary", 'params=("x"', "/a?x=1", "/a?x=2", "fetched"),

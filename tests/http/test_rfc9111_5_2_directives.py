@@ -1,8 +1,6 @@
 """RFC 9111 sections 5.2.1, 5.2.2 and 5.4: what client and origin say in Cache-Control, and Pragma."""
 # ruff: noqa: E501 (one case a line)
 
-import pytest
-
 from tests.http.plain import REFUSED, RULES, Ask, Says, played, table
 from tests.serving.world import World, answered
 
@@ -53,11 +51,10 @@ async def test_a_clients_directive_counts(sentence, says, asked, how):
     assert later.how == how
 
 
-@pytest.mark.parametrize(("name", "value"), [("Cache-Control", "no-cache, x=1"), ("Pragma", "no-cache")])
-async def test_what_the_client_directs_is_passed_through(name, value):
+async def test_what_the_client_directs_is_passed_through():
     """5.2: "A proxy, whether or not it implements a cache, MUST pass cache directives through in forwarded messages"."""
-    first, again = await played(Ask(TEN_OLD, {name: value}), Ask(TEN_OLD, {name: value}))
-    assert first.upstream.fields.get(name.lower()) == again.upstream.fields.get(name.lower()) == value
+    asks = [Ask(TEN_OLD, {"Cache-Control": "no-cache, x=1"})] * 2
+    assert [asked.upstream.fields.get("cache-control") for asked in await played(*asks)] == ["no-cache, x=1"] * 2
 
 
 async def test_what_the_origin_directs_is_passed_through():

@@ -69,10 +69,10 @@ def test_a_fill_asks_for_the_whole_unconditional_response(name):
     assert name.lower() not in filling(request(headers={name: "x"}))
 
 
-@pytest.mark.parametrize("name", ["Cache-Control", "Pragma"])
-def test_cache_directives_go_on_where_they_count_here(name):
-    assert filling(request(headers={name: "no-cache"}), directives=True).get(name.lower()) == "no-cache"
-    assert "range" not in filling(request(headers={"Range": "bytes=0-1"}), directives=True)
+def test_cache_directives_go_on_where_they_count_here():
+    sent = filling(request(headers={"Cache-Control": "no-cache", "Range": "bytes=0-1", "Pragma": "x"}), directives=True)
+    assert sent.get("cache-control") == "no-cache"
+    assert {"range", "pragma"}.isdisjoint(sent.names())
 
 
 @pytest.mark.parametrize("name", ["X-Real-IP", "True-Client-IP", "CF-Connecting-IP"])

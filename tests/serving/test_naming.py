@@ -68,6 +68,16 @@ def test_where_the_rule_decides_the_origin_has_no_say(more):
     assert names.key(of, asking, identity()) == key
 
 
+@pytest.mark.parametrize("asking", [request("/api/jobs?x=1;q=2"), request(method="QUERY", body=b"q", has_body=True)])
+def test_what_the_origin_cannot_have_meant_is_named_by_all_of_it(asking):
+    names, of = Naming(KEYS, "a.example"), match(origin_route())
+    plain = names.key(of, asking, identity("org_a"))
+    teach(names)
+    assert isinstance(plain, Key)
+    assert names.key(of, asking, identity("org_a")) == plain
+    assert names.kept(plain, of, asking, identity("org_a"), SAID) == plain
+
+
 def test_what_is_remembered_is_bounded(monkeypatch):
     monkeypatch.setattr(naming, "MAX_PATHS", 2)
     names = Naming(KEYS, None)
