@@ -73,7 +73,7 @@ class Naming:
 def _heeds(route: Route, request: Request) -> bool:
     """Whether the origin has a say: a rule's own `query` is the operator's, a lifetime of ours not the origin's.
 
-    Never about a query with `;`: where the upstream takes that for a separator, what is left out hides other parameters.
+    Never about a query with `;`: where the upstream takes that for a separator, what is left out hides others.
     """
     if route.ttl is not None or not route.honour or route.query is not None:
         return False
