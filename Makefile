@@ -20,17 +20,18 @@ $(STAMP): requirements.lock pyproject.toml
 run: $(STAMP)
 	@$(BIN)/sidecache demo $(ARGS)
 
-# The tests in a browser need Debian's chromium: installed when this is root, else those tests are skipped and say so.
-CHROMIUM := /usr/bin/chromium
+# The tests in a browser need Debian's chromium, those of the stores its redis-server: installed when this is root, else
+# those tests are skipped and say so. The server is for the tests to start; Debian's service is kept from starting.
+DEBIAN := /usr/bin/chromium /usr/bin/redis-server
 
-$(CHROMIUM):
+$(DEBIAN):
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	  echo "installing chromium ..."; \
-	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends chromium >/dev/null \
-	    || echo "chromium could not be installed"; \
+	  echo "installing $(@F) ..."; \
+	  apt-get update -qq && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive \
+	    apt-get install -qq --no-install-recommends $(@F) >/dev/null || echo "$(@F) could not be installed"; \
 	fi
 
-test: $(STAMP) | $(CHROMIUM)
+test: $(STAMP) | $(DEBIAN)
 	$(BIN)/pytest $(ARGS)
 
 check: $(STAMP)

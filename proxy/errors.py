@@ -17,6 +17,10 @@ class StoreError(SidecacheError):
     """The store did not answer, or answered with a failure. Never a reason for a client to see an error."""
 
 
+class StoreFullError(StoreError):
+    """The store has no room: it answers reads, and takes nothing more."""
+
+
 class UpstreamError(SidecacheError):
     """The upstream gave no usable response.
 

@@ -17,9 +17,12 @@ Report = Callable[[str, Mapping[str, object]], None]
 class LiveRules:
     """The rules file and the rule set that it last gave."""
 
-    def __init__(self, file: Path, profile: str, clock: Callable[[], float], report: Report) -> None:
+    def __init__(
+        self, file: Path, profile: str, clock: Callable[[], float], report: Report, *, has_encryption_key: bool = False
+    ) -> None:
         self._file = file
         self._profile = profile
+        self._has_encryption_key = has_encryption_key
         self._clock = clock
         self._report = report
         self._judged: bytes | Problem = b""  # what the verdict in force, or the problems, are about
@@ -92,7 +95,13 @@ class LiveRules:
         text = decode(data, str(self._file)) if isinstance(data, bytes) else data
         if isinstance(text, Problem):
             return (text,)
-        rules = compile_rules(text, file=str(self._file), profile=self._profile)
+        rules = compile_rules(
+            text,
+            file=str(self._file),
+            profile=self._profile,
+            has_encryption_key=self._has_encryption_key,
+            must_encrypt=self._profile == "production",
+        )
         if isinstance(rules, Rejected):
             return rules.problems
         failures = tuple(result.problem for result in run(rules) if result.problem is not None)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
+from proxy.credentials import EncryptionKey, read_encryption_keys
 from proxy.errors import ConfigError
 
 Profile = Literal["development", "staging", "production"]
@@ -18,6 +19,9 @@ PROFILES = ("development", "staging", "production")
 # A fixed secret so that a development machine needs none. Production refuses to start without its own.
 _DEVELOPMENT_NAME_KEY = "development-only-name-key"
 _LOCAL_FILE = ".env.local"
+_SECRETS = frozenset({"name_key", "redis_password", "upstash_token"})
+_ORDER = ("upstash", "elasticache")
+_PRESENT = (("upstash", "UPSTASH_REDIS_REST_URL"), ("elasticache", "REDIS_HOST"))
 _PROVIDERS = {"memory": "memory", "elasticache": "elasticache", "redis": "elasticache", "upstash": "upstash"}
 
 
@@ -55,6 +59,19 @@ class Settings:
     jwks_url: str | None = None
     dev_auth: bool = False
     name_key: str = field(default=_DEVELOPMENT_NAME_KEY, repr=False)
+    encryption_keys: tuple[EncryptionKey, ...] = field(default=(), repr=False)  # the first writes, all read
+    redis: Address | None = None
+    redis_username: str | None = None
+    redis_password: str | None = field(default=None, repr=False)
+    redis_tls: bool = False
+    redis_tls_ca: Path | None = None
+    redis_cluster: Literal["auto", "true", "false"] = "auto"
+    redis_iam_auth: str | None = None  # region/cache or region/cache/serverless
+    upstash_url: str | None = None
+    upstash_token: str | None = field(default=None, repr=False)
+    pool_size: int = 50
+    sole_replica: bool = False
+    store_timeout: float = 0.1
     l1_bytes: int = 64 << 20
     connect_timeout: float = 1.0
     first_byte_timeout: float = 30.0
@@ -68,7 +85,7 @@ class Settings:
         for each in fields(self):
             if each.name != "warnings":
                 value = getattr(self, each.name)
-                shown = _masked(value) if each.name == "name_key" else _shown(value)
+                shown = _masked(value) if each.name in _SECRETS and value is not None else _shown(value)
                 yield each.name.replace("_", "-"), shown
 
 
@@ -97,11 +114,12 @@ class _Reader:
         if self._problems:
             profile = "development"  # nothing is asked for the sake of a profile that is none
         issuer = self._text("SIDECACHE_JWT_ISSUER", flag="jwt_issuer")
+        provider = self._provider(profile)
         settings = Settings(
             upstream=self._upstream(),
             rules=Path(self._text("SIDECACHE_RULES", "rules.yaml", flag="rules") or "rules.yaml"),
             profile=profile,  # type: ignore[arg-type]  # _choice returns one of PROFILES
-            provider=self._provider(profile),
+            provider=provider,
             listen=self._address("SIDECACHE_LISTEN", "0.0.0.0:8080", flag="listen"),
             admin=self._admin(),
             prefix=self._prefix(),
@@ -112,6 +130,12 @@ class _Reader:
             jwks_url=self._jwks_url(issuer),
             dev_auth=self._switch("SIDECACHE_DEV_AUTH"),
             name_key=self._name_key(profile),
+            encryption_keys=self._encryption_keys(),
+            **(self._redis(profile) if provider == "elasticache" else {}),
+            **(self._upstash() if provider == "upstash" else {}),
+            pool_size=self._integer("SIDECACHE_POOL_SIZE", 10 if profile == "development" else 50, 1, 1000),
+            sole_replica=self._switch("SIDECACHE_SOLE_REPLICA", default=provider == "memory"),
+            store_timeout=self._milliseconds("SIDECACHE_STORE_TIMEOUT_MS", 100),
             l1_bytes=self._integer("SIDECACHE_L1_BYTES", 64 << 20, 1 << 20, 1 << 40),
             connect_timeout=self._milliseconds("SIDECACHE_CONNECT_TIMEOUT_MS", 1000),
             first_byte_timeout=self._milliseconds("SIDECACHE_FIRST_BYTE_TIMEOUT_MS", 30000),
@@ -177,11 +201,13 @@ class _Reader:
         self._problems.append(f"{source}: {_quoted(value)} is not one of {', '.join(allowed)}{_meant(value, allowed)}")
         return default
 
-    def _switch(self, name: str) -> bool:
+    def _switch(self, name: str, *, default: bool = False) -> bool:
         value, source = self._raw(name)
-        switched = _SWITCHES.get((value or "off").lower())
+        if value is None:
+            return default
+        switched = _SWITCHES.get(value.lower())
         if switched is None:
-            self._problems.append(f"{source}: {_quoted(value or '')} is not one of {', '.join(_SWITCHES)}")
+            self._problems.append(f"{source}: {_quoted(value)} is not one of {', '.join(_SWITCHES)}")
         return bool(switched)
 
     def _integer(self, name: str, default: int, least: int, most: int) -> int:
@@ -267,41 +293,101 @@ class _Reader:
 
     def _provider(self, profile: str) -> str:
         value, source = self._raw("REDIS_PROVIDER")
-        if value is None and (found := next(self._inferred(), None)) is not None:
-            value, source = found[0], f"REDIS_PROVIDER (inferred from {found[1]})"
-        if value is None:
+        # the variables that are present say it too; of both, Upstash is the one for development
+        present = {
+            each: name for each, name in _PRESENT if self._environ.get(name) or self._environ.get(f"{name}_FILE")
+        }
+        value = value or (min if profile == "development" else max)(present, default="", key=_ORDER.index)
+        if not value:
             if profile == "production":
                 self._missing("REDIS_PROVIDER", "production needs it said: memory keeps everything in this process")
-            return "memory"
+            value = "memory"
         provider = _PROVIDERS.get(value.lower())
         if provider is None:
             names = tuple(_PROVIDERS)
             self._problems.append(f"{source}: {_quoted(value)} is not one of {', '.join(names)}{_meant(value, names)}")
-        elif provider != "memory":
-            self._problems.append(f"{source}: '{provider}' is not available in this version; set REDIS_PROVIDER=memory")
-        else:
-            for _, name in self._inferred():
-                self._warnings.append(f"{name}: has no effect with REDIS_PROVIDER=memory")
-        port = self._environ.get("REDIS_PORT", "")
-        if port.startswith("tcp://"):
+            return "memory"
+        for each, name in present.items():
+            if each != provider:
+                self._warnings.append(f"{name}: has no effect with REDIS_PROVIDER={provider}")
+        if provider != "elasticache" and self._environ.get("REDIS_PORT", "").startswith("tcp://"):
             self._warnings.append("REDIS_PORT: ignored; Kubernetes put it there for a service named redis")
-        return "memory"
+        return provider
 
-    def _inferred(self) -> Iterator[tuple[str, str]]:
-        """The providers whose variables are present, and the variable that says so."""
-        for provider, name in (("upstash", "UPSTASH_REDIS_REST_URL"), ("elasticache", "REDIS_HOST")):
-            if self._environ.get(name) or self._environ.get(f"{name}_FILE"):
-                yield provider, name
+    def _redis(self, profile: str) -> dict[str, Any]:
+        """What a store over TCP needs (`REDIS_PROVIDER=elasticache`)."""
+        tls, ca = self._switch("REDIS_TLS"), self._text("REDIS_TLS_CA")
+        username, iam = self._text("REDIS_USERNAME"), self._text("REDIS_IAM_AUTH")
+        password = self._text("REDIS_PASSWORD")
+        if profile == "production" and not tls:
+            self._problems.append("REDIS_TLS: production does not talk to Redis in plain text; set REDIS_TLS=true")
+        if ca is not None and not tls:
+            self._warnings.append("REDIS_TLS_CA: has no effect without REDIS_TLS=true")
+        elif ca is not None and not Path(ca).is_file():
+            self._problems.append(f"{self._source('REDIS_TLS_CA')}: there is no file {_quoted(ca)}")
+        if iam is not None:
+            if not re.fullmatch(r"[a-z]{2}(-[a-z]+)+-[0-9]/[a-z][a-z0-9-]{0,49}(/serverless)?", iam):
+                self._problems.append(
+                    f"REDIS_IAM_AUTH: {_quoted(iam)} is not REGION/CACHE such as eu-central-1/portal-cache "
+                    "(a serverless cache: REGION/CACHE/serverless)"
+                )
+            if username is None or not tls or password is not None:
+                self._problems.append("REDIS_IAM_AUTH: needs REDIS_USERNAME and REDIS_TLS=true, and no REDIS_PASSWORD")
+        return {
+            "redis": self._redis_address(), "redis_username": username, "redis_password": password, "redis_tls": tls,
+            "redis_tls_ca": Path(ca) if ca else None, "redis_iam_auth": iam,
+            "redis_cluster": self._choice("REDIS_CLUSTER", ("auto", "true", "false"), "auto"),
+        }  # fmt: skip
+
+    def _redis_address(self) -> Address | None:
+        (host, source), (port, _) = self._raw("REDIS_HOST"), self._raw("REDIS_PORT")
+        if port is not None and (kubernetes := re.fullmatch(r"tcp://([^:/]+):([0-9]{1,5})", port)):
+            host, port = host or kubernetes[1], kubernetes[2]
+            self._warnings.append(
+                f"REDIS_PORT: Kubernetes put it there for a service named redis; {host} port {port} is used"
+            )
+        if host is None:
+            self._missing("REDIS_HOST", "say where Redis is, e.g. REDIS_HOST=cache.internal")
+        elif not (_HOST.fullmatch(host) or _is_bracketed(f"[{host}]")):
+            self._problems.append(f"{source}: {_quoted(host)} is not a host name or an address such as cache.internal")
+        if port is not None and not (re.fullmatch(r"[0-9]{1,5}", port) and 0 < int(port) < 65536):
+            self._problems.append(f"{self._source('REDIS_PORT')}: {_quoted(port)} is not a port such as 6379")
+            port = None
+        return Address(host or "127.0.0.1", int(port or 6379))
+
+    def _upstash(self) -> dict[str, Any]:
+        """What a store over REST needs (`REDIS_PROVIDER=upstash`)."""
+        url, source = self._raw("UPSTASH_REDIS_REST_URL")
+        if url is None:
+            self._missing("UPSTASH_REDIS_REST_URL", "the console of the database shows it")
+        elif not _is_url(url) or urlsplit(url).username is not None:
+            self._problems.append(f"{source}: {_quoted(url)} is not a URL such as https://name-12345.upstash.io")
+        elif not url.startswith("https://") and not Address(urlsplit(url).hostname or "", 0).loopback:
+            self._problems.append(f"{source}: {_quoted(url)} would send the token in plain text; use https")
+        token = self._text("UPSTASH_REDIS_REST_TOKEN")
+        if token is None:
+            self._missing("UPSTASH_REDIS_REST_TOKEN", "the console of the database shows it")
+        elif not re.fullmatch(r"[!-~]+", token):
+            self._problems.append(f"{self._source('UPSTASH_REDIS_REST_TOKEN')}: a token has no blanks in it")
+        return {"upstash_url": url.rstrip("/") if url else None, "upstash_token": token}
 
     def _name_key(self, profile: str) -> str:
         value, source = self._raw("SIDECACHE_NAME_KEY")
         if value is None:
             if profile == "production":
-                self._missing("SIDECACHE_NAME_KEY", "production needs a secret, e.g. from `openssl rand -hex 32`")
+                self._missing(
+                    "SIDECACHE_NAME_KEY", "production needs a secret, e.g. from `sidecache keygen --name-key`"
+                )
             return _DEVELOPMENT_NAME_KEY
         if not 16 <= len(value.encode("utf-8", "surrogateescape")) <= 1024:
             self._problems.append(f"{source}: a name key has 16 to 1024 characters")
         return value
+
+    def _encryption_keys(self) -> tuple[EncryptionKey, ...]:
+        value, source = self._raw("SIDECACHE_ENCRYPTION_KEYS")
+        keys, problems = read_encryption_keys(value) if value is not None else ((), ())
+        self._problems += [f"{source}: {problem}; `sidecache keygen` makes one" for problem in problems]
+        return keys
 
     def _check_together(self, settings: Settings) -> None:
         admin, listen = self._source("SIDECACHE_ADMIN_LISTEN"), settings.listen
@@ -343,15 +429,16 @@ _HOST = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*", 
 _KUBERNETES = re.compile(r"SIDECACHE_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP)(_(PROTO|PORT|ADDR))?)?)")
 _NAMES = (
     "SIDECACHE_ACCESS_LOG SIDECACHE_ADMIN_LISTEN SIDECACHE_CONNECT_TIMEOUT_MS SIDECACHE_DEV_AUTH SIDECACHE_DRAIN_S "
+    "SIDECACHE_ENCRYPTION_KEYS "
     "SIDECACHE_FIRST_BYTE_TIMEOUT_MS SIDECACHE_HOSTS SIDECACHE_IDLE_TIMEOUT_MS SIDECACHE_JWKS_URL "
     "SIDECACHE_JWT_AUDIENCE SIDECACHE_JWT_ISSUER SIDECACHE_L1_BYTES SIDECACHE_LISTEN SIDECACHE_NAME_KEY "
-    "SIDECACHE_PREFIX SIDECACHE_PROFILE SIDECACHE_RULES SIDECACHE_TRUSTED_PEERS SIDECACHE_UPSTREAM"
+    "SIDECACHE_POOL_SIZE SIDECACHE_PREFIX SIDECACHE_PROFILE SIDECACHE_RULES SIDECACHE_SOLE_REPLICA "
+    "SIDECACHE_STORE_TIMEOUT_MS SIDECACHE_TRUSTED_PEERS SIDECACHE_UPSTREAM"
 ).split()
 
 _LATER = (
     "SIDECACHE_ADMIN_TOKENS SIDECACHE_ALLOWED_IPS SIDECACHE_ALLOWED_ORIGINS SIDECACHE_AUDIT_LOG "
-    "SIDECACHE_ENCRYPTION_KEYS SIDECACHE_METRICS_LISTEN SIDECACHE_OIDC_CLIENT_ID SIDECACHE_POOL_SIZE "
-    "SIDECACHE_SOLE_REPLICA SIDECACHE_STORE_TIMEOUT_MS SIDECACHE_TOKEN"
+    "SIDECACHE_METRICS_LISTEN SIDECACHE_OIDC_CLIENT_ID SIDECACHE_TOKEN"
 ).split()
 
 
@@ -405,7 +492,8 @@ def _shown(value: object) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
     if isinstance(value, frozenset | tuple):
-        return ", ".join(sorted(map(str, value))) or "(none)"
+        shown = map(str, value)
+        return ", ".join(sorted(shown) if isinstance(value, frozenset) else shown) or "(none)"
     return "(none)" if value is None else str(value) or "(none)"
 
 

@@ -5,6 +5,7 @@ import contextlib
 import errno
 import json
 import os
+import re
 import signal
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -19,6 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from proxy import app
 from proxy.app import Running, running, serve
+from proxy.credentials import new_encryption_key
 from proxy.errors import ConfigError
 from proxy.live_rules import LiveRules
 from proxy.settings import Address, Settings, load
@@ -377,3 +379,37 @@ async def test_an_unmatched_write_is_counted_and_not_logged(make, logged):
             assert response.status == 200
         assert await counted(sidecar, "unmatched-write") == 1
     assert events(logged, "unmatched-write") == []
+
+
+# Encryption
+
+
+async def test_a_sensitive_entry_is_sealed_and_its_key_is_told_in_the_metrics(make, rules):
+    rules.write_text(RULES.format(ttl="15m\n    sensitive: true"))
+    new, old = (new_encryption_key(key_id, os.urandom) for key_id in ("k2", "k1"))
+    async with portal() as port:
+        settings = make(f"http://127.0.0.1:{port}", SIDECACHE_ENCRYPTION_KEYS=f"{new.entry()},{old.entry()}")
+        async with running(settings) as sidecar:
+            await ask(sidecar.data_port)
+
+            async def sealed() -> bool:
+                return (
+                    'sidecache_records_sealed_total{key_id="k2"} 1.0' in (await ask(sidecar.admin_port, "/metrics"))[2]
+                )
+
+            await until(sealed)
+            _, _, metrics = await ask(sidecar.admin_port, "/metrics")
+    for line in (
+        'sidecache_records_sealed_total{key_id="k1"} 0.0',
+        'sidecache_records_opened_total{key_id="k2"} 0.0',
+        'sidecache_encryption_key_needed_seconds{key_id="k1"} 0.0',
+    ):
+        assert line in metrics
+    (needed,) = re.findall(r'sidecache_encryption_key_needed_seconds\{key_id="k2"\} ([0-9.]+)', metrics)
+    assert 800 < float(needed) <= 900
+
+
+async def test_without_a_key_the_metrics_name_none(make):
+    async with portal() as port, running(make(f"http://127.0.0.1:{port}")) as sidecar:
+        _, _, metrics = await ask(sidecar.admin_port, "/metrics")
+    assert "key_id=" not in metrics

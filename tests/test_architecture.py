@@ -120,8 +120,9 @@ def normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-RUN_TIME = names(PROJECT["project"]["dependencies"])
-ALL = RUN_TIME | names(PROJECT["project"]["optional-dependencies"]["dev"])
+OPTIONAL = PROJECT["project"]["optional-dependencies"]
+RUN_TIME = names(PROJECT["project"]["dependencies"]) | names(OPTIONAL["aws"])
+ALL = RUN_TIME | names(OPTIONAL["dev"])
 
 # Distribution -> the package one imports, where they differ.
 IMPORTED_AS = {"pyjwt": "jwt", "python-dotenv": "dotenv", "ruamel-yaml": "ruamel"}

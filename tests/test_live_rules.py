@@ -38,11 +38,11 @@ tests:
 class Followed:
     """Live rules on a file, what they report, and a way to wait for something to become true."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, profile: str = "production", *, has_encryption_key: bool = False) -> None:
         self.file = file
         self.clock = FakeClock()
         self.events: list[tuple[str, dict[str, object]]] = []
-        self.live = LiveRules(file, "production", self.clock, self._note)
+        self.live = LiveRules(file, profile, self.clock, self._note, has_encryption_key=has_encryption_key)
 
     def _note(self, event: str, details: Mapping[str, object]) -> None:
         self.events.append((event, dict(details)))
@@ -318,3 +318,39 @@ async def test_of_two_reloads_at_once_the_newer_content_stays(file):
     file.write_text(rules("2h"))
     await asyncio.gather(first, followed.live.reload())
     assert followed.ttl == 7200
+
+
+# Encryption
+
+ENCRYPTING = pytest.mark.parametrize("how", ["sensitive: true", "encrypt: all"])
+
+
+@ENCRYPTING
+def test_production_does_not_start_with_rules_that_need_a_missing_key(file, how):
+    file.write_text(rules(f"15m\n    {how}"))
+    with pytest.raises(ConfigError, match=rf"^{file}:6:5: error: features.jobs.\w+: .*without an encryption key: set "):
+        Followed(file).live.load()
+    Followed(file, has_encryption_key=True).live.load()
+
+
+@ENCRYPTING
+async def test_production_does_not_take_over_rules_that_need_a_missing_key(file, how):
+    followed = Followed(file)
+    followed.live.load()
+    file.write_text(rules(f"1h\n    {how}"))
+    await followed.live.reload()
+    assert followed.ttl == 900
+    assert followed.names() == ["rules-refused"]
+    assert "without an encryption key" in str(followed.live.problems[0])
+
+
+@ENCRYPTING
+@pytest.mark.parametrize("profile", ["development", "staging"])
+def test_other_profiles_only_warn(file, how, profile):
+    file.write_text(rules(f"1h\n    {how}"))
+    followed = Followed(file, profile)
+    followed.live.load()
+    assert followed.ttl == 3600
+    ((event, details),) = followed.events
+    assert event == "rules-warning"
+    assert "without an encryption key" in str(details)

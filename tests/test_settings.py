@@ -1,10 +1,12 @@
 """What comes out of an environment: settings, one line for each mistake, warnings for the rest."""
 
 import ipaddress
+import os
 from pathlib import Path
 
 import pytest
 
+from proxy.credentials import new_encryption_key
 from proxy.errors import ConfigError
 from proxy.settings import Address, Settings, admin_address, load
 
@@ -49,6 +51,9 @@ def test_production_needs_five_values_and_then_has_the_documented_defaults():
         jwt_audience="https://api.example.com",
         jwks_url="https://tenant.eu.auth0.com/.well-known/jwks.json",
         name_key=KEY,
+        pool_size=50,
+        sole_replica=True,
+        store_timeout=0.1,
         l1_bytes=64 * 1024 * 1024,
         connect_timeout=1.0,
         first_byte_timeout=30.0,
@@ -143,14 +148,16 @@ def test_a_good_value_is_understood(name, value, attribute, expected):
          "only"),
         ("REDIS_PROVIDER", "upstach", "REDIS_PROVIDER: 'upstach' is not one of memory, elasticache, redis, upstash "
          "(did you mean 'upstash'?)"),
-        ("REDIS_PROVIDER", "upstash", "REDIS_PROVIDER: 'upstash' is not available in this version; "
-         "set REDIS_PROVIDER=memory"),
-        ("REDIS_PROVIDER", "redis", "REDIS_PROVIDER: 'elasticache' is not available in this version; "
-         "set REDIS_PROVIDER=memory"),
-        ("UPSTASH_REDIS_REST_URL", "https://x.upstash.io", "REDIS_PROVIDER (inferred from UPSTASH_REDIS_REST_URL): "
-         "'upstash' is not available in this version; set REDIS_PROVIDER=memory"),
-        ("REDIS_HOST", "cache.internal", "REDIS_PROVIDER (inferred from REDIS_HOST): 'elasticache' is not available in "
-         "this version; set REDIS_PROVIDER=memory"),
+        ("REDIS_PROVIDER", "upstash", "UPSTASH_REDIS_REST_URL: missing; the console of the database shows it"),
+        ("REDIS_PROVIDER", "redis", "REDIS_HOST: missing; say where Redis is, e.g. REDIS_HOST=cache.internal"),
+        ("UPSTASH_REDIS_REST_URL", "https://x.upstash.io", "UPSTASH_REDIS_REST_TOKEN: missing; the console of"),
+        ("UPSTASH_REDIS_REST_URL", "x.upstash.io", "UPSTASH_REDIS_REST_URL: 'x.upstash.io' is not a URL such as"),
+        ("UPSTASH_REDIS_REST_URL", "http://x.upstash.io", "UPSTASH_REDIS_REST_URL: 'http://x.upstash.io' would send"),
+        ("REDIS_HOST", "redis://cache:6379", "REDIS_HOST: 'redis://cache:6379' is not a host name or an address"),
+        ("REDIS_HOST", "cache:6379", "REDIS_HOST: 'cache:6379' is not a host name or an address"),
+        ("SIDECACHE_POOL_SIZE", "0", "SIDECACHE_POOL_SIZE: '0' is not a whole number from 1 to 1000"),
+        ("SIDECACHE_STORE_TIMEOUT_MS", "0.1", "SIDECACHE_STORE_TIMEOUT_MS: '0.1' is not a whole number from 1 to"),
+        ("SIDECACHE_SOLE_REPLICA", "yes", "SIDECACHE_SOLE_REPLICA: 'yes' is not one of 0, 1, false, true, off, on"),
         # pathological: one line whatever the value, no credentials, no name that someone else resolves
         ("SIDECACHE_UPSTREAM", "http://[::1", "SIDECACHE_UPSTREAM: 'http://[::1' is not a URL such as"),
         ("SIDECACHE_UPSTREAM", "http://portal:0", "SIDECACHE_UPSTREAM: 'http://portal:0' is not a URL such as"),
@@ -190,7 +197,7 @@ def test_a_plain_mistake_gives_exactly_one_line():
 def test_every_mistake_is_told_at_once():
     found = problems({"SIDECACHE_LISTEN": "x", "SIDECACHE_DRAIN_S": "y"})
     assert [line.partition(":")[0] for line in found] == [
-        "SIDECACHE_UPSTREAM", "REDIS_PROVIDER", "SIDECACHE_LISTEN", "SIDECACHE_NAME_KEY", "SIDECACHE_DRAIN_S",
+        "REDIS_PROVIDER", "SIDECACHE_UPSTREAM", "SIDECACHE_LISTEN", "SIDECACHE_NAME_KEY", "SIDECACHE_DRAIN_S",
     ]  # fmt: skip
 
 
@@ -199,7 +206,7 @@ def test_every_mistake_is_told_at_once():
     [
         (
             "SIDECACHE_NAME_KEY",
-            "SIDECACHE_NAME_KEY: missing; production needs a secret, e.g. from `openssl rand -hex 32`",
+            "SIDECACHE_NAME_KEY: missing; production needs a secret, e.g. from `sidecache keygen --name-key`",
         ),
         (
             "REDIS_PROVIDER",
@@ -217,6 +224,124 @@ def test_production_refuses_to_guess(without, line):
 
 def test_staging_needs_neither_a_name_key_nor_a_provider():
     assert load(DEVELOPMENT | {"SIDECACHE_PROFILE": "staging"}).provider == "memory"
+
+
+# The store
+
+REDIS = PRODUCTION | {"REDIS_PROVIDER": "redis", "REDIS_HOST": "cache.internal", "REDIS_TLS": "true"}
+IAM = REDIS | {"REDIS_USERNAME": "portal", "REDIS_IAM_AUTH": "eu-central-1/portal-cache"}
+UPSTASH = DEVELOPMENT | {
+    "UPSTASH_REDIS_REST_URL": "https://x.upstash.io/", "UPSTASH_REDIS_REST_TOKEN": "rest-token"
+}  # fmt: skip
+
+
+def test_redis_needs_a_host_and_in_production_tls():
+    made = load(REDIS)
+    assert (made.provider, made.redis, made.redis_tls, made.redis_cluster) == (
+        "elasticache", Address("cache.internal", 6379), True, "auto",
+    )  # fmt: skip
+    assert (made.sole_replica, made.pool_size, made.warnings) == (False, 50, ())
+    assert problems(REDIS | {"REDIS_TLS": "false"}) == [
+        "REDIS_TLS: production does not talk to Redis in plain text; set REDIS_TLS=true"
+    ]
+    assert settings(REDIS_HOST="localhost").redis_tls is False
+
+
+def test_a_development_machine_has_a_small_pool():
+    assert settings(REDIS_HOST="localhost").pool_size == 10
+    assert settings(REDIS_HOST="localhost", SIDECACHE_POOL_SIZE="3", SIDECACHE_SOLE_REPLICA="1").pool_size == 3
+
+
+def test_upstash_needs_its_address_and_its_token():
+    made = load(UPSTASH)
+    assert (made.provider, made.upstash_url, made.upstash_token) == ("upstash", "https://x.upstash.io", "rest-token")
+    assert settings(
+        UPSTASH_REDIS_REST_URL="http://127.0.0.1:8079", UPSTASH_REDIS_REST_TOKEN="t"
+    ).upstash_url == "http://127.0.0.1:8079"  # fmt: skip
+    assert problems(UPSTASH | {"UPSTASH_REDIS_REST_TOKEN": "a b"}) == [
+        "UPSTASH_REDIS_REST_TOKEN: a token has no blanks in it"
+    ]
+    assert problems(UPSTASH | {"UPSTASH_REDIS_REST_URL": "https://default:pw@x.upstash.io"}) == [
+        "UPSTASH_REDIS_REST_URL: 'https://***@x.upstash.io' is not a URL such as https://name-12345.upstash.io"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("environ", "provider"),
+    [
+        ({}, "memory"),
+        ({"REDIS_HOST": "h"}, "elasticache"),
+        ({"UPSTASH_REDIS_REST_URL": "https://x", "UPSTASH_REDIS_REST_TOKEN": "t"}, "upstash"),
+        ({"UPSTASH_REDIS_REST_URL": "https://x", "UPSTASH_REDIS_REST_TOKEN": "t", "REDIS_HOST": "h"}, "upstash"),
+        ({"UPSTASH_REDIS_REST_URL": "https://x", "UPSTASH_REDIS_REST_TOKEN": "t", "REDIS_HOST": "h",
+          "SIDECACHE_PROFILE": "staging"}, "elasticache"),
+        ({"REDIS_HOST": "h", "REDIS_PROVIDER": "memory"}, "memory"),
+    ],
+)  # fmt: skip
+def test_the_variables_that_are_present_say_which_store(environ, provider):
+    assert load(DEVELOPMENT | environ).provider == provider
+
+
+@pytest.mark.parametrize(
+    ("more", "address", "warnings"),
+    [
+        # realistic
+        ({"REDIS_PORT": "6380"}, "cache.internal:6380", 0),
+        ({"REDIS_HOST": "::1"}, "[::1]:6379", 0),
+        ({"REDIS_PORT": "tcp://10.0.0.7:6381"}, "cache.internal:6381", 1),
+        ({"REDIS_HOST": "", "REDIS_PORT": "tcp://10.0.0.7:6381"}, "10.0.0.7:6381", 1),
+    ],
+)
+def test_the_port_may_be_what_kubernetes_makes_of_it(more, address, warnings):
+    made = load(REDIS | more)
+    assert (str(made.redis), len(made.warnings)) == (address, warnings)
+
+
+@pytest.mark.parametrize(
+    ("more", "line"),
+    [
+        # realistic
+        ({"REDIS_PORT": "redis"}, "REDIS_PORT: 'redis' is not a port such as 6379"),
+        ({"REDIS_CLUSTER": "yes"}, "REDIS_CLUSTER: 'yes' is not one of auto, true, false"),
+        ({"REDIS_TLS_CA": "/no/ca.pem"}, "REDIS_TLS_CA: there is no file '/no/ca.pem'"),
+        ({"REDIS_IAM_AUTH": "portal-cache"}, "REDIS_IAM_AUTH: 'portal-cache' is not REGION/CACHE such as "
+         "eu-central-1/portal-cache (a serverless cache: REGION/CACHE/serverless)"),
+        ({"REDIS_PASSWORD": "x"}, "REDIS_IAM_AUTH: needs REDIS_USERNAME and REDIS_TLS=true, and no REDIS_PASSWORD"),
+        ({"REDIS_USERNAME": ""}, "REDIS_IAM_AUTH: needs REDIS_USERNAME and REDIS_TLS=true, and no REDIS_PASSWORD"),
+        # pathological
+        ({"REDIS_PORT": "0"}, "REDIS_PORT: '0' is not a port such as 6379"),
+        ({"REDIS_PORT": "tcp://h:99999"}, "REDIS_PORT: '99999' is not a port such as 6379"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_the_store_is_one_line(more, line):
+    assert problems(IAM | more) == [line]
+
+
+def test_an_iam_user_needs_no_password():
+    assert load(IAM).redis_iam_auth == "eu-central-1/portal-cache"
+    assert load(IAM | {"REDIS_IAM_AUTH": "us-gov-west-1/c/serverless"}).redis_iam_auth == "us-gov-west-1/c/serverless"
+
+
+def test_an_authority_without_tls_is_a_warning(tmp_path):
+    (tmp_path / "ca.pem").write_text("")
+    made = settings(REDIS_HOST="h", REDIS_TLS_CA=str(tmp_path / "ca.pem"))
+    assert "REDIS_TLS_CA: has no effect without REDIS_TLS=true" in made.warnings
+
+
+def test_every_setting_of_the_store_may_stand_in_a_file(tmp_path):
+    values = {
+        "REDIS_PROVIDER": "redis", "REDIS_HOST": "h", "REDIS_PORT": "1", "REDIS_USERNAME": "u", "REDIS_PASSWORD": "p",
+        "REDIS_TLS": "on", "REDIS_CLUSTER": "true", "SIDECACHE_POOL_SIZE": "7", "SIDECACHE_SOLE_REPLICA": "on",
+        "SIDECACHE_STORE_TIMEOUT_MS": "20",
+    }  # fmt: skip
+    environ = {}
+    for name, value in values.items():
+        (tmp_path / name).write_text(f"{value}\n")
+        environ[f"{name}_FILE"] = str(tmp_path / name)
+    made = load(DEVELOPMENT | environ)
+    assert (made.redis, made.redis_username, made.redis_password) == (Address("h", 1), "u", "p")
+    assert (made.redis_tls, made.redis_cluster, made.pool_size) == (True, "true", 7)
+    assert (made.sole_replica, made.store_timeout) == (True, 0.02)
 
 
 # Flags
@@ -324,7 +449,7 @@ def test_a_local_file_that_is_a_directory_is_not_read(tmp_path):
         ("SIDECACHE_UPSTREAM_URL_FILE", "x", "SIDECACHE_UPSTREAM_URL_FILE: has no effect "
          "(did you mean 'SIDECACHE_UPSTREAM'?)"),
         ("SIDECACHE_ADMIN_TOKENS", "x", "SIDECACHE_ADMIN_TOKENS: has no effect in this version"),
-        ("SIDECACHE_ENCRYPTION_KEYS_FILE", "x", "SIDECACHE_ENCRYPTION_KEYS_FILE: has no effect in this version"),
+        ("SIDECACHE_METRICS_LISTEN_FILE", "x", "SIDECACHE_METRICS_LISTEN_FILE: has no effect in this version"),
         ("SIDECACHE_QUX", "x", "SIDECACHE_QUX: has no effect"),
         ("REDIS_PORT", "tcp://10.0.0.7:6379", "REDIS_PORT: ignored; Kubernetes put it there for a service named redis"),
         ("SIDECACHE_TRUSTED_PEERS", "0.0.0.0/0", "SIDECACHE_TRUSTED_PEERS: 0.0.0.0/0 lets every client say who it is"),
@@ -350,6 +475,11 @@ def test_what_kubernetes_sets_for_a_service_of_our_name_is_passed_over(name):
 def test_a_secret_is_in_no_representation(tmp_path):
     made = load(PRODUCTION | {"SIDECACHE_NAME_KEY": "very-secret-name-key"})
     assert "very-secret" not in repr(made) + str(made) + str(list(made.described()))
+    for stored in (load(REDIS | {"REDIS_PASSWORD": "very-secret"}),
+                   load(UPSTASH | {"UPSTASH_REDIS_REST_TOKEN": "very-secret"})):  # fmt: skip
+        assert "very-secret" not in repr(stored) + str(stored) + str(list(stored.described()))
+    assert dict(load(REDIS | {"REDIS_PASSWORD": "x"}).described())["redis-password"] == "(set)"
+    assert dict(load(REDIS).described())["redis-password"] == "(none)"
 
 
 def test_the_effective_configuration_is_described_in_words():
@@ -368,6 +498,39 @@ def test_the_key_for_development_is_said_to_be_that():
     shown = dict(settings(SIDECACHE_ACCESS_LOG="1").described())
     assert (shown["name-key"], shown["access-log"]) == ("(the fixed key for development)", "on")
     assert shown["jwt-issuer"] == "(none)"
+
+
+# Encryption keys
+
+OLD, NEW = (new_encryption_key(key_id, os.urandom) for key_id in ("k1", "k2"))
+
+
+def test_the_first_encryption_key_writes_and_all_are_there(tmp_path):
+    assert settings().encryption_keys == ()
+    made = settings(SIDECACHE_ENCRYPTION_KEYS=f"{NEW.entry()},{OLD.entry()}")
+    assert made.encryption_keys == (NEW, OLD)
+    (tmp_path / "keys").write_text(f"{NEW.entry()}\n{OLD.entry()}\n")
+    assert settings(SIDECACHE_ENCRYPTION_KEYS_FILE="keys").encryption_keys == (NEW, OLD)
+    assert made.warnings == settings().warnings
+
+
+def test_a_wrong_encryption_key_is_one_line_that_says_how_to_make_one_and_quotes_none(tmp_path):
+    assert problems(DEVELOPMENT | {"SIDECACHE_ENCRYPTION_KEYS": f"{NEW.entry()},k1:c2hvcnQ=,secret"}) == [
+        "SIDECACHE_ENCRYPTION_KEYS: entry 2 (k1): the key has 5 bytes instead of 32; `sidecache keygen` makes one",
+        "SIDECACHE_ENCRYPTION_KEYS: entry 3: has no key id: write KEYID:BASE64; `sidecache keygen` makes one",
+    ]
+    (tmp_path / "keys").write_text("k1:?")
+    (line,) = problems(DEVELOPMENT | {"SIDECACHE_ENCRYPTION_KEYS_FILE": "keys"})
+    assert line.startswith("SIDECACHE_ENCRYPTION_KEYS_FILE: entry 1 (k1): ")
+
+
+def test_encryption_keys_are_described_by_their_ids_in_their_order():
+    made = settings(SIDECACHE_ENCRYPTION_KEYS=f"{NEW.entry()},{OLD.entry()}")
+    assert dict(made.described())["encryption-keys"] == "k2, k1"
+    assert dict(settings().described())["encryption-keys"] == "(none)"
+    shown = repr(made) + str(list(made.described()))
+    assert NEW.entry()[3:] not in shown
+    assert str(NEW.secret) not in shown
 
 
 # The admin address alone

@@ -4,6 +4,10 @@
     tenant:{org}:epochs    *   {feature}   slot:{00..ff} of each item      a tenant's entry
     shared:epochs                          slot:{0000..ffff} of each item  a public entry (space "")
 
+A group (`@:name`, RFC 9875) is an item of no feature. Nobody knows an entry's groups before the response is there, so
+whoever purges one replaces the field `@` as well: while that is what it was before the fetch, the groups' epochs are
+what they were, too (`Epochs.with_groups`).
+
 A field holds a random epoch: the hard one under its name, the soft one under `soft:` and its name. A soft
 purge that had to write the hard half again could put one back that another replica has just replaced, and so revive
 what that one purged. No feature's name holds a colon.
@@ -12,10 +16,14 @@ what that one purged. No feature's name holds a colon.
 from functools import lru_cache
 from hashlib import blake2b
 
+from proxy.stores.base import EPOCH_BYTES
+
 EVERYTHING = "*"
 SHARED = "shared:epochs"
+ANY_GROUP = "@"
 
 _SOFT = "soft:"
+NEVER_PURGED = bytes(EPOCH_BYTES)
 
 Field = tuple[str, str]  # the hash and the field in it
 
@@ -37,7 +45,7 @@ def slot(space: str, tag: str) -> str:
 @lru_cache(2048)
 def binding(space: str, tags: tuple[str, ...]) -> tuple[Field, ...]:
     """The fields an entry is bound to, in the order of its stamp."""
-    features = tuple(dict.fromkeys([tag.partition(":")[0] for tag in tags]))
+    features = tuple(dict.fromkeys([tag.partition(":")[0] for tag in tags if not is_group(tag)]))
     own = hash_of(space)
     fields = [(SHARED, EVERYTHING), *[(SHARED, feature) for feature in features]]
     if own is not SHARED:
@@ -48,17 +56,32 @@ def binding(space: str, tags: tuple[str, ...]) -> tuple[Field, ...]:
 
 @lru_cache(2048)
 def covering(space: str, tags: tuple[str, ...]) -> tuple[Field, ...]:
-    """What is read for a request: the binding of its tags, then the lists that a negative response adds."""
-    return binding(space, (*tags, *[f"{tag.partition(':')[0]}:list" for tag in tags]))
+    """What is read for a request: the binding of its tags, then what the response may add: lists, and groups."""
+    lists = [f"{tag.partition(':')[0]}:list" for tag in tags if not is_group(tag)]
+    return (*binding(space, (*tags, *lists)), (hash_of(space), ANY_GROUP))
 
 
-def field_of(space: str, tag: str) -> str:
-    return slot(space, tag) if ":" in tag else tag
+def is_group(tag: str) -> bool:
+    return tag.startswith(ANY_GROUP)
+
+
+def purged_fields(space: str, tag: str) -> tuple[str, ...]:
+    """What a purge of this tag replaces."""
+    if is_group(tag):
+        return slot(space, tag), ANY_GROUP
+    return (slot(space, tag) if ":" in tag else tag,)
 
 
 def soft_of(name: str) -> str:
     return _SOFT + name
 
 
-def is_soft(name: str) -> bool:
-    return name.startswith(_SOFT)
+def group_fields(space: str, tags: tuple[str, ...]) -> tuple[str, ...]:
+    """The fields of the groups among these tags."""
+    slots = [slot(space, tag) for tag in tags if is_group(tag)]
+    return tuple([name for found in slots for name in (found, soft_of(found))])
+
+
+def may_be_absent(name: str) -> bool:
+    """Whether a field without a value was never purged; of any other the store has lost it."""
+    return name.startswith(_SOFT) or name == ANY_GROUP

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Hashable
 from dataclasses import dataclass
 
+from proxy.cache.lease import Lease
 from proxy.errors import UpstreamError
 from proxy.policy.entry import Entry
 from proxy.policy.outcome import Reason
@@ -23,13 +24,17 @@ Landed = Shared | Reason | UpstreamError
 
 
 class Flight:
-    """One fetch under way. Its leader lands it exactly once; landing again is ignored."""
+    """One fetch under way. Its leader lands it exactly once; landing again is ignored.
 
-    __slots__ = ("_flights", "_key", "_landed")
+    `lease` is the leader's right to fetch for other replicas too.
+    """
+
+    __slots__ = ("_flights", "_key", "_landed", "lease")
 
     def __init__(self, flights: "Flights", key: Hashable) -> None:
         self._flights = flights
         self._key = key
+        self.lease: Lease | None = None
         self._landed: asyncio.Future[Landed] = asyncio.get_running_loop().create_future()
 
     def land(self, landed: Landed) -> None:

@@ -36,12 +36,12 @@ class _Queue:
     __slots__ = ("dead", "residents", "size")
 
     def __init__(self) -> None:
-        self.residents: deque[_Resident] = deque()
+        self.residents: deque[Resident] = deque()
         self.size = 0
         self.dead = 0
 
 
-class _Resident:
+class Resident:
     """One entry, packed. `queue` is None once it was removed: what is left in a deque is then skipped."""
 
     __slots__ = (
@@ -79,10 +79,10 @@ class Memory:
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
-        self._table: dict[str, _Resident] = {}
+        self._table: dict[str, Resident] = {}
         self._new = _Queue()
         self._main = _Queue()
-        self._ring: deque[_Resident] = deque()  # in the order they are looked at for expiry
+        self._ring: deque[Resident] = deque()  # in the order they are looked at for expiry
         self._accounts: dict[tuple[str, str], Account] = {}
         self._variants: dict[str, list[str]] = {}
         self.evictions = 0
@@ -107,6 +107,11 @@ class Memory:
             return None
         resident.touched = True
         return _unpacked(resident)
+
+    def resident(self, entry: Entry) -> "Resident | None":
+        """What is kept of this entry, if it is still this one."""
+        resident = self._table.get(entry.key)
+        return resident if resident is not None and resident.body is entry.body else None
 
     def put(self, entry: Entry, *, until: float, quota: int | None, now: float) -> Reason | None:
         """Keep an entry, unless one of the limits is in the way. `until` is when it is of no more use."""
@@ -179,8 +184,8 @@ class Memory:
         before = held.size() if held is not None and held.account is account else 0
         return (account.size if account is not None else 0) - before + size > quota
 
-    def _admit(self, entry: Entry, until: float) -> _Resident:
-        resident = _Resident()
+    def _admit(self, entry: Entry, until: float) -> Resident:
+        resident = Resident()
         resident.key, resident.until, resident.touched, resident.queue = entry.key, until, False, self._new
         name = (entry.tenant, _feature(entry))
         account = self._accounts.get(name)
@@ -196,12 +201,12 @@ class Memory:
             self._variants.setdefault(primary, []).append(entry.key)
         return resident
 
-    def _book(self, resident: _Resident, size: int) -> None:
+    def _book(self, resident: Resident, size: int) -> None:
         assert resident.queue is not None
         resident.queue.size += size
         resident.account.size += size
 
-    def _remove(self, resident: _Resident) -> None:
+    def _remove(self, resident: Resident) -> None:
         queue = resident.queue
         assert queue is not None
         self._book(resident, -resident.size())
@@ -234,7 +239,7 @@ class Memory:
                 self._remove(resident)
                 queue.dead -= 1
 
-    def _keep(self, resident: _Resident, queue: _Queue) -> None:
+    def _keep(self, resident: Resident, queue: _Queue) -> None:
         size = resident.size()
         queue.size -= size
         self._main.size += size
@@ -279,16 +284,19 @@ def _packed(entry: Entry) -> bytes:
             entry.fetch_seconds,
             entry.compress,
             entry.sensitive,
+            entry.gzip,
+            entry.encrypt,
         )
     )
 
 
-def _unpacked(resident: _Resident) -> Entry:
+def _unpacked(resident: Resident) -> Entry:
     # on the way of every hit: what `_packed` packed is in the order of Entry's attributes, so nothing is named
     # fmt: off
     (
         request, status, stored, age, fresh, grace, error, etag, modified, media,
-        vary, must_revalidate, no_cache, tags, hard, soft, seconds, compress, sensitive,
+        vary, must_revalidate, no_cache, tags, hard, soft, seconds, compress, sensitive, gzip,
+        encrypt,
     ) = marshal.loads(resident.meta)
     # fmt: on
     return Entry(
@@ -316,5 +324,7 @@ def _unpacked(resident: _Resident) -> Entry:
         seconds,
         compress,
         sensitive,
+        gzip,
+        encrypt,
         {} if resident.encodings is None else resident.encodings,
     )

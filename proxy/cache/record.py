@@ -1,36 +1,40 @@
 """Which bytes is an entry in the store, and are these bytes the entry that was asked for?
 
     0   magic `SCR`, version            4
-    4   body codec, key id              1 + 1   key id 0: not encrypted
-    6   length of the whole record      4
-    10  length of the unpacked body     4
-    14  MAC                             16      keyed BLAKE2b over everything else
-    30  numbers, then each part after its length: tenant, key, request, policy, type, ETag, Vary, tags, hard and soft
-        epochs, head, body
+    4   length of the whole record      4
+    8   length of the key id, key id    1 + n   no key id: not encrypted
+        plain: MAC                      16      keyed BLAKE2b over everything else
+               payload
+        else:  nonce                    12
+               AES-256-GCM of the payload, bound to all of the above and to the full cache key
 
-A record of an unknown version is a miss; any other flaw is a counted miss. No bytes whatever raise an exception.
+    the payload: body codec, length of the unpacked body, numbers, then each part after its length: tenant, key,
+    request, policy, type, ETag, Vary, tags, hard and soft epochs, head, body
+
+Without the key an encrypted record shows its version, length and key id. A record of an unknown version is a miss; any
+other flaw is a counted miss. No bytes whatever raise an exception.
 """
 
 import struct
 from enum import StrEnum
-from hashlib import blake2b
 from hmac import compare_digest
 
-from proxy.cache import seal
+from proxy.cache import pack
+from proxy.cache.seal import MAC, NONCE, TAG, Sealer
 from proxy.policy.entry import Entry
 
 _MAGIC = b"SCR"
-_VERSION = 1
-_NOT_ENCRYPTED = 0
+_VERSION = 2
 
-_LEAD = struct.Struct("!3sBBBII")
-_MAC = 16
-_NUMBERS = struct.Struct("!HQB7d")
+_LEAD = struct.Struct("!3sBIB")
+_NUMBERS = struct.Struct("!BIHQB7d")
+_SIZE = struct.Struct("!xI")  # the second of the numbers
 _LENGTH = struct.Struct("!I")
-_START = _LEAD.size + _MAC
 _PARTS = 12
+_EXPANSION = 16  # more than documents of text usually grow by when they are unpacked
 
-_MUST_REVALIDATE, _NO_CACHE, _SENSITIVE, _HAS_TYPE, _HAS_ETAG, _HAS_MODIFIED = (1 << bit for bit in range(6))
+_MUST_REVALIDATE, _NO_CACHE, _SENSITIVE, _ENCRYPT = 1, 2, 4, 8
+_HAS_TYPE, _HAS_ETAG, _HAS_MODIFIED, _GZIP = 16, 32, 64, 128
 
 
 class Rejection(StrEnum):
@@ -40,6 +44,8 @@ class Rejection(StrEnum):
     TRUNCATED = "truncated"
     MAC = "bad-mac"
     KEY_ID = "unknown-key-id"
+    SEAL = "bad-seal"  # damaged, or moved from another key or tenant
+    PLAIN = "not-encrypted"  # of what we would have encrypted
     KEY = "wrong-key"
     TENANT = "wrong-tenant"
     REQUEST = "wrong-request"
@@ -48,23 +54,37 @@ class Rejection(StrEnum):
     BODY = "bad-body"
 
 
-def mac_key(secret: bytes) -> bytes:
-    """The key of the records' MACs, from the name key: `person` keeps it apart from the hashes in names."""
-    return blake2b(key=secret, person=b"sidecache-record", digest_size=32).digest()
+def encode(entry: Entry, sealer: Sealer) -> bytes:
+    """The record of an entry. One that has to be encrypted needs a sealer with a key that writes."""
+    payload = _payload(entry)
+    if not entry.confidential:
+        lead = _LEAD.pack(_MAGIC, _VERSION, _LEAD.size + MAC + len(payload), 0)
+        return lead + sealer.mac(lead, payload) + payload
+    if sealer.writer is None:
+        raise ValueError("a confidential entry and no key to encrypt it with")
+    name = sealer.writer.encode("ascii")
+    length = _LEAD.size + len(name) + NONCE + len(payload) + TAG
+    lead = _LEAD.pack(_MAGIC, _VERSION, length, len(name)) + name
+    sealed = sealer.encrypt(sealer.writer, payload, tenant=entry.tenant, bound=lead + _text(entry.key))
+    sealer.count(sealer.writer, sealed=1, until=entry.kept_until())
+    return lead + sealed
 
 
-def encode(entry: Entry, key: bytes) -> bytes:
-    """The record of an entry. `key` is `mac_key` of the name key."""
-    codec, body = seal.compress(entry.body, entry.compress, entry.content_type)
+def _payload(entry: Entry) -> bytes:
+    codec, body = pack.compress(entry.body, entry.compress, entry.content_type, gzip=entry.gzip)
     flags = (
         (_MUST_REVALIDATE if entry.must_revalidate else 0)
         | (_NO_CACHE if entry.no_cache else 0)
         | (_SENSITIVE if entry.sensitive else 0)
+        | (_ENCRYPT if entry.encrypt else 0)
         | (_HAS_TYPE if entry.content_type is not None else 0)
         | (_HAS_ETAG if entry.etag is not None else 0)
         | (_HAS_MODIFIED if entry.last_modified is not None else 0)
+        | (_GZIP if entry.gzip else 0)
     )
     numbers = _NUMBERS.pack(
+        codec,
+        len(entry.body),
         entry.status,
         entry.compress,
         flags,
@@ -90,42 +110,64 @@ def encode(entry: Entry, key: bytes) -> bytes:
         entry.head,
         body,
     )
-    payload = numbers + _join(parts)
-    lead = _LEAD.pack(_MAGIC, _VERSION, codec, _NOT_ENCRYPTED, _START + len(payload), len(entry.body))
-    return lead + _mac(lead, payload, key) + payload
+    return numbers + _join(parts)
 
 
 def unpacked_size(data: bytes) -> int:
-    """How many bytes decoding this may touch, as the record says itself: only good for choosing where to do it."""
-    declared = _LEAD.unpack_from(data)[5] if len(data) >= _LEAD.size else 0
-    return max(declared, len(data))
+    """How many bytes decoding this may touch, as far as the record shows it: only good for choosing where to do it."""
+    if len(data) < _LEAD.size + MAC + _SIZE.size:
+        return len(data)
+    if data[_LEAD.size - 1]:
+        return len(data) * _EXPANSION  # a sealed record keeps its size to itself
+    (declared,) = _SIZE.unpack_from(data, _LEAD.size + MAC)
+    return max(int(declared), len(data))
 
 
-def decode(data: bytes, *, key: str, tenant: str, request: str, mac: bytes, max_body: int) -> Entry | Rejection:
-    """The entry in `data`, if it is the one of `key`, `tenant` and `request`. `mac`: `mac_key` of the name key."""
-    if len(data) < _START:
+def decode(data: bytes, sealer: Sealer, *, key: str, tenant: str, request: str, max_body: int) -> Entry | Rejection:
+    """The entry in `data`, if it is the one of `key`, `tenant` and `request`."""
+    if len(data) < _LEAD.size:
         return Rejection.TRUNCATED
-    magic, version, codec, key_id, length, size = _LEAD.unpack_from(data)
+    magic, version, length, name_length = _LEAD.unpack_from(data)
     if magic != _MAGIC or version != _VERSION:
         return Rejection.VERSION
-    if length != len(data):
+    start = _LEAD.size + name_length
+    if length != len(data) or length < start:
         return Rejection.TRUNCATED
-    if key_id != _NOT_ENCRYPTED:
-        return Rejection.KEY_ID
-    payload = memoryview(data)[_START:]
-    if not compare_digest(data[_LEAD.size : _START], _mac(data[: _LEAD.size], payload, mac)):
-        return Rejection.MAC
-    if size > max_body:
-        return Rejection.TOO_LARGE
+    key_id = data[_LEAD.size : start].decode("latin-1")
+    payload = _opened(data, start, sealer, key_id, key, tenant)
+    if isinstance(payload, Rejection):
+        return payload
     try:
-        return _parse(payload, codec, size, key, tenant, request)
+        entry = _parse(payload, key, tenant, request, max_body)
     except (struct.error, ValueError):
         return Rejection.MALFORMED
+    if isinstance(entry, Entry):
+        if key_id:
+            sealer.count(key_id, opened=1, until=entry.kept_until())
+        elif entry.confidential:
+            return Rejection.PLAIN
+    return entry
 
 
-def _parse(payload: memoryview, codec: int, size: int, key: str, tenant: str, request: str) -> Entry | Rejection:
+def _opened(data: bytes, start: int, sealer: Sealer, key_id: str, key: str, tenant: str) -> memoryview | Rejection:
+    """The payload, once it is known to be ours."""
+    view = memoryview(data)
+    if key_id:
+        if not sealer.knows(key_id):
+            return Rejection.KEY_ID
+        payload = sealer.decrypt(key_id, view[start:], tenant=tenant, bound=data[:start] + _text(key))
+        return Rejection.SEAL if payload is None else memoryview(payload)
+    if len(data) < start + MAC:
+        return Rejection.TRUNCATED
+    mac, plain = view[start : start + MAC], view[start + MAC :]
+    return plain if compare_digest(mac, sealer.mac(view[:start], plain)) else Rejection.MAC
+
+
+def _parse(payload: memoryview, key: str, tenant: str, request: str, max_body: int) -> Entry | Rejection:
     numbers = _NUMBERS.unpack_from(payload)
-    status, compress, flags, stored_at, age, fresh, grace, error, modified, fetch_seconds = numbers
+    codec, size, status, compress, flags, stored_at, age, fresh, grace, error, modified, fetch_seconds = numbers
+    if size > max_body:
+        return Rejection.TOO_LARGE
     parts = _split(payload[_NUMBERS.size :])
     if len(parts) != _PARTS:
         return Rejection.MALFORMED
@@ -136,7 +178,7 @@ def _parse(payload: memoryview, codec: int, size: int, key: str, tenant: str, re
     if _string(parts[2]) != request:
         return Rejection.REQUEST
     vary = [_string(part) for part in _split(memoryview(parts[6]))]
-    body = seal.decompress(codec, parts[11], size)
+    body = pack.decompress(codec, parts[11], size)
     if body is None:
         return Rejection.BODY
     return Entry(
@@ -164,13 +206,9 @@ def _parse(payload: memoryview, codec: int, size: int, key: str, tenant: str, re
         fetch_seconds=fetch_seconds,
         compress=compress,
         sensitive=bool(flags & _SENSITIVE),
+        gzip=bool(flags & _GZIP),
+        encrypt=bool(flags & _ENCRYPT),
     )
-
-
-def _mac(lead: bytes, payload: bytes | memoryview, key: bytes) -> bytes:
-    state = blake2b(lead, key=key, digest_size=_MAC)
-    state.update(payload)
-    return state.digest()
 
 
 def _text(text: str) -> bytes:

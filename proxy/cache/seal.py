@@ -1,70 +1,89 @@
-"""How is a body packed before it leaves this process, and unpacked without being blown up by what comes back?"""
+"""Under which key does a record leave this process, and which one opens it?
 
-import threading
-from enum import IntEnum
+Every tenant has a key of its own, made from a master key by HKDF-SHA256: no two tenants share one, and 2^32 records of
+one tenant (the bound for random 96-bit nonces) are far away. The first master key writes, all of them read.
+"""
 
-import zstandard
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import blake2b
+from threading import Lock
 
-_LEVEL = 3  # gzip -6's ratio at a tenth of its CPU
-_MAX_WINDOW = 8 << 20  # what a frame may make us allocate beside its content
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-# Types whose bytes are compressed already; `image/svg+xml` is text.
-_PACKED_FAMILIES = ("image/", "video/", "audio/", "font/")
-_PACKED_TYPES = frozenset(
-    """
-    application/zip application/gzip application/x-gzip application/zstd application/x-bzip2 application/x-xz
-    application/x-7z-compressed application/vnd.rar application/pdf application/java-archive
-    application/vnd.openxmlformats-officedocument.spreadsheetml.sheet
-    application/vnd.openxmlformats-officedocument.wordprocessingml.document
-    application/vnd.openxmlformats-officedocument.presentationml.presentation
-    """.split()
-)
+from proxy.credentials import KEY_BYTES, EncryptionKey
 
+NONCE = 12
+TAG = 16
+MAC = 16
 
-class Codec(IntEnum):
-    """The byte in a record that says how its body is packed."""
+_INFO = b"sidecache/record/1:"  # then the tenant; "" for what is public, which no tenant is called
+_CIPHERS = 1024  # tenants and master keys whose ciphers are kept: making one costs about three times using it
 
-    PLAIN = 0
-    ZSTD = 1
-
-
-class _Contexts(threading.local):
-    """Contexts are reused, and are not thread-safe."""
-
-    def __init__(self) -> None:
-        self.compressor = zstandard.ZstdCompressor(level=_LEVEL)
-        self.decompressor = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW)
+Buffer = bytes | memoryview
 
 
-_contexts = _Contexts()
+@dataclass(frozen=True, slots=True)
+class KeyUse:
+    """What this process has done with one master key. `needed_until`: when the last of these records ends."""
+
+    sealed: int = 0
+    opened: int = 0
+    needed_until: float = 0.0
 
 
-def is_packed(content_type: str | None) -> bool:
-    """Would compressing this type again only cost time?"""
-    media = (content_type or "").partition(";")[0].strip().lower()
-    return media in _PACKED_TYPES or (media.startswith(_PACKED_FAMILIES) and media != "image/svg+xml")
+class Sealer:
+    """The keys of records: the name key's MAC for plain ones, the master keys for encrypted ones. Safe in threads."""
 
+    def __init__(
+        self, name_key: bytes, keys: Sequence[EncryptionKey] = (), *, random: Callable[[int], bytes] = os.urandom
+    ) -> None:
+        # `person` keeps it apart from the hashes in names
+        self._mac_key = blake2b(key=name_key, person=b"sidecache-record", digest_size=32).digest()
+        self._secrets = {key.id: key.secret for key in keys}
+        self._random = random
+        self._cipher = lru_cache(_CIPHERS)(self._derived)
+        self._uses = dict.fromkeys(self._secrets, KeyUse())
+        self._counting = Lock()
+        self.writer = keys[0].id if keys else None  # the id of the key that writes; None: nothing can be encrypted
 
-def compress(body: bytes, threshold: int, content_type: str | None) -> tuple[Codec, bytes]:
-    """The body as the store gets it: compressed above `threshold` bytes, where that makes it smaller."""
-    if len(body) <= threshold or is_packed(content_type):
-        return Codec.PLAIN, body
-    packed = _contexts.compressor.compress(body)
-    return (Codec.ZSTD, packed) if len(packed) < len(body) else (Codec.PLAIN, body)
+    def knows(self, key_id: str) -> bool:
+        return key_id in self._secrets
 
+    def mac(self, lead: Buffer, payload: Buffer) -> bytes:
+        state = blake2b(lead, key=self._mac_key, digest_size=MAC)
+        state.update(payload)
+        return state.digest()
 
-def decompress(codec: int, packed: bytes, size: int) -> bytes | None:
-    """The body of exactly `size` bytes, or None when this is not one. Never makes more than `size` bytes of it."""
-    if codec == Codec.PLAIN:
-        return packed if len(packed) == size else None
-    if codec != Codec.ZSTD:
-        return None
-    try:
-        if zstandard.get_frame_parameters(packed).content_size != size:
+    def encrypt(self, key_id: str, payload: bytes, *, tenant: str, bound: bytes) -> bytes:
+        """Nonce, ciphertext and tag; they open only beside the same `bound`. KeyError when there is no such key."""
+        nonce = self._random(NONCE)
+        return nonce + self._cipher(key_id, tenant).encrypt(nonce, payload, bound)
+
+    def decrypt(self, key_id: str, sealed: memoryview, *, tenant: str, bound: bytes) -> bytes | None:
+        """What `encrypt` was given, or None when this is not its work for this tenant and `bound`."""
+        if len(sealed) < NONCE + TAG:
             return None
-        # the frame's own word is not trusted: what comes out is counted too
-        with _contexts.decompressor.stream_reader(packed) as reader:
-            body = reader.read(size + 1)
-    except zstandard.ZstdError:
-        return None
-    return body if len(body) == size else None
+        try:
+            return self._cipher(key_id, tenant).decrypt(sealed[:NONCE], sealed[NONCE:], bound)
+        except InvalidTag:
+            return None
+
+    def count(self, key_id: str, *, sealed: int = 0, opened: int = 0, until: float) -> None:
+        with self._counting:
+            use = self._uses[key_id]
+            self._uses[key_id] = KeyUse(use.sealed + sealed, use.opened + opened, max(use.needed_until, until))
+
+    def uses(self) -> Mapping[str, KeyUse]:
+        """By key id, the one that writes first; those not used yet included."""
+        with self._counting:
+            return dict(self._uses)
+
+    def _derived(self, key_id: str, tenant: str) -> AESGCM:
+        info = _INFO + tenant.encode("utf-8", "surrogatepass")
+        return AESGCM(HKDF(SHA256(), KEY_BYTES, None, info).derive(self._secrets[key_id]))

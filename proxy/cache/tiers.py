@@ -4,21 +4,34 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import Enum, auto
 from types import MappingProxyType
 from typing import NamedTuple
 
 from proxy.cache import record
 from proxy.cache.background import Background
-from proxy.cache.epochs import Doubt, Epochs, Stamp
-from proxy.cache.memory import Memory
+from proxy.cache.binding import is_group
+from proxy.cache.epochs import TRUSTED_SECONDS, Epochs
+from proxy.cache.memory import Memory, Resident
 from proxy.cache.record import Rejection
-from proxy.errors import StoreError
+from proxy.cache.seal import Sealer
+from proxy.cache.stamp import Stamp, is_local
+from proxy.errors import StoreError, StoreFullError
 from proxy.policy.entry import Entry
 from proxy.policy.key import Key
 from proxy.policy.outcome import Reason
 from proxy.stores.base import Store
 
+_FULL_FOR = 5.0  # seconds in which a store that had no room is sent no more entries
 THREAD_BYTES = 256 << 10  # packing and unpacking more than this would hold up the loop
+
+
+class Standing(Enum):
+    """What the epochs say of an entry that is not purged."""
+
+    VALID = auto()
+    SOFT_PURGED = auto()  # to be served as stale while one request refreshes it
+    UNPROVEN = auto()  # the store does not tell: good for a validation, or where the upstream fails as well
 
 
 class Found(NamedTuple):
@@ -26,12 +39,12 @@ class Found(NamedTuple):
 
     entry: Entry
     stamp: Stamp
-    soft_purged: bool  # to be served as stale while one request refreshes it
+    standing: Standing
 
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """Nothing usable. `stamp` None: the epochs are in doubt, so the response may be fetched but not stored.
+    """Nothing usable. `stamp` None: the response may be fetched but not stored.
 
     `stamp` is that of the request's own tags; `stamp.of(tags)` gives the one of a negative entry's, which are more.
     """
@@ -62,7 +75,7 @@ class Cache:
         *,
         l1_bytes: int,
         clock: Callable[[], float],
-        secret: bytes,
+        sealer: Sealer,
         background: Background,
     ) -> None:
         self._store = store
@@ -70,62 +83,98 @@ class Cache:
         self._max_bytes = l1_bytes
         self._memory = Memory(l1_bytes)
         self._clock = clock
-        self._mac = record.mac_key(secret)
+        self._sealer = sealer
         self._background = background
         self._rejected: Counter[Rejection] = Counter()
         self._store_failures = 0
+        self._full_until = 0.0
+        self._saving: dict[str, asyncio.Task[None]] = {}
 
     def find_in_memory(self, key: Key, policy: bytes) -> Found | None:
         """The short way: from the first tier, under epochs that are trusted now. None: take the long one."""
         entry = self._memory.get(key.full)
         if entry is None:
             return None
-        stamp = self._epochs.peek(key.space, key.tags)
+        stamp = self._epochs.peek(key.space, bound(entry, key))
         if stamp is None:
             return None
         verdict = _judge(entry, key, policy, stamp, self._clock())
         return verdict if isinstance(verdict, Found) else None
 
-    async def find(self, key: Key, policy: bytes, *, strict: bool = False) -> Found | Missing:
-        """The entry under this key, if it was stored under this policy and under the epochs of now."""
+    async def find(self, key: Key, policy: bytes, *, strict: bool = False, critical: bool = False) -> Found | Missing:
+        """The entry under this key, if it was stored under this policy and under the epochs of now.
+
+        `strict`: the store is asked for them each time. While it does not answer, an entry counts that this process
+        fetched a moment ago, unless `strict` or `critical`.
+        """
         if not strict and (found := self.find_in_memory(key, policy)) is not None:
             return found
         held = self._memory.get(key.full)
         if held is None:
-            known = None if strict else self._epochs.peek(key.space, key.tags)
-            if known is not None:
-                return self._concluded(Reason.COLD, await self._load(key), key, policy, known)
             # both at once; the epochs are read during this request either way, and that is all a hit needs
             stamp, loaded = await asyncio.gather(
                 self._epochs.current(key.space, key.tags, strict=strict), self._load(key)
             )
-            return self._concluded(Reason.COLD, loaded, key, policy, stamp)
-        stamp = await self._epochs.current(key.space, key.tags, strict=strict)
-        if isinstance(stamp, Doubt):
-            return Missing(stamp.reason, None)
+        else:
+            stamp = await self._epochs.current(key.space, bound(held, key), strict=strict)
+            loaded = None
+        if stamp.local and (strict or critical):
+            return Missing(Reason.STORE_UNAVAILABLE, None)
+        if held is None:
+            return await self._concluded(Reason.COLD, loaded, key, policy, stamp)
         verdict = _judge(held, key, policy, stamp, self._clock())
         if isinstance(verdict, Found):
             return verdict
+        if stamp.local:
+            return self._unproven(held, key, policy, stamp)
         if verdict is Reason.EXPIRED:
             self._memory.drop(key.full)
         # another replica may have filled it again since
-        return self._concluded(verdict, await self._load(key), key, policy, stamp)
+        return await self._concluded(verdict, await self._load(key), key, policy, stamp)
 
-    def put(self, entry: Entry, *, quota: int | None) -> Reason | None:
-        """Store an entry; why not, otherwise. It is in the first tier at once and in the store soon after."""
+    async def find_newer(self, key: Key, policy: bytes, stamp: Stamp, than: Entry | None) -> Entry | None:
+        """What another replica has stored meanwhile: fresh, and later than the entry that is here."""
+        loaded = await self._load(key)
+        if not isinstance(loaded, Entry) or (than is not None and loaded.stored_at <= than.stored_at):
+            return None
+        found = await self._concluded(Reason.COLD, loaded, key, policy, stamp)
+        usable = isinstance(found, Found) and found.standing is Standing.VALID
+        return loaded if usable and not loaded.no_cache and self._clock() < loaded.fresh_until else None
+
+    def put(self, entry: Entry, *, quota: int | None, asked_at: float | None = None) -> Reason | None:
+        """Store an entry; why not, otherwise. It is in the first tier at once and in the store soon after.
+
+        Under epochs that no store has vouched for it stays here, and is fresh for a moment after `asked_at`, when the
+        upstream was asked: the bound on what other replicas may have purged meanwhile (P3).
+        """
         now = self._clock()
+        local = is_local(entry.epochs_hard)
+        if local and not self._epochs.sole:
+            until = (now if asked_at is None else asked_at) + TRUSTED_SECONDS
+            entry.fresh_until = entry.grace_until = min(entry.fresh_until, until)
         until = entry.kept_until()
         if until <= now:
             return Reason.NOT_FRESH
-        stamp = self._epochs.peek(entry.tenant, entry.tags)
+        tags = entry.tags
+        stamp = self._epochs.local(entry.tenant, tags) if local else self._epochs.peek(entry.tenant, tags)
         if stamp is not None and stamp.hard != entry.epochs_hard:
             # while it was on its way: nobody may be served it, and it must not replace a newer one
             return Reason.PURGED
         refusal = self._memory.put(entry, until=until, quota=quota, now=now)
-        # sensitive entries are for the store only when they are encrypted
-        if refusal is None and not entry.sensitive:
-            _ = self._background.start(self._save(entry, until - now))
+        # what is confidential is for the store only when it can be encrypted
+        stored = not local and now >= self._full_until and (self._sealer.writer is not None or not entry.confidential)
+        if refusal is None and stored:
+            self._saving[entry.key] = task = self._background.start(self._save(entry, until - now))
+            task.add_done_callback(lambda task: self._saved(entry.key, task))
         return refusal
+
+    def saving(self, full_key: str) -> asyncio.Task[None] | None:
+        """The entry's way to the store, while it is under way."""
+        return self._saving.get(full_key)
+
+    def resident(self, entry: Entry) -> Resident | None:
+        """What the first tier keeps of this entry: its `meta` is another object as soon as it is another entry."""
+        return self._memory.resident(entry)
 
     def grew(self, entry: Entry) -> None:
         """`entry.encodings` has grown: count it."""
@@ -152,25 +201,33 @@ class Cache:
             features=MappingProxyType({(account.tenant, account.feature): account.size for account in accounts}),
         )
 
-    def _concluded(
-        self,
-        otherwise: Reason,
-        loaded: Entry | Reason | None,
-        key: Key,
-        policy: bytes,
-        stamp: Stamp | Doubt,
+    def _unproven(self, held: Entry, key: Key, policy: bytes, stamp: Stamp) -> Found | Missing:
+        """What is held under epochs that were right when the store was last heard of."""
+        known = self._epochs.last_known(key.space, bound(held, key))
+        verdict = _judge(held, key, policy, known, self._clock()) if known is not None else None
+        if not isinstance(verdict, Found):
+            return Missing(Reason.STORE_UNAVAILABLE, stamp)
+        own = stamp.of(key.tags)
+        assert own is not None, "the tags of an entry include those of its key"
+        return Found(held, own, Standing.UNPROVEN)
+
+    async def _concluded(
+        self, otherwise: Reason, loaded: Entry | Reason | None, key: Key, policy: bytes, stamp: Stamp
     ) -> Found | Missing:
         """What the store's answer and the epochs of now come to; `otherwise` is why there is nothing without it."""
-        if isinstance(stamp, Doubt):
-            return Missing(stamp.reason, None)
+        if stamp.local:
+            return Missing(Reason.STORE_UNAVAILABLE, stamp)
         if loaded is None:
             return Missing(otherwise, stamp)
         if isinstance(loaded, Reason):
             return Missing(loaded, stamp)
+        tags = bound(loaded, key)
+        if tags is not key.tags:  # its groups were not known before
+            stamp = await self._epochs.current(key.space, tags)
         now = self._clock()
         verdict = _judge(loaded, key, policy, stamp, now)
         if not isinstance(verdict, Found):
-            return Missing(verdict, stamp)
+            return Missing(verdict, stamp.of(key.tags))
         loaded.policy = policy  # equal, and one object for all entries of a route
         # a limit of the first tier in the way makes it no less usable
         _ = self._memory.put(loaded, until=loaded.kept_until(), quota=None, now=now)
@@ -198,16 +255,23 @@ class Cache:
 
     def _decoded(self, data: bytes, key: Key) -> Entry | Rejection:
         return record.decode(
-            data, key=key.full, tenant=key.space, request=key.request, mac=self._mac, max_body=self._memory.max_entry
+            data, self._sealer, key=key.full, tenant=key.space, request=key.request, max_body=self._memory.max_entry
         )
+
+    def _saved(self, full_key: str, task: asyncio.Task[None]) -> None:
+        if self._saving.get(full_key) is task:
+            del self._saving[full_key]
 
     async def _save(self, entry: Entry, ttl: float) -> None:
         if len(entry.body) > THREAD_BYTES:
-            data = await asyncio.to_thread(record.encode, entry, self._mac)
+            data = await asyncio.to_thread(record.encode, entry, self._sealer)
         else:
-            data = record.encode(entry, self._mac)
+            data = record.encode(entry, self._sealer)
         try:
             await self._store.set(entry.key, data, ttl)
+        except StoreFullError:
+            self._full_until = self._clock() + _FULL_FOR
+            self._store_failures += 1
         except StoreError:
             self._store_failures += 1
 
@@ -218,18 +282,24 @@ class Cache:
             self._store_failures += 1
 
 
+def bound(entry: Entry, key: Key) -> tuple[str, ...]:
+    """The tags to read epochs for: the request's, and the entry's groups where it has some."""
+    return entry.tags if entry.tags and is_group(entry.tags[-1]) else key.tags
+
+
 def _judge(entry: Entry, key: Key, policy: bytes, stamp: Stamp, now: float) -> Found | Reason:
     """May this entry be used by a request with this key and `policy`, under the epochs in `stamp`?"""
     if entry.request != key.request:
         return Reason.COLD  # keys are made so that this cannot be; were it to happen, it must not be served
     if entry.policy != policy:
         return Reason.RULES_CHANGED
-    # an entry is held to the epochs of its own tags: a negative one is bound to its list as well
-    bound = stamp if entry.tags == key.tags else stamp.of(entry.tags)
-    if bound is None:
+    # an entry is held to the epochs of its own tags: its list binds a negative one as well, its groups any
+    own = stamp if stamp.tags == key.tags else stamp.of(key.tags)
+    held = stamp if stamp.tags == entry.tags else stamp.of(entry.tags)
+    if own is None or held is None or entry.tags[: len(key.tags)] != key.tags:
         return Reason.RULES_CHANGED
-    if bound.hard != entry.epochs_hard:
+    if held.hard != entry.epochs_hard:
         return Reason.PURGED
     if entry.fresh_until <= now and entry.kept_until() <= now:
         return Reason.EXPIRED
-    return Found(entry, stamp, bound.soft != entry.epochs_soft)
+    return Found(entry, own, Standing.VALID if held.soft == entry.epochs_soft else Standing.SOFT_PURGED)

@@ -22,7 +22,9 @@ _MODULES = {
     "test": "rules",
     "explain": "rules",
     "schema": "rules",
+    "keygen": "keygen",
     "health": "health",
+    "dev": "dev",
 }
 
 

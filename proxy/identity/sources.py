@@ -23,6 +23,11 @@ class IdentityResolver:
         self._headers, self._parameters = _other_than_token(self._sources)
         self._known: dict[Verified, Identity | Reason] = {}
 
+    @property
+    def headers(self) -> frozenset[str]:
+        """The header names, in lower case, in which a caller may be named beside the token."""
+        return self._headers
+
     def resolve_now(
         self, request: Request, parameters: Mapping[str, str], sources: IdentitySources, now: float
     ) -> Identity | Reason | None:

@@ -40,7 +40,14 @@ class Entry:
     fetch_seconds: float = 0.0  # how long the upstream took: early refresh weighs it
     compress: int = 1 << 10  # bodies above this many bytes are kept compressed in the store, and sent so
     sensitive: bool = False
+    gzip: bool = False  # the store gets it compressed by gzip, not zstd
+    encrypt: bool = False  # encrypted in the store although it is not sensitive
     encodings: dict[str, bytes] = field(default_factory=dict)  # the body in encodings asked for before
+
+    @property
+    def confidential(self) -> bool:
+        """It leaves this process encrypted or not at all."""
+        return self.sensitive or self.encrypt
 
     def fields(self) -> Fields:
         return unpack_head(self.head)

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from urllib.parse import urljoin, urlsplit
 
+from proxy.policy import groups
 from proxy.policy.identity import Identity
 from proxy.policy.key import Keyring, purge_tags
 from proxy.policy.lookup import Find, is_ambiguous_path, is_path_doubtful, is_write, methods_meant, routes_meant
@@ -47,6 +48,9 @@ def of(
         (shared if route.scope is Scope.PUBLIC else private)[route.feature] = None
         for template in route.purges:
             (shared if template.public else private)[template.feature] = None
+    # "scoped to the request's tenant" (SPEC 6), and to what belongs to nobody
+    grouped = dict.fromkeys(() if response is None else groups.invalidated(response.fields))
+    shared |= grouped
     purge = {SHARED: shared}
     if tenant is None:
         # nobody knows whose entries these are: the features' shared epochs, which every entry carries
@@ -54,7 +58,7 @@ def of(
     else:
         if is_path_doubtful(request):
             private = {EVERYTHING: None}
-        purge[tenant] = private
+        purge[tenant] = private | grouped
     return {space: tuple(tags) for space, tags in purge.items() if tags}
 
 

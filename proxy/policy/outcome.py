@@ -75,6 +75,7 @@ class Reason(StrEnum):
     TOO_LARGE = "too-large"
     INCOMPLETE = "incomplete"
     ASSERTION = "assertion-failed"
+    TOO_MANY_GROUPS = "too-many-groups"
     QUOTA = "over-quota"
     # answered by sidecache itself
     BAD_REQUEST = "bad-request"

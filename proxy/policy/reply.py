@@ -10,7 +10,7 @@ from proxy.policy.route import Route, Scope
 _PRIVATE = "private, no-cache"
 
 # Age is in whole seconds and never younger than the response is, but for this part of one (RFC 9111 5.1).
-_ROUNDED_UP = 0.9
+ROUNDED_UP = 0.9
 
 # "The server generating a 304 response MUST generate any of" these (RFC 9110 15.4.5); Age keeps Date truthful.
 _IN_NOT_MODIFIED = frozenset({"age", "cache-control", "content-location", "date", "etag", "expires", "vary"})
@@ -19,7 +19,7 @@ _IN_NOT_MODIFIED = frozenset({"age", "cache-control", "content-location", "date"
 def stored_head(entry: Entry, route: Route, now: float) -> Fields:
     """The head of a stored response, without what depends on the body's encoding."""
     fields = _kept_head(entry.head, route.client_cache, route.scope is Scope.PUBLIC)
-    return Fields((*fields.pairs, ("Age", str(int(entry.age_at(now) + _ROUNDED_UP)))))
+    return Fields((*fields.pairs, ("Age", str(int(entry.age_at(now) + ROUNDED_UP)))))
 
 
 def passing_head(fields: Fields, route: Route) -> Fields:

@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 from functools import lru_cache
+from math import log
 
 from proxy.policy import cache_control
 from proxy.policy.cache_control import CacheControl
@@ -16,9 +17,10 @@ from proxy.policy.route import Route
 
 @dataclass(frozen=True, slots=True)
 class Serve:
-    """Answer with the entry."""
+    """Answer with the entry. `refresh`: and fetch it anew in the background, before it is stale."""
 
     reason: Reason = Reason.FRESH
+    refresh: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,24 +54,41 @@ class Unsatisfiable:
 Decision = Serve | ServeStale | Revalidate | Fetch | Unsatisfiable
 
 _SERVE = Serve()
+_SERVE_EARLY = Serve(refresh=True)
 _SERVE_STALE = ServeStale()
 _SERVE_MAX_STALE = ServeStale(Reason.REQUEST_CONTROL)
+
+EARLIEST_REFRESH = 40.0  # fetches long before the end: no random number's logarithm reaches beyond this
 
 # "a 500, 502, 503, or 504 response" is an error to RFC 5861 4
 _FAILURES = frozenset({500, 502, 503, 504})
 
 
-def decide(request: Request, route: Route, entry: Entry | None, now: float, *, soft_purged: bool = False) -> Decision:
+def decide(
+    request: Request,
+    route: Route,
+    entry: Entry | None,
+    now: float,
+    *,
+    soft_purged: bool = False,
+    unproven: bool = False,
+    chance: float = 1.0,
+) -> Decision:
     """`entry` is what was found under the request's key and its epochs; None: nothing was.
 
-    `soft_purged`: a soft epoch differs, the entry is stale from now on, however fresh it says it is.
+    `soft_purged`: a soft epoch differs, the entry is stale from now on, however fresh it says it is. `unproven`: nobody
+    can tell whether it was purged, so it is only good for a validation, or instead of an upstream that fails.
+    `chance`: a random number, 0 < chance <= 1, that decides who refreshes early.
     """
     if entry is None:
         return decide_without(request, route, Reason.COLD)
+    if unproven:
+        only_here = route.client_control and cache_control.of_request(request.fields).only_if_cached
+        return Unsatisfiable() if only_here else _ask(entry, Reason.STORE_UNAVAILABLE)
     if route.client_control:
         return _controlled(cache_control.of_request(request.fields), route, entry, now, soft_purged)
     if now < entry.fresh_until and not soft_purged and not entry.no_cache:
-        return _SERVE
+        return _SERVE_EARLY if _is_due_early(entry, now, chance) else _SERVE
     if _in_grace(route, entry, now):
         return _SERVE_STALE
     return _ask(entry, Reason.PURGED if soft_purged else Reason.EXPIRED)
@@ -104,6 +123,16 @@ def _wanted(control: CacheControl, route: Route, entry: Entry, now: float, soft_
     if control.max_stale is not None and -remaining <= control.max_stale and _may_be_stale(route, entry):
         return _SERVE_MAX_STALE
     return _ask(entry, Reason.PURGED if soft_purged else Reason.EXPIRED)
+
+
+def _is_due_early(entry: Entry, now: float, chance: float) -> bool:
+    """Whether this request refreshes a fresh entry: the sooner it ends and the dearer it is, the likelier.
+
+    Of many requests for a hot entry one then fetches it before all of them would have to (XFetch: Vattani, Chierichetti
+    and Lowenstein, "Optimal Probabilistic Cache Stampede Prevention", VLDB 2015).
+    """
+    remaining = entry.fresh_until - now
+    return remaining < EARLIEST_REFRESH * entry.fetch_seconds and entry.fetch_seconds * -log(chance) >= remaining
 
 
 def _ask(entry: Entry, reason: Reason) -> Revalidate | Fetch:

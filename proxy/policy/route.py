@@ -103,7 +103,9 @@ class Route:
     # what is kept
     max_body: int = 1 << 20
     compress: int = 1 << 10
+    gzip: bool = False  # the store gets bodies compressed by gzip, not zstd
     sensitive: bool = False
+    encrypt: bool = False  # every entry is encrypted in the store, sensitive or not
     quota: int | None = None
     assertion: Assertion | None = None
     # what a write does

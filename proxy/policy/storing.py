@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from proxy.policy import cache_control
+from proxy.policy import cache_control, groups
 from proxy.policy.cache_control import CacheControl
 from proxy.policy.entry import Entry, pack_head
 from proxy.policy.fields import end_to_end, format_http_date, list_members, parse_http_date
@@ -63,6 +63,7 @@ class Storable:
     must_revalidate: bool
     no_cache: bool
     negative: bool
+    groups: tuple[str, ...]  # tags that only the response tells (RFC 9875)
 
     @property
     def max_body(self) -> int:
@@ -70,10 +71,11 @@ class Storable:
 
     def tags(self, key: Key) -> tuple[str, ...]:
         """The entry's tags; the epochs that `entry` takes are those of these, read before the upstream was asked."""
-        if not self.negative:
+        if not self.negative and not self.groups:
             return key.tags
         # what is not there yet appears by a write to the feature's list
-        return tuple(dict.fromkeys((*key.tags, f"{self.route.feature}:{LIST}")))
+        lists = (f"{self.route.feature}:{LIST}",) if self.negative else ()
+        return tuple(dict.fromkeys((*key.tags, *lists, *self.groups)))
 
     def selected_within(self, key: Key) -> bool:
         """Whether every field that selected this response is part of the key."""
@@ -107,6 +109,8 @@ class Storable:
             fetch_seconds=fetch_seconds,
             compress=self.route.compress,
             sensitive=self.route.sensitive,
+            gzip=self.route.gzip,
+            encrypt=self.route.encrypt,
         )
 
 
@@ -133,6 +137,9 @@ def decide(
     vary = _selecting(response.fields, route)
     if isinstance(vary, Reason):
         return vary
+    grouped = groups.tags_of(response.fields)
+    if isinstance(grouped, Reason):
+        return grouped
     fields = _stored_fields(response.fields, control, now)
     age = corrected_initial_age(response, requested_at, now)
     fresh_until = _fresh_until(response, route, control, age, now, jitter)
@@ -155,6 +162,7 @@ def decide(
         must_revalidate=must_revalidate,
         no_cache=route.ttl is None and control.no_cache,
         negative=_is_negative(response.status, route),
+        groups=grouped,
     )
     return storable if _is_useful(storable, now) else Reason.NOT_FRESH
 

@@ -46,9 +46,18 @@ class RuleSet:
 
 
 def compile_rules(
-    text: str, *, file: str = "rules.yaml", profile: str = "production", has_encryption_key: bool = False
+    text: str,
+    *,
+    file: str = "rules.yaml",
+    profile: str = "production",
+    has_encryption_key: bool = False,
+    must_encrypt: bool = False,
 ) -> RuleSet | Rejected:
-    """The rules for one profile. The mistakes of every profile count, whichever is active."""
+    """The rules for one profile. The mistakes of every profile count, whichever is active.
+
+    Rules that encrypt without a key are a warning; with `must_encrypt` they are refused: the process that will serve
+    knows whether it has one, a check elsewhere does not.
+    """
     root, problems = load(text, file)
     if root is None:
         return Rejected(_in_order(problems))
@@ -65,6 +74,8 @@ def compile_rules(
         problems += effective.report.errors
         if name != "development":
             problems += widening(base.drafts, effective.drafts, base.tree, effective.tree, file)
+    if must_encrypt and not has_encryption_key:
+        problems += compiled[profile].unkeyed("error")
     if problems:
         # warnings wait: many of them would only echo an error
         return Rejected(_in_order(problems))
@@ -89,13 +100,29 @@ class _Effective:
         check_session(self.document, self.tree, self.report)
         _check_tests(self.document, self.tree, self.report)
         self.routes = tuple(self._compiled())
-        for place, message in _warnings(self.drafts, has_encryption_key):
+        for place, message in _warnings(self.drafts):
             self.report.warning(place, message)
+        if not has_encryption_key:
+            self.report.warnings += self.unkeyed("warning")
         later = first_effect(self.drafts, self.tree)
         if later is not None:
             self.report.warning(later, LATER)
         for draft in unpurged(self.drafts):
             self.report.warning(draft.nodes[1], "read without a write: a change is seen when the ttl ends")
+
+    def unkeyed(self, severity: str) -> list[Problem]:
+        """Where the rules ask for encryption, which needs a key."""
+        places = [
+            (draft.place("sensitive"), "sensitive")
+            if draft.setting("sensitive")
+            else (draft.place("encrypt"), "encrypt: all")
+            for draft in self.drafts
+            if draft.is_read and (draft.setting("sensitive") or draft.setting("encrypt") == "all")
+        ]
+        return [
+            Problem(self.report.file, place.line, place.column, severity, place.path, f"{what}{_UNKEYED}")
+            for place, what in places
+        ]
 
     def _compiled(self) -> Iterator[Route]:
         reserved = reserved_prefixes(self.drafts)
@@ -158,11 +185,11 @@ def _lower_header(source: str) -> str:
 def _digest(route: Route, identity: IdentitySources) -> bytes:
     """What decides who may be served which bytes, for how long: not lines, sizes or what is asked on every hit."""
     settings = (
-        2,  # the version of this list
+        3,  # the version of this list
         route.methods, route.pattern, route.identifier, route.key_name, route.scope, identity,
         route.query and sorted(route.query), route.ignore_query, sorted(route.ignore_headers), route.vary,
         route.ttl, route.grace, route.if_error, route.if_unreachable, sorted(route.negative.items()),
-        route.honour, route.sensitive, str(route.assertion),
+        route.honour, route.sensitive, route.encrypt, str(route.assertion),
     )  # fmt: skip
     return blake2b(repr(settings).encode(), digest_size=8).digest()
 
@@ -170,12 +197,13 @@ def _digest(route: Route, identity: IdentitySources) -> bytes:
 _PERSONAL = frozenset({"me", "profile", "account"})
 
 
-def _warnings(drafts: list[Draft], has_encryption_key: bool) -> Iterator[tuple[Node, str]]:
+_UNKEYED = " without an encryption key: set SIDECACHE_ENCRYPTION_KEYS (`sidecache keygen` makes one)"
+
+
+def _warnings(drafts: list[Draft]) -> Iterator[tuple[Node, str]]:
     for draft in drafts:
         if draft.is_read and draft.scope != "user" and _PERSONAL.intersection(draft.pattern.segments):
             yield draft.node, f"{draft.pattern} looks personal and is shared by scope {draft.scope}: scope: user?"
-        if draft.is_read and draft.setting("sensitive") and not has_encryption_key:
-            yield draft.place("sensitive"), "sensitive without an encryption key: set SIDECACHE_ENCRYPTION_KEYS"
         if draft.is_read and not draft.setting("honour"):
             yield draft.place("honour"), "honour: false stores what the upstream marks as no-store or private"
         if draft.pattern.path.startswith("/.sidecache/"):

@@ -34,7 +34,7 @@ from proxy.rules.values import (
 )
 
 # Keys of the specification that would change what is served and are not acted on yet: refused, never ignored.
-UNAVAILABLE = frozenset({"cookie", "dry-run", "isolate-upstream-connections", "encrypt", "compress-passthrough"})
+UNAVAILABLE = frozenset({"cookie", "dry-run", "isolate-upstream-connections", "compress-passthrough"})
 
 
 def _as_list(value: object) -> object:
@@ -126,6 +126,10 @@ class Settings(Block):
     sensitive: bool = Field(
         default=False, description="Encrypted in the store, never shown by the admin API, never compressed on the wire."
     )
+    encrypt: Literal["sensitive", "all"] = Field(
+        default="sensitive",
+        description="What is encrypted in the store: only what is sensitive, or all. Default sensitive.",
+    )
     require: list[Permission] = Field(
         default=[], description="Permissions the caller needs before a stored response may be served. Levels add up."
     )
@@ -168,6 +172,10 @@ class Settings(Block):
         "Default: 30s after a 202, otherwise not.",
     )
     compress: Size = Field(default=1 << 10, description="Bodies above this size are kept compressed. Default 1KiB.")
+    codec: Literal["zstd", "gzip"] = Field(
+        default="zstd",
+        description="How the store gets bodies compressed: zstd, or gzip for other readers. Default zstd.",
+    )
     max_body: Size = Field(default=1 << 20, description="Larger bodies are not stored. Default 1MiB.")
     quota: Size | None = Field(default=None, description="The most that one tenant's entries may take. Default: none.")
 

@@ -31,6 +31,8 @@ def _reads(base: list[Draft], effective: list[Draft]) -> Iterator[tuple[Node, st
                 )
             if other.setting("sensitive") and not draft.setting("sensitive"):
                 yield draft.place("sensitive"), f"drops sensitive from {draft.pattern} outside development"
+            if other.setting("encrypt") == "all" != draft.setting("encrypt"):
+                yield draft.place("encrypt"), f"drops encrypt: all from {draft.pattern} outside development"
             if dropped := _required(other) - _required(draft):
                 yield draft.place("require"), f"no longer requires {min(dropped)} for {draft.pattern}"
 

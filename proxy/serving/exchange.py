@@ -10,10 +10,11 @@ There is no `if` on a header here: if one is wanted, a function in `policy/` is 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from proxy.cache.background import Background
 from proxy.cache.epochs import Epochs
-from proxy.cache.tiers import Cache, Found, Missing
+from proxy.cache.tiers import Cache, Found, Missing, Standing
 from proxy.errors import UpstreamError
 from proxy.identity.sources import IdentityResolver
 from proxy.policy import forwarding, invalidation, lookup, reuse
@@ -45,6 +46,14 @@ class Hosts:
         return next(iter(self.names)) if len(self.names) == 1 else None
 
 
+class Hit(NamedTuple):
+    """What `Exchange.at_once` decided: a fresh entry for this reading, and how it is reported."""
+
+    reading: Reading
+    outcome: Outcome
+    identity_headers: frozenset[str]  # what the caller's identity was looked for in, beside the token
+
+
 class Exchange:
     """Answers requests from the cache or the upstream. Knows neither the server's framework nor the store's."""
 
@@ -61,6 +70,7 @@ class Exchange:
         keys: Keyring,
         naming: Naming,
         clock: Callable[[], float],
+        random: Callable[[], float],
         hosts: Hosts,
         noted: Noted,
     ) -> None:
@@ -74,6 +84,7 @@ class Exchange:
         self._keys = keys
         self._naming = naming
         self._clock = clock
+        self._random = random  # at least 0, below 1
         self._hosts = hosts
         self._noted = noted  # what an operator should hear of: conflicts, unmatched writes, failed assertions
 
@@ -91,6 +102,45 @@ class Exchange:
             return await self._pass(request, body, interim, Outcome(Reason.NO_RULE, forward=Forward.BYPASS))
         return await self._read(request, body, interim, match, rules)
 
+    def at_once(self, request: Request) -> Hit | None:
+        """A fresh hit in memory, decided without waiting for anything. None: `handle` decides."""
+        request = lookup.as_forwarded(request)
+        rules = self._rules()
+        match = rules.match(request.method, request.path)
+        if match is None or lookup.is_write(request, match) or not lookup.is_served(request, self._hosts.names):
+            return None
+        route = match.route
+        if lookup.is_keyed_by_body(request) or route.strict or route.critical or route.sensitive:
+            return None
+        if _never_looked_up(request, match, rules) is not None:
+            return None
+        identity = None
+        if route.scope is not Scope.PUBLIC:
+            who = self._identity.resolve_now(request, match.parameters, rules.identity, self._clock())
+            if not isinstance(who, Identity):
+                return None
+            identity = who
+        reading = self._keyed(request, match, identity)
+        return self._hit(reading) if isinstance(reading, Reading) else None
+
+    def _hit(self, reading: Reading) -> Hit | None:
+        found = self._cache.find_in_memory(reading.key, reading.route.digest)
+        if found is not None and (names := reuse.second_key_names(found.entry, reading.request)) is not None:
+            reading = self._second(reading, names)
+            found = self._cache.find_in_memory(reading.key, reading.route.digest)
+            if found is not None and reuse.second_key_names(found.entry, reading.request) is not None:
+                return None
+        if found is None:
+            return None
+        reading = replace(reading, stamp=found.stamp, entry=found.entry)
+        decision = self._decided(reading, found)
+        if not isinstance(decision, reuse.Serve):
+            return None
+        if decision.refresh:
+            self._fetcher.refresh(reading, None)
+        outcome = replace(reading.outcome(decision.reason), hit=True, ttl=found.entry.ttl_at(self._clock()))
+        return Hit(reading, outcome, self._identity.headers)
+
     def is_write(self, request: Request) -> bool:
         """Whether the rules, or the request itself, say that it may change something."""
         return lookup.is_write(request, self._rules().match(request.method, request.path))
@@ -106,6 +156,8 @@ class Exchange:
         reading, decision = await self._find(reading)
         match decision:
             case reuse.Serve():
+                if decision.refresh:
+                    self._fetcher.refresh(reading, body)
                 return await self._fetcher.serve(reading, decision.reason)
             case reuse.ServeStale():
                 self._fetcher.refresh(reading, body)
@@ -118,23 +170,24 @@ class Exchange:
 
     async def _prepared(self, request: Request, body: Body, match: Match, rules: RuleSet) -> "Reading | _Bypass":
         """Everything that is known before the cache is asked; or why it is not asked."""
-        route = match.route
-        reason = lookup.bypass_reason(request)
-        if reason is None and lookup.is_deceptive(request, match, rules.match):
-            reason = Reason.AMBIGUOUS_PATH
+        feature = match.route.feature
+        reason = _never_looked_up(request, match, rules)
         if reason is not None:
-            return _bypassed(request, body, route.feature, reason)
-        identity = await self._who(request, match, rules) if route.scope is not Scope.PUBLIC else None
+            return _bypassed(request, body, feature, reason)
+        identity = await self._who(request, match, rules) if match.route.scope is not Scope.PUBLIC else None
         if isinstance(identity, Reason):
-            return _bypassed(request, body, route.feature, identity)
-        if not lookup.is_permitted(route, identity):
-            return _bypassed(request, body, route.feature, Reason.PERMISSION)
-        if lookup.is_keyed_by_body(request):
+            return _bypassed(request, body, feature, identity)
+        if lookup.is_keyed_by_body(request) and lookup.is_permitted(match.route, identity):
             request, body = await _with_body(request, body)
+        reading = self._keyed(request, match, identity)
+        return reading if isinstance(reading, Reading) else _bypassed(request, body, feature, reading)
+
+    def _keyed(self, request: Request, match: Match, identity: Identity | None) -> Reading | Reason:
+        """The read of this caller under its key; or why it has none."""
+        if not lookup.is_permitted(match.route, identity):
+            return Reason.PERMISSION
         key = self._naming.key(match, request, identity)
-        if isinstance(key, Reason):
-            return _bypassed(request, body, route.feature, key)
-        return Reading(request, match, identity, key, key)
+        return key if isinstance(key, Reason) else Reading(request, match, identity, key, key)
 
     async def _who(self, request: Request, match: Match | None, rules: RuleSet) -> Identity | Reason:
         parameters = match.parameters if match is not None else {}
@@ -148,8 +201,7 @@ class Exchange:
         """Look under the first key; where what is there was selected by other fields, once more under the second."""
         found = await self._look_up(reading)
         if isinstance(found, Found) and (names := reuse.second_key_names(found.entry, reading.request)) is not None:
-            key = with_selected(reading.key, reading.request, names, reading.route, self._hosts.home, self._keys)
-            reading = replace(reading, key=key)
+            reading = self._second(reading, names)
             found = await self._look_up(reading)
             if (isinstance(found, Found) and reuse.second_key_names(found.entry, reading.request) is not None) or (
                 isinstance(found, Missing) and found.reason is Reason.COLD
@@ -159,13 +211,23 @@ class Exchange:
         if isinstance(found, Missing):
             return reading, reuse.decide_without(reading.request, reading.route, found.reason)
         reading = replace(reading, entry=found.entry)
-        decision = reuse.decide(
-            reading.request, reading.route, found.entry, self._clock(), soft_purged=found.soft_purged
-        )
-        return reading, decision
+        return reading, self._decided(reading, found)
+
+    def _second(self, reading: Reading, names: tuple[str, ...]) -> Reading:
+        key = with_selected(reading.key, reading.request, names, reading.route, self._hosts.home, self._keys)
+        return replace(reading, key=key)
+
+    def _decided(self, reading: Reading, found: Found) -> reuse.Decision:
+        return reuse.decide(
+            reading.request, reading.route, found.entry, self._clock(),
+            soft_purged=found.standing is Standing.SOFT_PURGED,
+            unproven=found.standing is Standing.UNPROVEN,
+            chance=1.0 - self._random(),
+        )  # fmt: skip
 
     async def _look_up(self, reading: Reading) -> Found | Missing:
-        return await self._cache.find(reading.key, reading.route.digest, strict=reading.route.strict)
+        route = reading.route
+        return await self._cache.find(reading.key, route.digest, strict=route.strict, critical=route.critical)
 
     # Writing
 
@@ -230,6 +292,14 @@ class Exchange:
         except UpstreamError as failure:
             return _failed(failure, outcome)
         return from_stream(stream, request, None, outcome)
+
+
+def _never_looked_up(request: Request, match: Match, rules: RuleSet) -> Reason | None:
+    """Why no request like this is answered from the cache, whoever asks."""
+    reason = lookup.bypass_reason(request)
+    if reason is None and lookup.is_deceptive(request, match, rules.match):
+        return Reason.AMBIGUOUS_PATH
+    return reason
 
 
 @dataclass(frozen=True, slots=True)

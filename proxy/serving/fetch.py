@@ -6,8 +6,10 @@ from dataclasses import dataclass, replace
 
 from proxy.cache.background import Background
 from proxy.cache.coalesce import Flight, Flights, Landed, Shared
-from proxy.cache.epochs import Stamp
-from proxy.cache.tiers import Cache
+from proxy.cache.epochs import Epochs
+from proxy.cache.lease import Lease, Leases
+from proxy.cache.stamp import Stamp
+from proxy.cache.tiers import Cache, bound
 from proxy.errors import UpstreamError
 from proxy.policy import forwarding, ranges, reuse, storing, validation
 from proxy.policy.entry import Entry, pack_head
@@ -37,7 +39,7 @@ class Reading:
     identity: Identity | None
     first_key: Key
     key: Key  # the first key, or the second where other fields select the response too
-    stamp: Stamp | None = None  # None: the store is in doubt, nothing may be stored
+    stamp: Stamp | None = None  # None: nothing may be stored
     entry: Entry | None = None
     interim: Interim | None = None  # where 1xx responses go
     awaited: bool = True  # by the client that asked: its directives are not for what is fetched without it
@@ -45,6 +47,12 @@ class Reading:
     @property
     def route(self) -> Route:
         return self.match.route
+
+    @property
+    def bound(self) -> tuple[str, ...]:
+        """The tags whose epochs bind the entry that was found."""
+        assert self.entry is not None
+        return bound(self.entry, self.key)
 
     def outcome(self, reason: Reason) -> Outcome:
         return Outcome(reason, feature=self.route.feature, key=self.key.full, tenant=self.key.space)
@@ -58,8 +66,10 @@ class Fetcher:
         *,
         upstream: Upstream,
         cache: Cache,
+        epochs: Epochs,
         flights: Flights,
         naming: Naming,
+        leases: Leases,
         background: Background,
         clock: Callable[[], float],
         jitter: Callable[[], float],
@@ -67,8 +77,10 @@ class Fetcher:
     ) -> None:
         self._upstream = upstream
         self._cache = cache
+        self._epochs = epochs
         self._flights = flights
         self._naming = naming
+        self._leases = leases
         self._background = background
         self._clock = clock
         self._jitter = jitter
@@ -87,14 +99,12 @@ class Fetcher:
         flight_key = _flight_key(reading)
         under_way = self._flights.under_way(flight_key)
         if under_way is None:
-            return await self._lead(reading, body, reason, self._flights.take_off(flight_key))
+            return await self._lead_all(reading, body, reason, self._flights.take_off(flight_key))
         landed = await under_way.wait(FOLLOWER_WAIT)
         if isinstance(landed, UpstreamError):
             return await self._failed(reading, landed)
         if isinstance(landed, Shared) and self._may_share(landed, reading):
-            shared = replace(reading, entry=landed.entry)
-            outcome = replace(_missed(shared, landed.reason, reason), hit=True, collapsed=True)
-            return await self._served(shared, outcome)
+            return await self._collapsed(reading, landed, reason)
         # not to be shared, or too slow: each asks for itself and none waits for another
         return await self._lead(reading, body, reason, None)
 
@@ -139,8 +149,57 @@ class Fetcher:
         return reply
 
     async def _refreshed(self, reading: Reading, body: Body, flight_key: Hashable) -> None:
-        reply = await self._lead(reading, body, Reason.EXPIRED, self._flights.take_off(flight_key))
+        reply = await self._lead_all(reading, body, Reason.EXPIRED, self._flights.take_off(flight_key))
         reply.close()
+
+    async def _lead_all(self, reading: Reading, body: Body, reason: Reason, flight: Flight) -> Reply:
+        """Fetch for all replicas; or take what another of them has fetched, or is fetching (P5)."""
+        landed: Landed = Reason.INCOMPLETE
+        led = False
+        try:
+            found = await self._newer(reading) if reading.entry is not None and self._leases.others else None
+            if found is None:
+                lease = await self._lease(reading)
+                if not isinstance(lease, Entry):
+                    flight.lease = lease
+                    led = True
+                    return await self._lead(reading, body, reason, flight)
+                found = lease
+            landed = Shared(found, Reason.COLLAPSED)
+            return await self._collapsed(reading, landed, reason)
+        finally:
+            if not led:
+                self._land(flight, landed)
+
+    async def _lease(self, reading: Reading) -> Lease | Entry | None:
+        stamp = reading.stamp
+        assert stamp is not None, "a reading in doubt has no flight"
+        return await self._leases.take(reading.key, stamp, lambda: self._newer(reading))
+
+    async def _newer(self, reading: Reading) -> Entry | None:
+        stamp = reading.stamp
+        if stamp is None or stamp.local:
+            return None
+        found = await self._cache.find_newer(reading.key, reading.route.digest, stamp, reading.entry)
+        if found is None or reuse.second_key_names(found, reading.request) is not None:
+            return None
+        return found
+
+    async def _collapsed(self, reading: Reading, landed: Shared, reason: Reason) -> Reply:
+        """The reply from an entry that was fetched for somebody else at the same time."""
+        shared = replace(reading, entry=landed.entry)
+        outcome = replace(_missed(shared, landed.reason, reason), hit=True, collapsed=True)
+        return await self._served(shared, outcome)
+
+    def _land(self, flight: Flight | None, landed: Landed) -> None:
+        if flight is None:
+            return
+        flight.land(landed)
+        if flight.lease is not None:
+            # whoever waits for the lease looks for the entry when it is given back
+            self._leases.release(
+                flight.lease, after=self._cache.saving(landed.entry.key) if isinstance(landed, Shared) else None
+            )
 
     async def _lead(self, reading: Reading, body: Body, reason: Reason, flight: Flight | None) -> Reply:
         landed: Landed = Reason.INCOMPLETE  # what followers hear when this is cancelled
@@ -176,8 +235,7 @@ class Fetcher:
             landed = failure
             return await self._failed(reading, failure)
         finally:
-            if flight is not None:
-                flight.land(landed)
+            self._land(flight, landed)
 
     def _storable(
         self, reading: Reading, response: Response, framed: bool, asked_at: float
@@ -198,7 +256,7 @@ class Fetcher:
     ) -> Reply:  # fmt: skip
         """Stream the response to the client and into the cache."""
         fill = Fill(stream, storable.max_body, stream.length)
-        _ = self._background.start(self._keep(reading, storable, fill, flight, self._clock() - asked_at))
+        _ = self._background.start(self._keep(reading, storable, fill, flight, asked_at))
         outcome = replace(_missed(reading, reason, reason), stored=True)
         reply = unchanged(stream, reading.request, reading.route, outcome)
         if reply is not None:
@@ -209,21 +267,23 @@ class Fetcher:
         return reply
 
     async def _keep(
-        self, reading: Reading, storable: storing.Storable, fill: Fill, flight: Flight | None, seconds: float
+        self, reading: Reading, storable: storing.Storable, fill: Fill, flight: Flight | None, asked_at: float
     ) -> None:
         landed: Landed = Reason.INCOMPLETE
+        seconds = self._clock() - asked_at
         try:
             body = await fill.collect()
             if isinstance(body, Reason):
                 landed = body
             else:
-                landed = await self._put(reading, storable, body, seconds)
+                landed = await self._put(reading, storable, body, asked_at, seconds)
         finally:
             fill.settle()
-            if flight is not None:
-                flight.land(landed)
+            self._land(flight, landed)
 
-    async def _put(self, reading: Reading, storable: storing.Storable, body: bytes, seconds: float) -> Landed:
+    async def _put(
+        self, reading: Reading, storable: storing.Storable, body: bytes, asked_at: float, seconds: float
+    ) -> Landed:
         stamp = reading.stamp
         assert stamp is not None, "a reading in doubt is never stored"
         if not await self._asserted(reading, body):
@@ -233,11 +293,12 @@ class Fetcher:
         key = reading.key if storable.selected_within(reading.key) else reading.first_key
         kept = self._kept(reading, storable.head)
         key = replace(kept, variant=key.variant, split_by=key.split_by)
-        bound = stamp.of(storable.tags(key))
-        if bound is None:
-            return Reason.NOT_FRESH
-        entry = storable.entry(key, reading.request, body, bound.hard, bound.soft, seconds)
-        refused = self._cache.put(entry, quota=reading.route.quota)
+        tags = storable.tags(key)
+        held = await self._epochs.with_groups(stamp, tags) if storable.groups else stamp.of(tags)
+        if held is None:
+            return Reason.PURGED if storable.groups else Reason.NOT_FRESH
+        entry = storable.entry(key, reading.request, body, held.hard, held.soft, seconds)
+        refused = self._cache.put(entry, quota=reading.route.quota, asked_at=asked_at)
         if refused is None:
             self._naming.learn(key, reading.route, reading.request)
         return refused if refused is not None else self._shared(entry)
@@ -267,7 +328,7 @@ class Fetcher:
             age = corrected_initial_age(updated, asked_at, now)
             entry = replace(stale, head=pack_head(updated.fields), stored_at=now, age=age, encodings={})
             return storable, await self._from_entry(entry, reading, replace(outcome, reason=storable))
-        landed = await self._put(reading, storable, stale.body, self._clock() - asked_at)
+        landed = await self._put(reading, storable, stale.body, asked_at, self._clock() - asked_at)
         if isinstance(landed, Shared):
             return landed, await self._served(replace(reading, entry=landed.entry), replace(outcome, stored=True))
         fresh = replace(stale, head=storable.head, stored_at=storable.stored_at, age=storable.age, encodings={})
@@ -305,7 +366,7 @@ class Fetcher:
         if isinstance(verdict, Reason):
             await self._cache.drop(stale.key)
         else:
-            await self._put(as_get, verdict, stale.body, self._clock() - asked_at)
+            await self._put(as_get, verdict, stale.body, asked_at, self._clock() - asked_at)
 
     async def _failed(self, reading: Reading, failure: UpstreamError) -> Reply:
         stale = reading.entry

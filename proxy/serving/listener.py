@@ -10,7 +10,7 @@ from typing import Protocol
 from aiohttp import web
 from aiohttp.http import HttpVersion, HttpVersion10, HttpVersion11
 from aiohttp.http_exceptions import HttpProcessingError
-from aiohttp.http_parser import HttpRequestParser, HttpRequestParserPy
+from aiohttp.http_parser import HttpRequestParser, HttpRequestParserPy, RawRequestMessage
 from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestPayloadError
 
@@ -18,6 +18,7 @@ from proxy.errors import SidecacheError, UpstreamError
 from proxy.policy.fields import HOP_BY_HOP, protected_nomination
 from proxy.policy.message import Fields, Request
 from proxy.serving.connection import Interim
+from proxy.serving.hits import Hits, RequestOf
 from proxy.serving.interim import PATIENCE, InterimResponses
 from proxy.serving.protocol import LateBodyError, Limits, Server, ServerProtocol, reset
 from proxy.serving.reply import Reply
@@ -75,6 +76,7 @@ class Listener:
         drain: float = 25.0,
         finished: Callable[[Request, Reply, float], None],
         upgrade: Bridge,
+        hits: Callable[[RequestOf], Hits] | None = None,
         limits: Limits = _LIMITS,
         patience: float = PATIENCE,
     ) -> None:
@@ -83,6 +85,7 @@ class Listener:
         self._trusted = trusted_peers
         self._finished = finished
         self._upgrade = upgrade
+        self._hits = hits(self._parsed) if hits is not None else None
         self._runner: web.ServerRunner | None = None
         self._drain = drain
         self._limits = limits
@@ -95,8 +98,9 @@ class Listener:
     async def open(self, host: str, port: int) -> None:
         """Listen. OSError when the address is taken or not ours."""
         server = Server(
-            self._answer, limits=self._limits, access_log=None, auto_decompress=False, read_bufsize=_READ_BUFFER
-        )
+            self._answer, limits=self._limits, hits=self._hits, trusts=self._is_trusted, access_log=None,
+            auto_decompress=False, read_bufsize=_READ_BUFFER,
+        )  # fmt: skip
         self._runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=_LAST)
         await self._runner.setup()
         site = web.TCPSite(self._runner, host, port, backlog=BACKLOG)
@@ -110,6 +114,8 @@ class Listener:
     def leaving(self) -> None:
         """From now on each response ends its connection, so that clients come back elsewhere."""
         self._leaving = True
+        if self._hits is not None:
+            self._hits.close()
 
     async def close(self) -> None:
         """Stop accepting, let what is under way finish for at most `drain` seconds, then close."""
@@ -210,32 +216,21 @@ class Listener:
         return response
 
     def _request(self, incoming: web.BaseRequest) -> Request | None:
-        """The request as decisions need it; None when it is ambiguous (SPEC 6: refused, the connection closed)."""
-        fields = Fields((name.decode("latin-1"), value.decode("latin-1")) for name, value in incoming.raw_headers)
-        target = _origin_form(incoming.raw_path, fields.get("host"))
-        hosts = fields.get_all("host")
+        peer = incoming.remote or ""
+        return _request(incoming._message, peer, self._is_trusted(peer), incoming.body_exists)
+
+    def _parsed(self, message: RawRequestMessage, peer: str, trusted: bool) -> Request | None:
+        """What `Hits` may look up: a bodiless request of which `_answer` would make nothing else first."""
+        request = _request(message, peer, trusted, has_body=False)
         if (
-            target is None
-            or len(hosts) > 1
-            or (hosts and not _HOST.fullmatch(hosts[0]))
-            or (not hosts and incoming.version >= (1, 1))
-            or len(fields.get_all("authorization")) > 1
-            or incoming.version not in _VERSIONS
-            or not _is_plainly_framed(fields, incoming.version)
-            or protected_nomination(fields)
+            request is None
+            or request.method not in ("GET", "HEAD")
+            or "expect" in request.fields
+            or self._reserved(request.path) is not None
+            or self._upgrade.takes(request)
         ):
             return None
-        if incoming.version < HttpVersion11:
-            fields = fields.without(("expect",))  # "MUST ignore that expectation" (RFC 9110 10.1.1)
-        peer = incoming.remote or ""
-        return Request(
-            method=incoming.method,
-            target=target,
-            fields=fields,
-            peer=peer,
-            peer_trusted=self._is_trusted(peer),
-            has_body=incoming.body_exists,
-        )
+        return request
 
     def _is_trusted(self, peer: str) -> bool:
         if not self._trusted:
@@ -245,6 +240,27 @@ class Listener:
         except ValueError:
             return False
         return any(address in network for network in self._trusted)
+
+
+def _request(message: RawRequestMessage, peer: str, trusted: bool, has_body: bool) -> Request | None:
+    """The request as decisions need it; None when it is ambiguous (SPEC 6: refused, the connection closed)."""
+    fields = Fields([(name.decode("latin-1"), value.decode("latin-1")) for name, value in message.raw_headers])
+    target = _origin_form(message.path, fields.get("host"))
+    hosts = fields.get_all("host")
+    if (
+        target is None
+        or len(hosts) > 1
+        or (hosts and not _HOST.fullmatch(hosts[0]))
+        or (not hosts and message.version >= HttpVersion11)
+        or len(fields.get_all("authorization")) > 1
+        or message.version not in _VERSIONS
+        or not _is_plainly_framed(fields, message.version)
+        or protected_nomination(fields)
+    ):
+        return None
+    if message.version < HttpVersion11:
+        fields = fields.without(("expect",))  # "MUST ignore that expectation" (RFC 9110 10.1.1)
+    return Request(message.method, target, fields, peer=peer, peer_trusted=trusted, has_body=has_body)
 
 
 def _origin_form(target: str, host: str | None) -> str | None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, Protocol
 
 from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
@@ -20,6 +20,7 @@ from proxy.serving.pace import Pace
 from proxy.serving.response import REFUSALS, HttpResponse, refused
 
 CRLF = b"\r\n"
+MAX_HEAD = 16 << 10  # longer ones take the ordinary way
 _HEAD_END = CRLF * 2
 _NO_LINGER = struct.pack("ii", 1, 0)
 _REST_OF_THE_LINE = 64  # bytes of a request line beside its target: the method, the version and what is between them
@@ -46,6 +47,16 @@ class Limits:
         return self.line - _REST_OF_THE_LINE
 
 
+class Short(Protocol):
+    """Answers heads in the call that brings them: head and body, or None for the ordinary way."""
+
+    def known(self, data: bytes, trusted: bool) -> tuple[bytes, bytes] | None: ...
+
+    def parsed(
+        self, data: bytes, message: RawRequestMessage, peer: str, trusted: bool
+    ) -> tuple[bytes, bytes] | None: ...
+
+
 class Server(web.Server):
     """Makes our protocol; a wrong argument is an error here, where aiohttp would fall back to its defaults."""
 
@@ -62,27 +73,44 @@ class ServerProtocol(RequestHandler):
 
     __slots__ = (
         "_arriving",
+        "_between",
         "_chunks",
         "_gone",
         "_head_size",
+        "_hits",
         "_limits",
         "_pace",
+        "_peer",
         "_raw_size",
         "_refused",
         "_stalled",
         "_tail",
         "_timer",
+        "_trusted",
+        "_trusts",
         "_unsure",
         "on_lost",
     )
 
-    def __init__(self, manager: web.Server, *, limits: Limits, **settings: Any) -> None:
+    def __init__(
+        self,
+        manager: web.Server,
+        *,
+        limits: Limits,
+        hits: Short | None = None,
+        trusts: Callable[[str], bool] = lambda peer: False,
+        **settings: Any,
+    ) -> None:
         super().__init__(
             manager, max_line_size=limits.target, max_field_size=limits.line,
             max_headers=limits.fields, keepalive_timeout=limits.idle, lingering_time=limits.linger, **settings,
         )  # fmt: skip
         self.on_lost: Callable[[], None] | None = None
         self._limits = limits
+        self._hits = hits
+        self._trusts = trusts
+        self._peer, self._trusted = "", False
+        self._between = True  # what came last ended a head without a body: the next byte begins a message
         self._arriving: StreamReader = EMPTY_PAYLOAD  # the body of the newest request
         self._pace: Pace | None = None  # of that body
         self._chunks: ChunkSizes | None = None  # of that body
@@ -99,6 +127,9 @@ class ServerProtocol(RequestHandler):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
+        peer = transport.get_extra_info("peername")
+        self._peer = str(peer[0]) if isinstance(peer, tuple) else ""  # as `BaseRequest.remote`
+        self._trusted = self._hits is not None and self._trusts(self._peer)
         self._wait(self._limits.head_time, self._head_is_late)
 
     def data_received(self, data: bytes) -> None:
@@ -107,9 +138,68 @@ class ServerProtocol(RequestHandler):
         if self._upgraded:
             super().data_received(data)
             return
+        if self._hits is not None and self._between and self._is_lone_head(data):
+            self._head_received(data, self._hits)
+        else:
+            self._received(data)
+
+    def _is_lone_head(self, data: bytes) -> bool:
+        """Whether this may be one whole head that can be answered at once.
+
+        Nothing is under way on this connection, nothing waits to be handled or to be sent: 3,000 heads of a client that
+        does not read must not become 3,000 answers in memory. A head that arrives within a body is body.
+        """
+        waiter, transport = self._waiter, self.transport
+        return (
+            waiter is not None
+            and not waiter.done()
+            and not self._messages
+            and not self._head_size
+            and not self._paused
+            and data.find(_HEAD_END) == len(data) - len(_HEAD_END)
+            and len(data) <= MAX_HEAD
+            and transport is not None
+            and not transport.is_closing()
+            and not transport.get_write_buffer_size()
+        )
+
+    def _head_received(self, data: bytes, hits: Short) -> None:
+        answer = hits.known(data, self._trusted)
+        if answer is not None:
+            self._answered(answer)
+            return
+        # aiohttp wakes its handler as soon as a message is there: only if it is not answered here
+        waiter, self._waiter = self._waiter, None
+        self._received(data)
+        self._waiter = waiter
+        if not self._messages or self._refused or self._upgraded:
+            if self._messages:
+                _wake(waiter)
+            return
+        message, payload = self._messages[0]
+        if payload is EMPTY_PAYLOAD and isinstance(message, RawRequestMessage):
+            answer = hits.parsed(data, message, self._peer, self._trusted)
+            if answer is not None:
+                self._messages.clear()
+                assert self._parser is not None
+                self._parser.message_consumed()
+                self._answered(answer)
+                return
+        _wake(waiter)
+
+    def _answered(self, answer: tuple[bytes, bytes]) -> None:
+        """Write an answer, and keep the time as aiohttp does after one of its own."""
+        if self._timer is not None:
+            self._stop_waiting()
+        self._next_keepalive_close_time = self._loop.time() + self._limits.idle
+        assert self.transport is not None
+        self.transport.writelines(answer)
+
+    def _received(self, data: bytes) -> None:
         arriving, before, body = self._arriving, len(self._messages), not self._arriving.is_eof()
         super().data_received(data)
         new = len(self._messages) - before
+        self._between = new > 0 and self._messages[-1][1] is EMPTY_PAYLOAD and data.endswith(_HEAD_END)
         if new:
             self._begun(new, data, arriving if body else None)
         elif body:
@@ -342,6 +432,11 @@ class ServerProtocol(RequestHandler):
         if self.on_lost is not None:
             self.on_lost()
         super().connection_lost(exc)
+
+
+def _wake(waiter: asyncio.Future[None] | None) -> None:
+    if waiter is not None and not waiter.done():
+        waiter.set_result(None)
 
 
 def _head_size(message: RawRequestMessage | _ErrInfo) -> int:

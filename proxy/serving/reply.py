@@ -52,6 +52,17 @@ class Reply:
 
 async def from_entry(entry: Entry, request: Request, route: Route, outcome: Outcome, now: float) -> Reply:
     """A stored response: in the encoding the client prefers, the part it asks for, or 304 when it has it already."""
+    reply = from_entry_now(entry, request, route, outcome, now)
+    if isinstance(reply, Reply):
+        return reply
+    await _encode(entry, reply)
+    made = from_entry_now(entry, request, route, outcome, now)
+    assert isinstance(made, Reply), "its encoding is there"
+    return made
+
+
+def from_entry_now(entry: Entry, request: Request, route: Route, outcome: Outcome, now: float) -> "Reply | str":
+    """The same without waiting; the coding, where the body must be encoded first."""
     stored = heads.stored_head(entry, route, now)
     fields, coding = _negotiated(stored, request, route, entry.status, len(entry.body))
     if entry.status == 200:
@@ -61,7 +72,10 @@ async def from_entry(entry: Entry, request: Request, route: Route, outcome: Outc
         if not isinstance(wanted, ranges.Whole):
             # of the identity encoding, which is the one stored
             return _part(entry, fields if coding is None else varying(stored), wanted, outcome)
-    body = entry.body if coding is None else await _encoded(entry, coding)
+    body = entry.body if coding is None else entry.encodings.get(coding)
+    if body is None:
+        assert coding is not None
+        return coding
     sized = fields.with_field("Content-Length", str(len(body)))
     return Reply(entry.status, _finished(sized, outcome), b"" if request.method == "HEAD" else body, outcome)
 
@@ -119,15 +133,11 @@ def _negotiated(
     return (encoded_fields(fields, coding), coding) if coding is not None else (fields, None)
 
 
-async def _encoded(entry: Entry, coding: str) -> bytes:
-    body = entry.encodings.get(coding)
-    if body is None:
-        if len(entry.body) > OFF_LOOP_BYTES:
-            body = await asyncio.to_thread(compress, entry.body, coding)
-        else:
-            body = compress(entry.body, coding)
-        entry.encodings[coding] = body
-    return body
+async def _encode(entry: Entry, coding: str) -> None:
+    if len(entry.body) > OFF_LOOP_BYTES:
+        entry.encodings[coding] = await asyncio.to_thread(compress, entry.body, coding)
+    else:
+        entry.encodings[coding] = compress(entry.body, coding)
 
 
 def _finished(fields: Fields, outcome: Outcome) -> Fields:

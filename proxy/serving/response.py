@@ -1,11 +1,13 @@
 """How does a reply become bytes? Its head goes out as it is; only framing and a missing Date are added."""
 
+from collections.abc import Iterable
 from contextlib import suppress
 
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.helpers import rfc822_formatted_time
 from aiohttp.http import StreamWriter
+from aiohttp.web_response import REASON_PHRASES
 
 from proxy.policy.outcome import Outcome, Reason
 from proxy.serving.problem import problem
@@ -83,10 +85,18 @@ class HttpResponse(web.StreamResponse):
         request, writer = self._req, self._payload_writer
         assert request is not None
         assert writer is not None
-        lines = [f"HTTP/1.1 {self._status} {self._reason}"]
-        lines.extend(f"{name}: {value}" for name, value in (*self._pairs, *self._framing))
-        head = ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
-        _hand_over(writer, head)
+        _hand_over(writer, _head(self._status, self._reason or "", (*self._pairs, *self._framing)))
+
+
+def head_of(reply: Reply) -> bytes:
+    """The head of a stored response on a connection of HTTP/1.1 that goes on: all that `HttpResponse` would make."""
+    reason = REASON_PHRASES.get(reply.status, "") if reply.reason is None else reply.reason
+    return _head(reply.status, reason, reply.fields)
+
+
+def _head(status: int, reason: str, pairs: Iterable[tuple[str, str]]) -> bytes:
+    lines = [f"HTTP/1.1 {status} {reason}", *[f"{name}: {value}" for name, value in pairs]]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
 
 
 def _hand_over(writer: AbstractStreamWriter, head: bytes) -> None:

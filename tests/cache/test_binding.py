@@ -2,7 +2,19 @@
 
 import itertools
 
-from proxy.cache.binding import SHARED, binding, covering, field_of, hash_of, is_soft, slot, soft_of
+import pytest
+
+from proxy.cache.binding import (
+    SHARED,
+    binding,
+    covering,
+    group_fields,
+    hash_of,
+    may_be_absent,
+    purged_fields,
+    slot,
+    soft_of,
+)  # fmt: skip
 
 TAGS = ("jobs", "jobs:77")
 LIST = ("jobs", "jobs:list")
@@ -48,13 +60,32 @@ def test_no_feature_s_field_is_a_slot_or_everything():
     assert hash_of("epochs") != SHARED
 
 
-def test_a_tag_is_a_feature_s_field_an_item_s_slot_or_everything():
-    assert [field_of("org_a", tag) for tag in ("jobs", "jobs:77", "*")] == ["jobs", slot("org_a", "jobs:77"), "*"]
-    assert field_of("", "jobs:77") == slot("", "jobs:77")
+def test_a_purge_replaces_a_feature_s_field_an_item_s_slot_or_everything():
+    purged = [purged_fields("org_a", tag) for tag in ("jobs", "jobs:77", "*")]
+    assert purged == [("jobs",), (slot("org_a", "jobs:77"),), ("*",)]
 
 
-def test_a_soft_field_is_told_from_a_hard_one():
-    assert [is_soft(name) for name in ("*", soft_of("*"), "soft", slot("org_a", "a:b"))] == [False, True, False, False]
+def test_a_purge_of_a_group_replaces_the_guard_of_all_groups_too():
+    assert purged_fields("org_a", "@:featured") == (slot("org_a", "@:featured"), "@")
+
+
+def test_an_entry_is_bound_to_its_groups_but_not_to_the_guard():
+    tags = (*TAGS, "@:featured", "@:jobs")
+    own = [name for hashed, name in binding("org_a", tags) if hashed == ORG_A]
+    assert {slot("org_a", "@:featured"), slot("org_a", "@:jobs")} < set(own)
+    assert "@" not in own
+    assert group_fields("org_a", tags)[::2] == (slot("org_a", "@:featured"), slot("org_a", "@:jobs"))
+    assert not any(name.startswith("@") for _, name in binding("org_a", tags))
+
+
+@pytest.mark.parametrize(("space", "hashed"), [("org_a", ORG_A), ("", SHARED)])
+def test_every_read_covers_the_guard_of_the_groups(space, hashed):
+    assert covering(space, TAGS)[-1] == (hashed, "@")
+
+
+def test_only_soft_fields_and_the_guard_may_be_absent():
+    fields = ["*", soft_of("*"), "soft", slot("org_a", "a:b"), "@"]
+    assert [may_be_absent(name) for name in fields] == [False, True, False, False, True]
 
 
 def test_all_256_slots_of_a_tenant_are_in_use():

@@ -8,8 +8,8 @@ import pytest
 
 from proxy.cache.background import Background
 from proxy.cache.binding import SHARED, hash_of, slot
-from proxy.cache.epochs import TRUSTED_SECONDS, Doubt, Epochs, Stamp
-from proxy.policy.outcome import Reason
+from proxy.cache.epochs import TRUSTED_SECONDS, Epochs
+from proxy.cache.stamp import Stamp
 from proxy.stores.memory import MemoryStore
 from tests.doubles import FakeClock, StoreDouble, counted, settle
 
@@ -33,9 +33,7 @@ class World:
         return Epochs(self.store, self.clock, counted(), self.background, sleep=self.clock.sleep, **self.options)
 
     async def stamp(self, space: str = "org_a", tags: tuple[str, ...] = TAGS, *, strict: bool = False) -> Stamp:
-        stamp = await self.epochs.current(space, tags, strict=strict)
-        assert isinstance(stamp, Stamp)
-        return stamp
+        return await self.epochs.current(space, tags, strict=strict)
 
 
 @pytest.fixture
@@ -167,19 +165,19 @@ async def test_another_replica_s_purge_is_seen_after_800_ms_at_the_latest(world)
     assert (await world.stamp()).hard != before.hard
 
 
-async def test_a_store_that_does_not_answer_is_a_doubt(world):
+async def test_a_store_that_does_not_answer_gives_a_local_stamp(world):
     await world.stamp()
     world.store.down = {"epochs"}
     assert isinstance(await world.epochs.current("org_a", TAGS), Stamp)
     world.clock.advance(1)
-    assert await world.epochs.current("org_a", TAGS) == Doubt(Reason.STORE_UNAVAILABLE)
+    assert (await world.epochs.current("org_a", TAGS)).local
     world.store.down = set()
     assert isinstance(await world.epochs.current("org_a", TAGS), Stamp)
 
 
-async def test_a_store_that_cannot_make_epochs_is_a_doubt(world):
+async def test_a_store_that_cannot_make_epochs_gives_a_local_stamp(world):
     world.store.down = {"create_epochs"}
-    assert await world.epochs.current("org_a", TAGS) == Doubt(Reason.STORE_UNAVAILABLE)
+    assert (await world.epochs.current("org_a", TAGS)).local
 
 
 async def test_a_caller_that_leaves_does_not_end_the_read(world):
@@ -300,7 +298,7 @@ async def test_a_read_sent_before_a_purge_arrived_is_discarded(world):
     assert (await reading).hard != before.hard
 
 
-async def test_a_read_that_purges_overtake_again_and_again_ends_in_doubt(world):
+async def test_a_read_that_purges_overtake_again_and_again_ends_in_a_local_stamp(world):
     await world.stamp("")
     world.clock.advance(1)
     world.store.held = {"epochs"}
@@ -312,7 +310,7 @@ async def test_a_read_that_purges_overtake_again_and_again_ends_in_doubt(world):
         await settle()
         world.store.open_gate()
         await settle()
-    assert await reading == Doubt(Reason.STORE_UNAVAILABLE)
+    assert (await reading).local
 
 
 async def test_a_purge_voids_what_the_same_request_has_read_from_the_other_hash(world):
@@ -336,8 +334,8 @@ async def test_a_refused_purge_is_distrusted_until_the_store_accepts_it(world):
     assert await world.epochs.advance({"org_a": ["jobs:77"]}) is False
     assert world.epochs.pending == 1
     assert world.epochs.peek("org_a", TAGS) is None
-    assert await world.epochs.current("org_a", TAGS) == Doubt(Reason.STORE_UNAVAILABLE)
-    assert await world.epochs.current("org_a", TAGS, strict=True) == Doubt(Reason.STORE_UNAVAILABLE)
+    assert (await world.epochs.current("org_a", TAGS)).local
+    assert (await world.epochs.current("org_a", TAGS, strict=True)).local
     assert (await world.stamp("org_a", ("search", "search:list"))).hard == other.hard
     world.store.down = set()
     await settle()
@@ -372,7 +370,7 @@ async def test_a_read_that_a_refused_purge_comes_just_before_is_distrusted_too(w
 
     assert world.epochs.pending == 1
     assert world.epochs.peek("org_a", TAGS) is None
-    assert await world.epochs.current("org_a", TAGS) == Doubt(Reason.STORE_UNAVAILABLE)
+    assert (await world.epochs.current("org_a", TAGS)).local
 
 
 async def test_a_read_sent_while_a_purge_was_refused_is_void_when_the_repetition_is_accepted(world):
@@ -443,7 +441,7 @@ async def test_too_many_refused_purges_of_a_tenant_distrust_it_as_a_whole(world)
     for number in range(30):
         await world.epochs.advance({"org_a": [f"jobs:{number}"]})
     assert world.epochs.pending <= 10
-    assert isinstance(await world.epochs.current("org_a", ("search", "search:list")), Doubt)
+    assert (await world.epochs.current("org_a", ("search", "search:list"))).local
     assert await world.stamp("org_b") == other
     world.store.down = set()
     await settle(30)
@@ -459,7 +457,7 @@ async def test_refused_purges_of_too_many_tenants_distrust_everything(world):
     for number in range(30):
         await world.epochs.advance({f"org_{number}": ["*"]})
     assert world.epochs.pending <= 10
-    assert isinstance(await world.epochs.current("org_z", TAGS), Doubt)
+    assert (await world.epochs.current("org_z", TAGS)).local
     world.store.down = set()
     await settle(30)
     assert world.epochs.pending == 0
@@ -499,7 +497,7 @@ async def test_copies_of_the_spaces_read_longest_ago_make_room(world):
         world.clock.advance(0.01)
         stamps[number] = await world.stamp(f"org_{number}")
         assert world.epochs.peek(f"org_{number}", TAGS) == stamps[number]
-    assert world.epochs._copies <= 40
+    assert world.epochs._copies._count <= 40
     assert world.epochs.peek("org_0", TAGS) is None
     for number, stamp in stamps.items():
         assert await world.stamp(f"org_{number}") == stamp
@@ -547,17 +545,17 @@ async def test_a_purge_holds_when_its_space_lost_its_copies_while_a_read_was_on_
     await world.epochs.advance({"": ["jobs:77"]})
     world.store.held = set()
     await world.epochs.advance({"org_b": [f"jobs:{number}" for number in range(40)]})
-    assert SHARED not in world.epochs._spaces
+    assert SHARED not in world.epochs._copies._spaces
     world.store.open_gate()
     assert (await reading).hard != before.hard
 
 
 async def test_what_is_known_ready_made_is_bounded(world, monkeypatch):
-    monkeypatch.setattr("proxy.cache.epochs._MAX_KNOWN", 5)
+    monkeypatch.setattr("proxy.cache.copies.MAX_KNOWN", 5)
     for number in range(20):
         await world.stamp("org_a", ("jobs", f"jobs:{number}"))
         assert world.epochs.peek("org_a", ("jobs", f"jobs:{number}")) is not None
-    assert len(world.epochs._known) <= 5
+    assert len(world.epochs._copies._known) <= 5
 
 
 # Every order of two fills, a write with its purge, and a read that begins after the write was answered
@@ -585,7 +583,6 @@ class Race:
         await self.store.wait("fetch")
         if self.stamped_late:
             stamp = await self.epochs.current("", TAGS)
-        assert isinstance(stamp, Stamp)
         self.slot = (stamp.hard, value)
 
     async def write_then_read(self) -> None:
@@ -594,7 +591,6 @@ class Race:
         await self.purge(self)
         # answered: from here on nobody may be served 0
         stamp = await self.epochs.current("", TAGS)
-        assert isinstance(stamp, Stamp)
         if self.slot is not None and self.slot[0] == stamp.hard:
             self.read = self.slot[1]
 

@@ -1,6 +1,7 @@
 """Both tiers over a real store that can fail, wait and be tampered with."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -8,9 +9,12 @@ import pytest
 
 from proxy.cache import record
 from proxy.cache.background import Background
-from proxy.cache.epochs import Epochs, Stamp
+from proxy.cache.epochs import TRUSTED_SECONDS, Epochs
 from proxy.cache.record import Rejection
-from proxy.cache.tiers import Cache, Found, Missing
+from proxy.cache.seal import Sealer
+from proxy.cache.stamp import Stamp
+from proxy.cache.tiers import Cache, Found, Missing, Standing
+from proxy.credentials import EncryptionKey
 from proxy.policy.entry import Entry
 from proxy.policy.key import Key
 from proxy.policy.outcome import Reason
@@ -23,6 +27,7 @@ KEY = "tenant:org_a:jobs:77"
 TAGS = ("jobs", "jobs:77")
 POLICY = b"rule"
 SECRET = b"n" * 32
+OLD, NEW = EncryptionKey("k1", bytes(range(32))), EncryptionKey("k2", bytes(range(1, 33)))
 
 
 @dataclass
@@ -38,10 +43,13 @@ class World:
         self.random = counted()
         self.cache, self.epochs = self.replica()
 
-    def replica(self, l1_bytes: int = 32 << 20) -> tuple[Cache, Epochs]:
-        epochs = Epochs(self.store, self.clock, self.random, self.background, sleep=self.clock.sleep)
+    def replica(
+        self, l1_bytes: int = 32 << 20, keys: Sequence[EncryptionKey] = (), *, sole: bool = False
+    ) -> tuple[Cache, Epochs]:
+        sealer = Sealer(SECRET, keys)
+        epochs = Epochs(self.store, self.clock, self.random, self.background, sole=sole, sleep=self.clock.sleep)
         cache = Cache(
-            self.store, epochs, l1_bytes=l1_bytes, clock=self.clock, secret=SECRET, background=self.background
+            self.store, epochs, l1_bytes=l1_bytes, clock=self.clock, sealer=sealer, background=self.background
         )
         return cache, epochs
 
@@ -95,7 +103,7 @@ async def test_what_was_put_is_found_without_asking_the_store(world):
     world.store.calls.clear()
     found = await world.find()
     assert body_of(found) == b"77"
-    assert found.soft_purged is False
+    assert found.standing is Standing.VALID
     assert found.stamp.hard == found.entry.epochs_hard
     assert world.store.calls == []
     short = world.cache.find_in_memory(key_of(KEY), POLICY)
@@ -171,7 +179,7 @@ async def test_a_soft_purge_leaves_it_usable_and_says_so(world):
     await world.epochs.advance({"org_a": ["jobs:77"]}, soft=True)
     found = await world.find()
     assert isinstance(found, Found)
-    assert found.soft_purged is True
+    assert found.standing is Standing.SOFT_PURGED
     assert found.stamp.soft != found.entry.epochs_soft
 
 
@@ -218,7 +226,7 @@ async def test_one_user_s_record_under_another_user_s_key_is_never_served(world)
     assert world.cache.stats().rejected == {Rejection.KEY: 1}
 
 
-@pytest.mark.parametrize("data", [b"", b"garbage", b"SCR\x09" + b"x" * 100], ids=["empty", "garbage", "version"])
+@pytest.mark.parametrize("data", [b"", b"garbage", b"SCR\x01" + b"x" * 100], ids=["empty", "garbage", "version"])
 async def test_whatever_else_is_in_the_store_is_a_counted_miss(world, data):
     await world.store.set(KEY, data, 60)
     assert (await world.find()).reason is Reason.COLD
@@ -227,7 +235,7 @@ async def test_whatever_else_is_in_the_store_is_a_counted_miss(world, data):
 
 async def test_a_record_signed_by_somebody_else_is_a_counted_miss(world):
     entry = builders.entry(key=KEY, tags=TAGS)
-    await world.store.set(KEY, record.encode(entry, record.mac_key(b"other" * 5)), 60)
+    await world.store.set(KEY, record.encode(entry, Sealer(b"other" * 5)), 60)
     assert (await world.find()).reason is Reason.COLD
     assert world.cache.stats().rejected == {Rejection.MAC: 1}
 
@@ -289,11 +297,58 @@ async def test_a_stale_entry_with_a_validator_is_kept_to_be_asked_about(world):
     assert (await world.find()).reason is Reason.EXPIRED
 
 
-async def test_a_sensitive_entry_never_reaches_the_store(world):
-    await world.fill(sensitive=True)
+@pytest.mark.parametrize("how", [{"sensitive": True}, {"encrypt": True}], ids=str)
+async def test_a_confidential_entry_never_reaches_the_store_without_a_key(world, how):
+    await world.fill(**how)
     assert isinstance(await world.find(), Found)
     assert world.store.count("set") == 0
     assert await world.store.inner.get([KEY]) == [None]
+
+
+@pytest.mark.parametrize("how", [{"sensitive": True}, {"encrypt": True}], ids=str)
+async def test_with_a_key_a_confidential_entry_is_shared_encrypted(world, how):
+    cache, _ = world.replica(keys=[OLD])
+    await world.fill(cache=cache, body=b"what nobody may read", **how)
+    (data,) = await world.store.inner.get([KEY])
+    assert b"what nobody" not in data
+    other, _ = world.replica(keys=[OLD])
+    assert body_of(await world.find(other)) == b"what nobody may read"
+
+
+async def test_an_ordinary_entry_stays_plain_beside_a_key(world):
+    cache, _ = world.replica(keys=[OLD])
+    await world.fill(cache=cache, body=b"of no secrecy")
+    (data,) = await world.store.inner.get([KEY])
+    assert b"of no secrecy" in data
+    assert body_of(await world.find()) == b"of no secrecy"
+
+
+async def test_a_replica_without_the_key_fetches_for_itself(world):
+    cache, _ = world.replica(keys=[OLD])
+    await world.fill(cache=cache, sensitive=True)
+    for keys in ((), (NEW,)):
+        other, _ = world.replica(keys=keys)
+        assert (await world.find(other)).reason is Reason.COLD
+        assert other.stats().rejected == {Rejection.KEY_ID: 1}
+
+
+async def test_a_key_that_no_longer_writes_still_reads(world):
+    cache, _ = world.replica(keys=[OLD])
+    await world.fill(cache=cache, body=b"of old", sensitive=True)
+    rotated, _ = world.replica(keys=[NEW, OLD])
+    assert body_of(await world.find(rotated)) == b"of old"
+
+
+@pytest.mark.isolation
+@pytest.mark.parametrize("other", [KEY.replace("org_a", "org_b"), KEY + ".u-two"])
+async def test_an_encrypted_record_under_another_key_is_never_served(world, other):
+    cache, _ = world.replica(keys=[OLD])
+    await world.fill(cache=cache, sensitive=True)
+    (data,) = await world.store.inner.get([KEY])
+    await world.store.inner.set(other, data, 60)
+    space = other.split(":")[1]
+    assert (await cache.find(key_of(other, space), POLICY)).reason is Reason.COLD
+    assert cache.stats().rejected == {Rejection.SEAL: 1}
 
 
 async def test_what_is_of_no_use_any_more_is_not_stored(world):
@@ -368,18 +423,78 @@ async def test_a_store_that_cannot_read_values_is_a_miss_that_may_be_stored(worl
     assert world.cache.stats().store_failures == 1
 
 
-async def test_a_store_that_cannot_read_epochs_is_a_miss_that_may_not_be_stored(world):
+async def test_without_epochs_an_entry_counts_that_was_fetched_less_than_800_ms_ago_and_only_here(world):
     world.store.down = {"get", "epochs"}
-    assert await world.find() == Missing(Reason.STORE_UNAVAILABLE, None)
+    missing = await world.find()
+    assert missing.reason is Reason.STORE_UNAVAILABLE
+    assert missing.stamp is not None
+    asked_at = world.clock.now
+    world.clock.advance(0.3)
+    entry = builders.entry(
+        key=KEY, tags=TAGS, epochs_hard=missing.stamp.hard, epochs_soft=missing.stamp.soft, body=b"a moment ago"
+    )
+    assert world.cache.put(entry, quota=None, asked_at=asked_at) is None
+    found = await world.find()
+    assert body_of(found) == b"a moment ago"
+    assert found.entry.fresh_until == found.entry.grace_until == asked_at + TRUSTED_SECONDS
+    assert world.store.count("set") == 0
+    assert found.entry.error_until > found.entry.fresh_until  # for an upstream that fails as well
 
 
-async def test_without_the_store_memory_answers_for_800_ms_and_then_not(world):
+async def test_a_sole_replica_need_not_forget_what_it_fetched_while_the_store_was_lost(world):
+    world.cache, world.epochs = world.replica(sole=True)
+    world.store.down = {"get", "epochs"}
+    missing = await world.find()
+    entry = builders.entry(key=KEY, tags=TAGS, epochs_hard=missing.stamp.hard, epochs_soft=missing.stamp.soft)
+    assert world.cache.put(entry, quota=None, asked_at=world.clock.now) is None
+    assert (await world.find()).entry.fresh_until == NOW + 900
+
+
+async def test_a_purge_while_the_store_is_lost_holds_for_what_was_fetched_meanwhile(world):
+    world.store.down = {"get", "epochs", "advance_epochs"}
+    stamp = (await world.find()).stamp
+    entry = builders.entry(key=KEY, tags=TAGS, epochs_hard=stamp.hard, epochs_soft=stamp.soft)
+    assert world.cache.put(entry, quota=None) is None
+    await world.epochs.advance({"org_a": ["jobs:77"]})
+    assert (await world.find()).reason is Reason.STORE_UNAVAILABLE
+    assert world.cache.put(entry, quota=None) is Reason.PURGED
+
+
+async def test_what_was_fetched_while_the_store_was_lost_is_not_served_once_it_is_back(world):
+    world.store.down = {"get", "epochs"}
+    stamp = (await world.find()).stamp
+    entry = builders.entry(key=KEY, tags=TAGS, epochs_hard=stamp.hard, epochs_soft=stamp.soft)
+    assert world.cache.put(entry, quota=None) is None
+    world.store.down = set()
+    assert isinstance(await world.find(), Missing)
+
+
+@pytest.mark.parametrize("promise", ["strict", "critical"])
+async def test_strict_and_critical_features_have_no_cache_while_the_store_is_in_doubt(world, promise):
+    await world.fill()
+    world.store.down = {"get", "epochs"}
+    world.clock.advance(1)
+    missing = await world.cache.find(key_of(KEY), POLICY, **{promise: True})
+    assert missing == Missing(Reason.STORE_UNAVAILABLE, None)
+
+
+async def test_without_the_store_memory_answers_for_800_ms_and_is_then_unproven(world):
     await world.fill()
     world.store.down = {"get", "epochs", "set", "create_epochs", "advance_epochs"}
     world.clock.advance(0.7)
-    assert isinstance(await world.find(), Found)
+    assert (await world.find()).standing is Standing.VALID
     world.clock.advance(0.2)
-    assert await world.find() == Missing(Reason.STORE_UNAVAILABLE, None)
+    found = await world.find()
+    assert found.standing is Standing.UNPROVEN
+    assert found.stamp.local
+
+
+async def test_what_was_purged_since_the_store_was_lost_is_not_even_unproven(world):
+    await world.fill()
+    world.store.down = {"get", "epochs", "advance_epochs"}
+    await world.epochs.advance({"org_a": ["jobs:77"]})
+    world.clock.advance(0.9)
+    assert (await world.find()).reason is Reason.STORE_UNAVAILABLE
 
 
 async def test_a_store_that_cannot_write_still_leaves_the_first_tier(world):
@@ -394,7 +509,7 @@ async def test_a_refused_purge_is_never_served_from_memory(world):
     await world.fill()
     world.store.down = {"advance_epochs"}
     assert await world.epochs.advance({"org_a": ["jobs:77"]}) is False
-    assert await world.find() == Missing(Reason.STORE_UNAVAILABLE, None)
+    assert (await world.find()).reason is Reason.STORE_UNAVAILABLE
     world.store.down = set()
     await settle()
     assert (await world.find()).reason is Reason.PURGED

@@ -12,7 +12,7 @@ from proxy.cli import main
 from proxy.errors import ConfigError
 from tests.cli.process import LIMIT, MODULE, SIDECACHE, environment, said
 
-COMMANDS = ["run", "demo", "check", "test", "explain", "schema", "health"]
+COMMANDS = ["run", "demo", "check", "test", "explain", "schema", "keygen", "health", "dev"]
 
 
 @pytest.mark.process
@@ -106,9 +106,13 @@ def test_giving_up_at_a_prompt_is_exit_code_130(run_main, monkeypatch):
             ["health", "--admin", "127.0.0.1:1"],
             ["asyncio", "ruamel.yaml", "rich", "aiohttp", "proxy.rules.compile"],
         ),
+        (
+            ["keygen", "--name-key"],
+            ["asyncio", "ruamel.yaml", "rich", "aiohttp", "cryptography", "proxy.rules.compile"],
+        ),
         (["run", "--help"], ["ruamel.yaml", "rich", "aiohttp", "proxy.rules.compile"]),
     ],
-    ids=["--help", "health", "run --help"],
+    ids=["--help", "health", "keygen", "run --help"],
 )
 def test_a_command_imports_what_it_needs_and_no_more(words, foreign):
     """A container's probe runs every few seconds: a heavy import would be its whole cost."""

@@ -52,7 +52,8 @@ def test_check_prints_a_line_for_each_mistake_and_a_summary(six):
 def test_check_prints_warnings_and_what_is_there():
     warning, summary = said("check", SHIPPED).splitlines()
     assert warning.endswith(
-        "warning: features.applications.sensitive: sensitive without an encryption key: set SIDECACHE_ENCRYPTION_KEYS"
+        "warning: features.applications.sensitive: sensitive without an encryption key: set SIDECACHE_ENCRYPTION_KEYS "
+        "(`sidecache keygen` makes one)"
     )
     assert summary.startswith(f"{SHIPPED}: valid for production (8 features, 17 routes, 15 tests, 1 warning), digest ")
 

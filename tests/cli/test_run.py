@@ -50,7 +50,7 @@ def failure(home: Path, *words: str, **environ: str) -> str:
         (DEVELOPMENT, {"SIDECACHE_DRAIN_S": "soon"}, "sidecache: SIDECACHE_DRAIN_S: 'soon' is not a whole number from "
          "0 to 3600"),
         (UPSTREAM, {"REDIS_PROVIDER": "memory"}, "sidecache: SIDECACHE_NAME_KEY: missing; production needs a secret, "
-         "e.g. from `openssl rand -hex 32`"),
+         "e.g. from `sidecache keygen --name-key`"),
         ((*DEVELOPMENT, "--rules", "nowhere.yaml"), {}, "sidecache: nowhere.yaml: cannot be read: no such file or "
          "directory; --rules FILE says where the rules are"),
         ((*DEVELOPMENT, "--rules", "."), {}, "sidecache: .: cannot be read: is a directory; --rules FILE says where "
@@ -64,6 +64,21 @@ def failure(home: Path, *words: str, **environ: str) -> str:
 def test_what_it_cannot_start_with_is_one_line_and_exit_code_2(home, words, environ, line):
     (home / "broken.yaml").write_text(RULES.replace("15m", "15:00"))
     assert failure(home, *words, **environ).startswith(line)
+
+
+def test_production_with_a_sensitive_feature_and_no_encryption_key_is_one_line_until_there_is_one(home):
+    (home / "rules.yaml").write_text(RULES.replace("15m", "15m\n    sensitive: true"))
+    environ = {"REDIS_PROVIDER": "memory", "SIDECACHE_NAME_KEY": "n" * 32}
+    assert failure(home, *UPSTREAM, **environ) == (
+        "sidecache: rules.yaml:5:5: error: features.jobs.sensitive: sensitive without an encryption key: "
+        "set SIDECACHE_ENCRYPTION_KEYS (`sidecache keygen` makes one)"
+    )
+    code, key, _ = said("keygen", cwd=home)
+    assert code == 0
+    # with the key it comes as far as the next mistake
+    line = failure(home, *UPSTREAM, "--listen", "192.0.2.1:1", "--admin", "127.0.0.1:0",
+                   SIDECACHE_ENCRYPTION_KEYS=key.strip(), **environ)  # fmt: skip
+    assert line.startswith("sidecache: cannot listen on 192.0.2.1:1")
 
 
 def test_a_port_in_use_is_one_line_and_exit_code_2(home):

@@ -116,6 +116,7 @@ def test_the_digest_follows_the_effective_document():
         ({"ttl: 1m": "ttl: 1m, scope: role"}, True),
         ({"ttl: 1m": "ttl: 1m, honour: false"}, True),
         ({"ttl: 1m": "ttl: 1m, sensitive: true"}, True),
+        ({"ttl: 1m": "ttl: 1m, encrypt: all"}, True),
         ({"ttl: 1m": "ttl: 1m, vary: [accept-language]"}, True),
         ({"ttl: 1m": "ttl: 1m, ignore-headers: [x-a]"}, True),
         ({"ttl: 1m": "ttl: 1m, query: [q]"}, True),
@@ -124,6 +125,7 @@ def test_the_digest_follows_the_effective_document():
         ({"version: 1\n": "\n\nversion: 1\n"}, False),
         ({"ttl: 1m": "ttl: 60s"}, False),
         ({"ttl: 1m": "ttl: 1m, max-body: 2MiB"}, False),
+        ({"ttl: 1m": "ttl: 1m, codec: gzip"}, False),
         ({"ttl: 1m": "ttl: 1m, consistency: strict"}, False),
     ],
 )
@@ -201,6 +203,10 @@ def test_a_mistake_outside_the_environments_is_told_once():
             "a: {read: [GET /a], write: [], sensitive: true}",
             "features.a.sensitive: sensitive without an encryption key",
         ),
+        (
+            "a: {read: [GET /a], write: [], encrypt: all}",
+            "features.a.encrypt: encrypt: all without an encryption key",
+        ),
         ("a: {read: [GET /a], write: [], honour: false}", "features.a.honour: honour: false stores what the upstream "),
         ("a: {read: [GET /.sidecache/a], write: []}", "features.a.read[0]: shadowed: sidecache answers /.sidecache/a "),
         (
@@ -231,6 +237,34 @@ def test_what_is_said_to_be_meant_is_no_warning(text):
 def test_an_encryption_key_ends_the_warning_about_sensitive():
     text = features("a: {read: [GET /a], write: [], sensitive: true}")
     assert warned(text, has_encryption_key=True) == []
+
+
+def test_one_setting_for_everything_is_one_warning():
+    text = "version: 1\ndefaults: {ttl: 1m, encrypt: all}\nfeatures:\n" + "".join(
+        f"  {name}: {{read: [GET /{name}], write: []}}\n" for name in "ab"
+    )
+    (warning,) = warned(text)
+    assert warning.startswith("defaults.encrypt: encrypt: all without an encryption key: set SIDECACHE_ENCRYPTION_KEYS")
+
+
+@pytest.mark.parametrize("how", ["sensitive: true", "encrypt: all", "sensitive: true, encrypt: all"])
+def test_where_encryption_is_a_must_rules_that_need_a_missing_key_are_refused(how):
+    text = features(f"a: {{read: [GET /a], write: [], {how}}}")
+    (problem,) = refused(text, must_encrypt=True)
+    assert problem.endswith("without an encryption key: set SIDECACHE_ENCRYPTION_KEYS (`sidecache keygen` makes one)")
+    accepted(text, must_encrypt=True, has_encryption_key=True)
+    accepted(text)
+
+
+def test_what_only_another_profile_encrypts_needs_no_key_here():
+    text = features(JOBS) + "environments: {staging: {features: {jobs: {sensitive: true}}}}\n"
+    accepted(text, profile="production", must_encrypt=True)
+    (problem,) = refused(text, profile="staging", must_encrypt=True)
+    assert "environments.staging.features.jobs.sensitive: sensitive without" in problem
+
+
+def test_rules_that_encrypt_nothing_need_no_key():
+    accepted(features("a: {read: [GET /a], write: [], encrypt: sensitive}"), must_encrypt=True)
 
 
 def test_warnings_wait_until_there_are_no_errors():

@@ -16,6 +16,7 @@ def test_built_in_settings_are_those_of_the_documentation():
     assert (found.negative, found.compress, found.max_body, found.quota) == ({}, 1024, 1 << 20, None)
     assert (found.honour, found.client_control, found.critical, found.strict) == (True, False, False, False)
     assert (found.query, found.ignore_query, found.vary) == (None, ("utm_*", "gclid", "fbclid"), ())
+    assert (found.gzip, found.encrypt) == (False, False)
     assert (found.sensitive, found.require, found.assertion, found.settle) == (False, frozenset(), None, None)
     assert (found.key_name, found.client_cache, found.ignore_headers) == ("", None, frozenset())
 
@@ -54,6 +55,8 @@ def test_every_setting_arrives_in_the_route():
           quota: 64MiB
           max-body: 2MiB
           compress: 512B
+          codec: gzip
+          encrypt: all
           assert: response.data.org_id == tenant
           settle: 2s
           read: [GET /a]
@@ -64,7 +67,7 @@ def test_every_setting_arrives_in_the_route():
     assert (read.ignore_headers, read.query) == ({"x-correlation-id"}, {"q", "page"})
     assert (read.honour, read.client_cache, read.client_control) == (False, "private, max-age=5", True)
     assert (read.strict, read.critical, read.quota) == (True, True, 64 << 20)
-    assert (read.max_body, read.compress) == (2 << 20, 512)
+    assert (read.max_body, read.compress, read.gzip, read.encrypt) == (2 << 20, 512, True, True)
     assert read.assertion == Assertion(("data", "org_id"), "tenant")
     assert (post.settle, put.settle) == (2, 5)
 

@@ -41,7 +41,11 @@ GOOD = "version: 1\nfeatures: {}\n"
         (GOOD + "defaults: {sensitive: yes}", ["3:12 defaults.sensitive: 'yes' is not true or false"]),
         (GOOD + "defaults: {ttl: }", ["3:12 defaults.ttl: has no value"]),
         (GOOD + "defaults: {dry-run: true}", ["3:12 defaults.dry-run: not available in this version"]),
-        (GOOD + "defaults: {encrypt: all}", ["3:12 defaults.encrypt: not available in this version"]),
+        (
+            GOOD + "defaults: {encrypt: everything}",
+            ["3:12 defaults.encrypt: 'everything' is not one of sensitive, all"],
+        ),
+        (GOOD + "defaults: {codec: brotli}", ["3:12 defaults.codec: 'brotli' is not one of zstd, gzip"]),
         (GOOD + "identity: {cookie: {name: x}}", ["3:12 identity.cookie: not available in this version"]),
         (GOOD + "compress-passthrough: true", ["3:1 compress-passthrough: not available in this version"]),
         (GOOD + "environments: {prod: {}}", ["3:16 environments.prod: unknown key (did you mean 'production'?)"]),

@@ -12,6 +12,7 @@ features:
   a:
     scope: role
     sensitive: true
+    encrypt: all
     require: [read:a]
     read: ['GET /a/{x}']
     write: [POST /a]
@@ -24,6 +25,10 @@ LOOSER = [
     (
         "{features: {a: {sensitive: false}}}",
         "features.a.sensitive: drops sensitive from GET /a/{x} outside development",
+    ),
+    (
+        "{features: {a: {encrypt: sensitive}}}",
+        "features.a.encrypt: drops encrypt: all from GET /a/{x} outside development",
     ),
     ("{features: {a: {require: []}}}", "features.a.require: no longer requires read:a for GET /a/{x}"),
     ("{features: {a: {read: [{route: 'GET /a/{y}', scope: tenant}]}}}", "features.a.read[0].scope: loosens scope role"),
@@ -54,6 +59,7 @@ def test_development_may_loosen(change, _):
         "{features: {a: {scope: user}}}",
         "{features: {a: {require: [read:a, read:b]}}}",
         "{features: {a: {ttl: 5m}}}",
+        "{features: {a: {codec: gzip}}}",
         "{features: {b: {read: [GET /b], write: []}}}",
         "{identity: {tenant: [jwt.org_id]}}",
     ],

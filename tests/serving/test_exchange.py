@@ -498,10 +498,55 @@ async def test_with_the_store_down_every_read_is_answered_by_the_upstream(world)
     await world.get("/api/jobs")
     world.store.down.update({"epochs", "create_epochs", "get", "set"})
     world.clock.advance(1.0)  # the copies of the epochs are no longer trusted
-    answers = [await world.get("/api/jobs") for _ in range(2)]
+    lost = await world.get("/api/jobs")
+    world.clock.advance(0.79)
+    again = await world.get("/api/jobs")
+    world.clock.advance(0.02)
+    later = await world.get("/api/jobs")
 
-    assert [answer.body for answer in answers] == [b"answer 2", b"answer 3"]
-    assert {answer.cache for answer in answers} == {"sidecache; fwd=uri-miss; detail=store-unavailable"}
+    assert (lost.body, lost.cache) == (b"answer 2", "sidecache; fwd=uri-miss; stored; detail=store-unavailable")
+    assert (again.body, again.cache) == (b"answer 2", "sidecache; hit; ttl=0")
+    assert later.body == b"answer 3"
+    assert world.store.count("set") == 1
+
+
+async def test_a_write_while_the_store_is_down_ends_what_was_fetched_meanwhile(world):
+    world.store.down.update({"epochs", "create_epochs", "get", "set", "advance_epochs"})
+    await world.get("/api/jobs")
+    assert (await world.get("/api/jobs")).body == b"answer 1"
+    await world.send("POST", "/api/jobs", body=b"{}")
+    assert (await world.get("/api/jobs")).body == b"answer 3"
+
+
+async def test_with_store_and_upstream_down_what_is_not_known_to_be_purged_stands_in(world):
+    await world.get("/api/jobs")
+    await world.get("/api/jobs/77")
+    world.store.down.update({"epochs", "create_epochs", "get", "set", "advance_epochs"})
+    await world.send("PUT", "/api/jobs/77", body=b"{}")
+    world.clock.advance(1.0)
+    world.upstream.answer = lambda request, n: UpstreamError("connection_refused", delivered=False)
+    company = await world.get("/api/jobs/77")
+
+    assert company.status == 502
+    world.store.down.clear()
+    await world.settle()
+    world.store.down.update({"epochs", "create_epochs", "get", "set", "advance_epochs"})
+    world.clock.advance(1.0)
+    assert (await world.get("/api/jobs/77")).status == 502
+
+
+async def test_an_unproven_entry_stands_in_for_an_upstream_that_fails_and_a_304_proves_it(world):
+    world.upstream.answer = lambda request, n: answered(b"v1", etag='"1"')
+    await world.get("/api/jobs")
+    world.store.down.update({"epochs", "create_epochs", "get", "set"})
+    world.clock.advance(1.0)
+    world.upstream.answer = lambda request, n: UpstreamError("connection_refused", delivered=False)
+    stale = await world.get("/api/jobs")
+    assert (stale.body, stale.cache) == (b"v1", "sidecache; fwd=stale; ttl=899; detail=stale-if-error")
+    world.upstream.answer = lambda request, n: answered(b"", 304, etag='"1"')
+    assert (await world.get("/api/jobs")).body == b"v1"
+    assert world.upstream.asked[-1].fields.get("if-none-match") == '"1"'
+    assert (await world.get("/api/jobs")).cache == "sidecache; hit; ttl=0"
 
 
 async def test_a_write_succeeds_with_the_store_down_and_nothing_stale_follows(world):
@@ -568,3 +613,208 @@ async def test_made_up_languages_do_not_fill_the_memory(world):
         await world.get("/api/jobs", headers={"Accept-Language": f"x-{number}"})
 
     assert world.cache.stats().entries <= 33  # the first, and 32 variants of it
+
+
+# Several replicas over one store
+
+
+@pytest.fixture(name="replicas")
+async def _replicas():
+    first = World(others=True)
+    worlds = [first, World(beside=first), World(beside=first)]
+    yield worlds
+    for each in worlds:
+        await each.background.drain(1.0)
+        await each.epochs.close()
+        assert each.failures == []
+
+
+async def test_what_one_replica_fetched_is_a_hit_on_the_others(replicas):
+    await replicas[0].get("/api/jobs")
+    await replicas[0].settle()
+    assert [(await each.get("/api/jobs")).cache for each in replicas[1:]] == [HIT, HIT]
+
+
+async def test_a_write_through_one_replica_is_a_fresh_read_through_the_others_when_copies_run_out(replicas):
+    one, other, _ = replicas
+    await one.get("/api/jobs")
+    await one.settle()
+    await other.get("/api/jobs")
+    await one.send("POST", "/api/jobs", body=b"{}")
+    one.clock.advance(0.81)
+    assert (await other.get("/api/jobs")).body == b"answer 3"
+
+
+async def test_the_doorbell_makes_it_fresh_at_once(replicas):
+    one, other, _ = replicas
+    for each in replicas:
+        each.epochs.start()
+    await one.settle()
+    await one.get("/api/jobs")
+    await one.settle()
+    await other.get("/api/jobs")
+    await one.send("POST", "/api/jobs", body=b"{}")
+    await one.settle()
+    assert (await other.get("/api/jobs")).body == b"answer 3"
+
+
+async def test_many_clients_of_many_replicas_cost_one_request(replicas):
+    replicas[0].upstream.gate = asyncio.Event()
+    reads = [asyncio.ensure_future(each.get("/api/jobs")) for each in replicas for _ in range(20)]
+    for each in replicas:
+        await each.settle()
+    replicas[0].upstream.gate.set()
+    answers = await asyncio.gather(*reads)
+
+    assert {answer.body for answer in answers} == {b"answer 1"}
+    assert len(replicas[0].upstream.asked) == 1
+
+
+async def test_a_reader_after_a_purge_does_not_wait_for_a_fetch_that_began_before_it(replicas):
+    one, other, _ = replicas
+    gate = one.upstream.gate = asyncio.Event()
+    before = asyncio.ensure_future(one.get("/api/jobs"))
+    await one.settle()
+    one.upstream.gate = None
+    await other.send("POST", "/api/jobs", body=b"{}")
+    after = await other.get("/api/jobs")
+    gate.set()
+
+    assert after.body == b"answer 3"
+    assert (await before).body == b"answer 1"
+    one.clock.advance(0.81)
+    assert (await one.get("/api/jobs")).body != b"answer 1"
+
+
+async def test_what_may_not_be_stored_holds_no_replica_up(replicas):
+    one, other, _ = replicas
+    one.upstream.answer = lambda request, n: answered(f"{n}".encode(), cache_control="no-store")
+    gate = one.upstream.gate = asyncio.Event()
+    reads = [asyncio.ensure_future(each.get("/api/jobs")) for each in (one, other)]
+    await one.settle()
+    assert len(one.upstream.asked) == 1
+    gate.set()
+    assert sorted(answer.body for answer in await asyncio.gather(*reads)) == [b"1", b"2"]
+
+
+async def test_a_replica_that_cannot_ask_for_the_lease_fetches_for_itself(replicas):
+    one, other, _ = replicas
+    one.upstream.gate = asyncio.Event()
+    reading = asyncio.ensure_future(one.get("/api/jobs"))
+    await one.settle()
+    other.store.down = {"claim"}
+    reads = asyncio.gather(reading, other.get("/api/jobs"))
+    await other.settle()
+    assert len(one.upstream.asked) == 2
+    one.upstream.gate.set()
+    await reads
+
+
+async def test_the_wait_for_another_replica_is_bounded(replicas):
+    one, other, _ = replicas
+    one.upstream.gate = asyncio.Event()
+    first = asyncio.ensure_future(one.get("/api/jobs"))
+    await one.settle()
+    second = asyncio.ensure_future(other.get("/api/jobs"))
+    await other.settle()
+    assert len(one.upstream.asked) == 1
+    one.clock.advance(5.1)
+    await other.settle()
+    assert len(one.upstream.asked) == 2
+    one.upstream.gate.set()
+    await asyncio.gather(first, second)
+
+
+async def test_a_stale_entry_is_replaced_by_what_another_replica_has_fetched(replicas):
+    one, other, _ = replicas
+    await one.get("/api/jobs")
+    await one.settle()
+    await other.get("/api/jobs")
+    one.clock.advance(950)
+    await one.get("/api/jobs")
+    await one.settle()
+    assert (await other.get("/api/jobs")).body == b"answer 1"  # in grace, and refreshed meanwhile
+    await other.settle()
+    assert (await other.get("/api/jobs")).body == b"answer 2"
+    assert len(one.upstream.asked) == 2
+
+
+# Early refresh
+
+
+async def test_a_hot_entry_is_refreshed_before_it_is_stale(world):
+    def slow(request, n):
+        world.clock.advance(2.0)
+        return answered(f"{n}".encode())
+
+    world.upstream.answer = slow
+    await world.get("/api/jobs")
+    world.clock.advance(894)
+    assert (await world.get("/api/jobs")).cache == "sidecache; hit; ttl=6"
+    await world.settle()
+    assert len(world.upstream.asked) == 1
+    world.luck = 1 - 2.72**-4  # e to the power of minus 4: 8 s of a fetch that takes 2
+    assert (await world.get("/api/jobs")).cache == "sidecache; hit; ttl=6"
+    await world.settle()
+    assert (await world.get("/api/jobs")).body == b"2"
+    assert len(world.upstream.asked) == 2
+
+
+# Groups (RFC 9875)
+
+
+def grouped(request, n):
+    if request.method == "GET":
+        return answered(f"{n}".encode(), cache_groups='"featured", "page 1"')
+    return answered(b"", cache_group_invalidation='"featured"')
+
+
+async def test_a_group_is_invalidated_by_what_an_unsafe_request_is_answered(world):
+    world.upstream.answer = grouped
+    await world.get("/api/jobs")
+    await world.get("/api/catalogue")
+    assert [(await world.get(path)).body for path in ("/api/jobs", "/api/catalogue")] == [b"1", b"2"]
+    await world.send("POST", "/api/unruled", body=b"{}")
+    assert [(await world.get(path)).body for path in ("/api/jobs", "/api/catalogue")] == [b"4", b"5"]
+    assert (await world.get("/api/jobs")).cache == HIT
+
+
+async def test_the_groups_of_another_tenant_stay(world):
+    world.upstream.answer = grouped
+    await world.get("/api/jobs", token=unsigned("org_b"))
+    await world.send("POST", "/api/unruled", body=b"{}", token=unsigned("org_a"))
+    assert (await world.get("/api/jobs", token=unsigned("org_b"))).cache == HIT
+
+
+async def test_a_group_invalidated_during_a_fetch_voids_it(world):
+    world.upstream.answer = grouped
+    gate = world.upstream.gate = asyncio.Event()
+    reading = asyncio.ensure_future(world.get("/api/jobs"))
+    await world.settle()
+    world.upstream.gate = None
+    await world.send("POST", "/api/unruled", body=b"{}")
+    gate.set()
+    assert (await reading).body == b"1"
+    assert (await world.get("/api/jobs")).body == b"3"
+    assert (await world.get("/api/jobs")).cache == HIT
+
+
+async def test_what_is_in_a_group_is_found_by_another_replica_and_purged_there(replicas):
+    one, other, _ = replicas
+    one.upstream.answer = grouped
+    await one.get("/api/jobs")
+    await one.settle()
+    assert (await other.get("/api/jobs")).cache == HIT
+    assert (await other.get("/api/jobs")).cache == HIT
+    await one.send("POST", "/api/unruled", body=b"{}")
+    one.clock.advance(0.81)
+    assert (await other.get("/api/jobs")).body == b"3"
+
+
+async def test_a_safe_request_invalidates_no_group(world):
+    world.upstream.answer = lambda request, n: answered(
+        f"{n}".encode(), cache_groups='"featured"', cache_group_invalidation='"featured"'
+    )
+    await world.get("/api/jobs")
+    await world.get("/api/jobs/77")
+    assert (await world.get("/api/jobs")).cache == HIT

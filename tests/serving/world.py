@@ -11,6 +11,8 @@ from typing import Any
 from proxy.cache.background import Background
 from proxy.cache.coalesce import Flights
 from proxy.cache.epochs import Epochs
+from proxy.cache.lease import Leases
+from proxy.cache.seal import Sealer
 from proxy.cache.tiers import Cache
 from proxy.errors import UpstreamError
 from proxy.identity.sources import IdentityResolver
@@ -138,30 +140,39 @@ async def _whole(body: Body) -> bytes:
 class World:
     """One sidecar's request path. `get` and `send` return the reply with its body read to the end."""
 
-    def __init__(self, rules: str = RULES, *, hosts: frozenset[str] = frozenset({"portal.test"}), **tiers: Any) -> None:
-        self.clock = FakeClock()
+    def __init__(
+        self, rules: str = RULES, *, hosts: frozenset[str] = frozenset({"portal.test"}), beside: "World | None" = None,
+        others: bool = False, **tiers: Any,
+    ) -> None:  # fmt: skip
+        """`beside`: another replica, with the same store, upstream and clock; `others`: there will be one."""
+        self.clock = FakeClock() if beside is None else beside.clock
         self.rules = compiled(rules)
-        self.upstream = ScriptedUpstream()
+        self.upstream = ScriptedUpstream() if beside is None else beside.upstream
         self.failures: list[BaseException] = []
         self.noted: list[str] = []
+        self.luck = 0.0  # of those who may refresh early; 0 never does
         self.background = Background(self.failures.append)
-        self.store = StoreDouble(MemoryStore(8 << 20, self.clock))
+        self.store = StoreDouble(MemoryStore(8 << 20, self.clock) if beside is None else beside.store.inner)
+        self.store.shared = others or beside is not None
         self.epochs = Epochs(self.store, self.clock, os.urandom, self.background, sleep=self.clock.sleep)
         settings = {"l1_bytes": 8 << 20, **tiers}
         self.cache = Cache(
-            self.store, self.epochs, clock=self.clock, secret=b"s" * 32, background=self.background, **settings
+            self.store, self.epochs, clock=self.clock, sealer=Sealer(b"s" * 32), background=self.background, **settings
         )
         keys = Keyring(b"k" * 32)
         naming = Naming(keys, Hosts(hosts).home)
         fetcher = Fetcher(
-            upstream=self.upstream, cache=self.cache, flights=Flights(), naming=naming, background=self.background,
-            clock=self.clock, jitter=lambda: 0.0, noted=self._note,
+            upstream=self.upstream, cache=self.cache, epochs=self.epochs, flights=Flights(), naming=naming,
+            leases=Leases(
+                self.store, self.background, self.clock, others=self.store.shared, sleep=lambda _: asyncio.sleep(0)
+            ),
+            background=self.background, clock=self.clock, jitter=lambda: 0.0, noted=self._note,
         )  # fmt: skip
         self.exchange = Exchange(
             rules=lambda: self.rules, identity=IdentityResolver(TokenVerifier(None, "", "", allow_unsigned=True)),
             cache=self.cache, epochs=self.epochs, fetcher=fetcher, upstream=self.upstream,
             background=self.background, keys=keys, naming=naming, clock=self.clock, hosts=Hosts(hosts),
-            noted=self._note,
+            random=lambda: self.luck, noted=self._note,
         )  # fmt: skip
 
     def _note(self, event: str, details: Mapping[str, str]) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -10,7 +11,11 @@ import pytest
 
 from proxy.errors import StoreError
 from proxy.stores.base import EPOCH_BYTES, Store
+from proxy.stores.breaker import Guarded
+from proxy.stores.commands import CommandStore
 from proxy.stores.memory import MemoryStore
+from proxy.stores.redis import RedisLink
+from proxy.stores.upstash import UpstashLink
 from tests.doubles import FakeClock
 
 MIB = 1 << 20
@@ -24,7 +29,7 @@ class Subject:
     fast_forward: Callable[[float], Awaitable[None]]
 
 
-def memory() -> Subject:
+def memory(_: pytest.FixtureRequest) -> Subject:
     clock = FakeClock()
 
     async def fast_forward(seconds: float) -> None:
@@ -33,12 +38,43 @@ def memory() -> Subject:
     return Subject(MemoryStore(64 * MIB, clock), fast_forward)
 
 
-STORES = {"memory": memory}
+def guarded(request: pytest.FixtureRequest) -> Subject:
+    made = memory(request)
+    store = Guarded(made.store, timeout=5.0, clock=time.monotonic, report=lambda event, details: None)
+    return Subject(store, made.fast_forward)
+
+
+def real(server: str) -> Callable[[pytest.FixtureRequest], Subject]:
+    def make(request: pytest.FixtureRequest) -> Subject:
+        at = request.getfixturevalue(f"{server}_at")
+        at.flush()
+
+        async def fast_forward(seconds: float) -> None:
+            at.fast_forward(seconds)
+
+        return Subject(CommandStore(RedisLink(at.access, clock=time.monotonic, timeout=5.0)), fast_forward)
+
+    return make
+
+
+def upstash(request: pytest.FixtureRequest) -> Subject:
+    """Over REST to the emulator, which has a real server behind it."""
+    at = request.getfixturevalue("upstash_at")
+    at.flush()
+
+    async def fast_forward(seconds: float) -> None:
+        at.fast_forward(seconds)
+
+    return Subject(CommandStore(UpstashLink(at.url, at.token, pool_size=10, timeout=5.0)), fast_forward)
+
+
+STORES = {"memory": memory, "guarded": guarded, **{server: real(server) for server in ("redis", "valkey", "cluster")}}
+STORES["upstash"] = upstash
 
 
 @pytest.fixture(params=STORES)
 async def subject(request):
-    made = STORES[request.param]()
+    made = STORES[request.param](request)
     yield made
     await made.store.close()
 

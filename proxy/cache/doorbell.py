@@ -1,0 +1,92 @@
+"""How do replicas hear of each other's purges before their copies run out? By a message that names fields, no values.
+
+It only shortens the wait: nothing depends on its arrival, its order, or its coming once (DESIGN 4).
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
+
+import orjson
+
+from proxy.cache.binding import EVERYTHING
+from proxy.errors import StoreError
+from proxy.stores.base import Store
+
+CHANNEL = "shared:doorbell"
+_MOST_FIELDS = 512  # of one hash in a message; more are told as all of it
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0
+
+Heard = Callable[[str, Sequence[str]], None]  # a hash, and its fields that were purged
+
+
+class Doorbell:
+    """Rings for what this replica purged; `heard` is called for what others did, `deaf` when some may be missed."""
+
+    def __init__(
+        self,
+        store: Store,
+        writer: str,
+        *,
+        heard: Heard,
+        deaf: Callable[[], None],
+        sleep: Callable[[float], Awaitable[None]],
+    ) -> None:
+        self._store = store
+        self._writer = writer
+        self._heard = heard
+        self._deaf = deaf
+        self._sleep = sleep
+        self.rung = 0
+        self.answered = 0
+
+    async def ring(self, purged: Mapping[str, Sequence[str]]) -> None:
+        fields = {
+            hashed: list(names) if len(names) <= _MOST_FIELDS else [EVERYTHING] for hashed, names in purged.items()
+        }
+        message = orjson.dumps({"writer": self._writer, "purged": fields})
+        self.rung += 1
+        try:
+            await self._store.publish(CHANNEL, message)
+        except StoreError:
+            return  # they notice by themselves, within the time their copies are trusted
+
+    async def listen(self) -> None:
+        """Answer the doorbell until cancelled."""
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                async with aclosing(self._store.listen((CHANNEL,))) as messages:
+                    async for each in messages:
+                        if each is None:
+                            pause = _FIRST_PAUSE
+                            self._deaf()  # what was rung before now was not heard
+                        else:
+                            self._answer(each.message)
+            except StoreError:
+                await self._sleep(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE)
+
+    def _answer(self, message: bytes) -> None:
+        rung = _parsed(message)
+        if rung is None:
+            self._deaf()  # whatever it meant, distrusting every copy covers it
+            return
+        writer, purged = rung
+        if writer == self._writer:
+            return
+        self.answered += 1
+        for hashed, names in purged.items():
+            self._heard(hashed, names)
+
+
+def _parsed(message: bytes) -> tuple[str, Mapping[str, list[str]]] | None:
+    """What a message says; None for what is no message of ours."""
+    try:
+        said = orjson.loads(message)
+        writer, purged = said["writer"], said["purged"]
+        well_formed = isinstance(writer, str) and all(
+            isinstance(name, str) for names in purged.values() for name in names
+        )
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None
+    return (writer, purged) if well_formed else None

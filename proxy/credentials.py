@@ -1,0 +1,114 @@
+"""Which secrets does an operator hand over, and how is a fresh one made? Encryption keys, name keys, admin tokens."""
+
+import base64
+import binascii
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import NamedTuple
+
+KEY_BYTES = 32  # AES-256
+KEY_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}", re.ASCII)
+ROLES = ("viewer", "operator", "inspector", "backend")
+
+_ADMIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", re.ASCII)
+_TENANT = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
+_TOKEN_PREFIX = "sidecache_"  # scanners for leaked secrets find it, and so does a person
+_LEAST_DISTINCT = 16  # of 32 random bytes about 30 are distinct; fewer than this never comes from a generator
+
+Random = Callable[[int], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class EncryptionKey:
+    """A master key, and the id by which a record says that it was sealed with it."""
+
+    id: str
+    secret: bytes = field(repr=False)
+
+    def entry(self) -> str:
+        return f"{self.id}:{base64.b64encode(self.secret).decode()}"
+
+    def __str__(self) -> str:
+        return self.id
+
+
+class EncryptionKeys(NamedTuple):
+    """What SIDECACHE_ENCRYPTION_KEYS holds: the first key writes, all read. No problem quotes a secret."""
+
+    keys: tuple[EncryptionKey, ...]
+    problems: tuple[str, ...]
+
+
+def read_encryption_keys(text: str) -> EncryptionKeys:
+    keys: list[EncryptionKey] = []
+    problems: list[str] = []
+    for number, entry in enumerate(re.split(r"[,\s]+", text.strip(", \t\r\n")), 1):
+        found = _read_key(entry, keys)
+        if isinstance(found, EncryptionKey):
+            keys.append(found)
+        else:
+            name = entry.partition(":")[0]
+            # what stands before a colon is an id; without one the whole entry may be a secret
+            which = f"entry {number} ({name})" if ":" in entry and KEY_ID.fullmatch(name) else f"entry {number}"
+            problems.append(f"{which}: {found}")
+    return EncryptionKeys(tuple(keys), tuple(problems))
+
+
+def _read_key(entry: str, before: list[EncryptionKey]) -> EncryptionKey | str:
+    name, colon, encoded = entry.partition(":")
+    if not colon:
+        return "has no key id: write KEYID:BASE64"
+    if not KEY_ID.fullmatch(name):
+        return "its key id is not 1 to 32 letters, digits, '.', '_' or '-'"
+    try:
+        secret = base64.b64decode(encoded.encode("ascii"), validate=True)
+    except (binascii.Error, UnicodeEncodeError):
+        return "what follows the colon is not base64"
+    if len(secret) != KEY_BYTES:
+        return f"the key has {len(secret)} bytes instead of {KEY_BYTES}"
+    if len(set(secret)) < _LEAST_DISTINCT:
+        return "the key does not look random"
+    for other in before:
+        if other.id == name:
+            return "another entry has the same key id"
+        if other.secret == secret:
+            return f"the same key as {other.id}"
+    return EncryptionKey(name, secret)
+
+
+def new_encryption_key(key_id: str, random: Random) -> EncryptionKey:
+    """ValueError when the id is none."""
+    if not KEY_ID.fullmatch(key_id):
+        raise ValueError("a key id is 1 to 32 letters, digits, '.', '_' or '-'")
+    return EncryptionKey(key_id, random(KEY_BYTES))
+
+
+def new_name_key(random: Random) -> str:
+    return random(KEY_BYTES).hex()
+
+
+class AdminToken(NamedTuple):
+    """A token, which its owner keeps, and the entry of SIDECACHE_ADMIN_TOKENS, which cannot be turned back into it."""
+
+    token: str
+    entry: str
+
+
+def new_admin_token(name: str, role: str, tenant: str | None, random: Random) -> AdminToken:
+    """ValueError, in words, when a part of the entry could not be read back."""
+    for wrong in _wrong_in(name, role, tenant):
+        raise ValueError(wrong)
+    token = _TOKEN_PREFIX + base64.urlsafe_b64encode(random(KEY_BYTES)).rstrip(b"=").decode()
+    parts = (name, role, *(() if tenant is None else (tenant,)), sha256(token.encode()).hexdigest())
+    return AdminToken(token, ":".join(parts))
+
+
+def _wrong_in(name: str, role: str, tenant: str | None) -> Iterator[str]:
+    if not _ADMIN_NAME.fullmatch(name):
+        yield f"{name[:80]!r} is not a name of 1 to 64 letters, digits, '.', '_' or '-'"
+    if role not in ROLES:
+        yield f"{role[:80]!r} is not one of {', '.join(ROLES)}"
+    if tenant is not None and not _TENANT.fullmatch(tenant):
+        yield f"{tenant[:80]!r} is not a tenant of 1 to 64 letters, digits, '_' or '-'"
