@@ -1,5 +1,8 @@
 """How much memory does a large body cost, and the others who ask meanwhile? 1 GiB each way through a real sidecar.
 
+What the others wait is compared with the same transfer past the sidecar, from the same upstream: whatever the machine
+and this harness cost them is in both.
+
 python -m bench.streaming [--json FILE]
 """
 
@@ -10,12 +13,14 @@ import re
 import socket
 import sys
 import time
+from collections.abc import Awaitable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 SIZE = 1 << 30
 BLOCK = b"x" * (1 << 20)
 _PAUSE = 0.005
+_ALONE = 3.0  # seconds of small requests and nothing else
 
 
 async def _upstream(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -80,6 +85,18 @@ async def _others(port: int, latencies: list[float]) -> None:
         writer.close()
 
 
+async def _beside(port: int, work: Awaitable[None]) -> tuple[float, float]:
+    """What others wait through the sidecar while this is done (p99, ms), and how long it takes (s)."""
+    latencies: list[float] = []
+    others = asyncio.create_task(_others(port, latencies))
+    started = time.perf_counter()
+    await work
+    seconds = time.perf_counter() - started
+    others.cancel()
+    await asyncio.wait({others})
+    return sorted(latencies)[int(len(latencies) * 0.99)] * 1e3, seconds
+
+
 async def _upload(port: int) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(b"POST / HTTP/1.1\r\nHost: bench\r\nContent-Length: %d\r\n\r\n" % SIZE)
@@ -116,19 +133,20 @@ async def measured() -> dict[str, dict[str, float]]:
             line = re.sub(r"\x1b\[[0-9;]*m", "", (await sidecar.stdout.readline()).decode())
             found = re.search(r'data["=: ]+127\.0\.0\.1:(\d+)', line)
             port = int(found[1]) if found else None
+        direct = server.sockets[0].getsockname()[1]
+        alone, _ = await _beside(port, asyncio.sleep(_ALONE))
         for name, transfer in (("slow_download", _slow_download), ("download", _download), ("upload", _upload)):
-            before, started = _peak(sidecar.pid), time.perf_counter()
-            latencies: list[float] = []
-            others = asyncio.create_task(_others(port, latencies))
-            await transfer(port)
-            seconds = time.perf_counter() - started
-            others.cancel()
-            await asyncio.wait({others})
+            past, _ = await _beside(port, transfer(direct))
+            before = _peak(sidecar.pid)
+            through, seconds = await _beside(port, transfer(port))
             figures[name] = {
                 "seconds": round(seconds, 2),
                 "peak_mib_before": round(before, 1),
                 "peak_mib_after": round(_peak(sidecar.pid), 1),
-                "others_p99_ms": round(sorted(latencies)[int(len(latencies) * 0.99)] * 1e3, 2),
+                "others_p99_ms": round(through, 2),
+                "others_p99_ms_past": round(past, 2),
+                "others_p99_ms_alone": round(alone, 2),
+                "ratio": round(through / past, 2),
             }
         sidecar.terminate()
         await sidecar.wait()
@@ -142,10 +160,12 @@ def main() -> None:
     asked = parser.parse_args()
     figures = asyncio.run(measured())
     memory = f"{'peak before, MiB':>18}{'after, MiB':>12}"
-    print(f"{'1 GiB through the sidecar':<28}{'seconds':>10}{memory}{'others p99, ms':>20}")
+    others = f"{'others p99, ms':>16}{'past it':>10}{'alone':>8}{'ratio':>8}"
+    print(f"{'1 GiB through the sidecar':<28}{'seconds':>10}{memory}{others}")
     for name, figure in figures.items():
         memory = f"{figure['peak_mib_before']:>18}{figure['peak_mib_after']:>12}"
-        print(f"{name:<28}{figure['seconds']:>10}{memory}{figure['others_p99_ms']:>20}")
+        others = f"{figure['others_p99_ms']:>16}{figure['others_p99_ms_past']:>10}{figure['others_p99_ms_alone']:>8}"
+        print(f"{name:<28}{figure['seconds']:>10}{memory}{others}{figure['ratio']:>8}")
     if asked.json is not None:
         asked.json.write_text(json.dumps(figures, indent=2) + "\n")
 

@@ -38,6 +38,7 @@ from proxy.serving.exchange import Exchange, Hosts
 from proxy.serving.fetch import Fetcher
 from proxy.serving.hits import Hits, RequestOf, ServingEpoch
 from proxy.serving.listener import Listener, require_c_parser
+from proxy.serving.naming import Naming
 from proxy.serving.reachability import Watched
 from proxy.serving.reply import Reply
 from proxy.serving.reserved import Reserved
@@ -171,15 +172,19 @@ class _Composition:
     async def _exchange(self, cache: Cache, epochs: Epochs, leases: Leases, upstream: HttpUpstream) -> Exchange:
         settings, background = self._settings, self._background
         watched = Watched(upstream, settings.upstream, self._report)
+        keys, hosts = (
+            Keyring(hashlib.blake2b(settings.name_key.encode(), digest_size=32).digest()),
+            Hosts(settings.hosts),
+        )
+        naming = Naming(keys, hosts.home)
         fetcher = Fetcher(
-            upstream=watched, cache=cache, epochs=epochs, flights=Flights(), leases=leases, background=background,
-            clock=time.time, jitter=random.random, noted=self._noted,
+            upstream=watched, cache=cache, epochs=epochs, flights=Flights(), naming=naming, leases=leases,
+            background=background, clock=time.time, jitter=random.random, noted=self._noted,
         )  # fmt: skip
         return Exchange(
             rules=lambda: self._rules.current, identity=await self._identity(), cache=cache, epochs=epochs,
             fetcher=fetcher, upstream=watched, background=background,
-            keys=Keyring(hashlib.blake2b(settings.name_key.encode(), digest_size=32).digest()),
-            clock=time.time, random=random.random, hosts=Hosts(settings.hosts), noted=self._noted,
+            keys=keys, naming=naming, clock=time.time, random=random.random, hosts=hosts, noted=self._noted,
         )  # fmt: skip
 
     async def _identity(self) -> IdentityResolver:

@@ -1,8 +1,8 @@
 """Which epochs bind an entry of (space, tags)?
 
     shared:epochs          *   {feature}                               every entry
-    tenant:{org}:epochs    *   {feature}   slot:{00..ff} of each item   a tenant's entry
-    shared:epochs                          slot:{00..ff} of each item   a public entry (space "")
+    tenant:{org}:epochs    *   {feature}   slot:{00..ff} of each item      a tenant's entry
+    shared:epochs                          slot:{0000..ffff} of each item  a public entry (space "")
 
 A group (`@:name`, RFC 9875) is an item of no feature. Nobody knows an entry's groups before the response is there, so
 whoever purges one replaces the field `@` as well: while that is what it was before the fetch, the groups' epochs are
@@ -32,9 +32,14 @@ def hash_of(space: str) -> str:
     return f"tenant:{space}:epochs" if space else SHARED
 
 
-def slot(tag: str) -> str:
-    """The field of an item tag: one of 256. The mapping must never change: stamps of stored entries depend on it."""
-    return f"slot:{blake2b(tag.encode('utf-8', 'surrogatepass'), digest_size=1).hexdigest()}"
+def slot(space: str, tag: str) -> str:
+    """The field of an item tag: one of 256 of a tenant, one of 65,536 of all tenants together.
+
+    The shared hash is one for everybody's writes, so that with 256 a busy one would purge most of what is public.
+    The mapping must never change: stamps of stored entries depend on it.
+    """
+    size = 1 if space else 2
+    return f"slot:{blake2b(tag.encode('utf-8', 'surrogatepass'), digest_size=size).hexdigest()}"
 
 
 @lru_cache(2048)
@@ -45,7 +50,7 @@ def binding(space: str, tags: tuple[str, ...]) -> tuple[Field, ...]:
     fields = [(SHARED, EVERYTHING), *[(SHARED, feature) for feature in features]]
     if own is not SHARED:
         fields += [(own, EVERYTHING), *[(own, feature) for feature in features]]
-    fields += [(own, slot(tag)) for tag in tags if ":" in tag]
+    fields += [(own, slot(space, tag)) for tag in tags if ":" in tag]
     return tuple([name for bound in dict.fromkeys(fields) for name in (bound, (bound[0], soft_of(bound[1])))])
 
 
@@ -60,20 +65,21 @@ def is_group(tag: str) -> bool:
     return tag.startswith(ANY_GROUP)
 
 
-def purged_fields(tag: str) -> tuple[str, ...]:
+def purged_fields(space: str, tag: str) -> tuple[str, ...]:
     """What a purge of this tag replaces."""
     if is_group(tag):
-        return slot(tag), ANY_GROUP
-    return (slot(tag) if ":" in tag else tag,)
+        return slot(space, tag), ANY_GROUP
+    return (slot(space, tag) if ":" in tag else tag,)
 
 
 def soft_of(name: str) -> str:
     return _SOFT + name
 
 
-def group_fields(tags: tuple[str, ...]) -> tuple[str, ...]:
+def group_fields(space: str, tags: tuple[str, ...]) -> tuple[str, ...]:
     """The fields of the groups among these tags."""
-    return tuple([name for tag in tags if is_group(tag) for name in (slot(tag), soft_of(slot(tag)))])
+    slots = [slot(space, tag) for tag in tags if is_group(tag)]
+    return tuple([name for found in slots for name in (found, soft_of(found))])
 
 
 def may_be_absent(name: str) -> bool:

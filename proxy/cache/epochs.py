@@ -62,7 +62,7 @@ class Epochs:
         *,
         sole: bool = False,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-        max_copies: int = 65_536,
+        max_copies: int = 196_608,  # all of the shared hash (131,072, hard and soft) and 65,536 of tenants
         max_pending: int = 4096,
     ) -> None:
         self._store = store
@@ -139,7 +139,7 @@ class Epochs:
         hashed = hash_of(before.space)
         # a hash that the store has lost meanwhile says `@` was never replaced, but it has another `*`
         guards = (EVERYTHING, ANY_GROUP)
-        read = await self._groups(before, hashed, (*guards, *group_fields(tags)))
+        read = await self._groups(before, hashed, (*guards, *group_fields(before.space, tags)))
         if read is None or any(read[hashed, name] != before.read[hashed, name] for name in guards):
             return None
         # what was read before the fetch stays as it was
@@ -242,7 +242,7 @@ class Epochs:
         fields: dict[str, dict[str, None]] = {}
         for space, tags in purges.items():
             for tag in tags:
-                first, *guards = purged_fields(tag)
+                first, *guards = purged_fields(space, tag)
                 names = (soft_of(first) if soft else first, *guards)
                 fields.setdefault(hash_of(space), {}).update(dict.fromkeys(names))
         return await asyncio.shield(self._background.start(self._advance_all(fields)))

@@ -76,13 +76,13 @@ _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _MONTH = {name.lower(): number for number, name in enumerate(_MONTHS, start=1)}
 _TIME = r"(?P<hour>[0-9]{2}):(?P<minute>[0-9]{2}):(?P<second>[0-9]{2})"
-_ZONE = r"(?: (?:GMT|UTC))?"  # without one it means the same: HTTP has no other zone
+# "SHOULD consider a date with a zone abbreviation other than "GMT" to be invalid" (RFC 9111 4.2): UTC, or none, too
 _DATES = [
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
-        rf"[A-Z]{{3}}, (?P<day>[0-9]{{2}}) (?P<month>[A-Z]{{3}}) (?P<year>[0-9]{{4}}) {_TIME}{_ZONE}",  # IMF-fixdate
-        rf"[A-Z]{{6,9}}, (?P<day>[0-9]{{2}})-(?P<month>[A-Z]{{3}})-(?P<year>[0-9]{{2}}) {_TIME}{_ZONE}",  # RFC 850
-        rf"[A-Z]{{3}} (?P<month>[A-Z]{{3}}) (?P<day>[ 0-9][0-9]) {_TIME} (?P<year>[0-9]{{4}}){_ZONE}",  # asctime
+        rf"[A-Z]{{3}}, (?P<day>[0-9]{{2}}) (?P<month>[A-Z]{{3}}) (?P<year>[0-9]{{4}}) {_TIME} GMT",  # IMF-fixdate
+        rf"[A-Z]{{6,9}}, (?P<day>[0-9]{{2}})-(?P<month>[A-Z]{{3}})-(?P<year>[0-9]{{2}}) {_TIME} GMT",  # RFC 850
+        rf"[A-Z]{{3}} (?P<month>[A-Z]{{3}}) (?P<day>[ 0-9][0-9]) {_TIME} (?P<year>[0-9]{{4}})",  # asctime
     )
 ]
 

@@ -29,6 +29,7 @@ _NOT_IN_A_FILL = frozenset(
         "range",
     }
 )
+_DIRECTIVES = frozenset({"cache-control"})  # not Pragma: what caches read there is often a way to debug them
 _TAGGED = frozenset({"if-match", "if-none-match", "if-range"})
 
 
@@ -44,9 +45,13 @@ def passing(request: Request) -> Fields:
     return Fields((*fields.without(dropped), *_added(request, fields)))
 
 
-def filling(request: Request, conditions: Iterable[tuple[str, str]] = ()) -> Fields:
-    """The head of a request whose response may be stored, with the stored entry's validators when it revalidates."""
-    fields = passing(request).without(_NOT_IN_A_FILL)
+def filling(request: Request, conditions: Iterable[tuple[str, str]] = (), *, directives: bool = False) -> Fields:
+    """The head of a request whose response may be stored, with the stored entry's validators when it revalidates.
+
+    `directives`: the client's Cache-Control counts here, and so it does with the caches behind us: "a proxy ... MUST
+    pass cache directives through in forwarded messages" (RFC 9111 5.2).
+    """
+    fields = passing(request).without(_NOT_IN_A_FILL - _DIRECTIVES if directives else _NOT_IN_A_FILL)
     if not request.peer_trusted:
         fields = fields.without(_ADDRESSES)
     if not request.has_body:

@@ -23,6 +23,7 @@ from proxy.policy.identity import Identity
 from proxy.policy.message import Fields, Request
 from proxy.policy.outcome import Reason
 from proxy.policy.route import IdentifierShape, Match, Route, Scope, TagTemplate
+from proxy.policy.search import Variance, decoded
 
 LIST = "list"
 MAX_KEY = 249
@@ -62,6 +63,7 @@ class Key:
     request: str  # the canonical request: what every entry under this key answers, checked on every read
     target: str  # what a fill asks the upstream: the target without the parameters that do not count
     split_by: tuple[str, ...] = ()  # the header names behind `variant`
+    search: Variance | None = None  # by whose word parameters were left out: the origin's (No-Vary-Search), or nobody's
 
     @property
     def full(self) -> str:
@@ -92,16 +94,24 @@ class Keyring:
         return urlsafe_b64encode(state.digest())[:22].decode()
 
 
-def derive(match: Match, request: Request, identity: Identity | None, keys: Keyring, home: str | None) -> Key | Reason:
+def derive(
+    match: Match,
+    request: Request,
+    identity: Identity | None,
+    keys: Keyring,
+    home: str | None,
+    said: Variance | None = None,
+) -> Key | Reason:
     """The key of a read, or why it has none. `identity` is None when nobody is verified (public routes need nobody).
 
     `home` is the one host name served, which then makes no variant; None when every Host is a variant of its own.
+    `said`: which query parameters the origin says matter; then it is the key of a response that says so.
     """
     route = match.route
     scope = _scope_part(route, identity, keys)
     if isinstance(scope, Reason):
         return scope
-    content = _content_part(route, request, keys)
+    content = _content_part(route, request, keys, said)
     if isinstance(content, Reason):
         return content
     hashed, canonical, target = content
@@ -117,6 +127,7 @@ def derive(match: Match, request: Request, identity: Identity | None, keys: Keyr
         request=canonical,
         target=target,
         split_by=tuple(header for header, _ in split),
+        search=said,
     )
 
 
@@ -211,7 +222,9 @@ def _scope_part(route: Route, identity: Identity | None, keys: Keyring) -> str |
     return ""
 
 
-def _content_part(route: Route, request: Request, keys: Keyring) -> tuple[str, str, str] | Reason:
+def _content_part(
+    route: Route, request: Request, keys: Keyring, said: Variance | None
+) -> tuple[str, str, str] | Reason:
     """The `.q-` part, the canonical request and the target of a fill: only what is in the key is sent upstream."""
     if (request.query or "").count("&") >= MAX_PARAMETERS:
         return Reason.AMBIGUOUS_QUERY
@@ -226,6 +239,8 @@ def _content_part(route: Route, request: Request, keys: Keyring) -> tuple[str, s
     if isinstance(body, Reason):
         return body
     method = "GET" if request.method == "HEAD" else request.method
+    if said is not None:
+        return *_searched(method, request.path, [pair for pair in kept if said.selects(pair[0])], said, keys), target
     if not kept and not body:
         return "", f"{method} {request.path}", target
     ordered = [raw for _, raw in sorted(kept, key=lambda pair: pair[0])]  # stable: duplicates keep their order
@@ -233,11 +248,21 @@ def _content_part(route: Route, request: Request, keys: Keyring) -> tuple[str, s
     return ".q-" + keys.digest("content", method, str(len(ordered)), *ordered, *body), canonical, target
 
 
+def _searched(method: str, path: str, kept: list[tuple[bytes, str]], said: Variance, keys: Keyring) -> tuple[str, str]:
+    """The same by the origin's word, which is part of it: by another word other parameters might matter.
+
+    A fill asks for all of the target: only the response that comes says whether the rest of it mattered.
+    """
+    ordered = [raw for _, raw in sorted(kept, key=lambda pair: pair[0])]
+    digest = keys.digest("search", method, *said.parts(), str(len(ordered)), *ordered)
+    return f".q-{digest}", f"{method} {path} ({digest})"
+
+
 def counted_query(route: Route, query: str | None) -> tuple[list[tuple[bytes, str]], bool]:
     """(decoded name, raw pair) of each parameter that counts, in the order received; and whether any was dropped."""
     if not query:
         return [], False
-    pairs = [(unquote_to_bytes(raw.partition("=")[0].replace("+", " ")), raw) for raw in query.split("&")]
+    pairs = [(decoded(raw.partition("=")[0]), raw) for raw in query.split("&")]
     kept = [pair for pair in pairs if _counts(route, pair[0])]
     return kept, len(kept) != len(pairs)
 

@@ -10,7 +10,7 @@ from proxy.policy.cache_control import CacheControl
 from proxy.policy.entry import Entry
 from proxy.policy.fields import list_members
 from proxy.policy.key import normalised
-from proxy.policy.message import Request
+from proxy.policy.message import Fields, Request
 from proxy.policy.outcome import Reason
 from proxy.policy.route import Route
 
@@ -182,9 +182,21 @@ def second_key_names(entry: Entry, request: Request) -> tuple[str, ...] | None:
         and not accepts(accept, entry.content_type)
     )
     # "unless all the presented request header fields nominated by that Vary field value match" (RFC 9111 4.1)
-    if not refused and all(normalised(name, fields) == value for name, value in entry.vary):
+    differing = [name for name, value in entry.vary if normalised(name, fields) != value]
+    if not refused and (not differing or (differing == ["accept-language"] and _is_first_choice(entry, fields))):
         return None
     return tuple(sorted(names | {"accept"} if refused else names))
+
+
+def _is_first_choice(entry: Entry, fields: Fields) -> bool:
+    """Whether the response is in the one language that the client prefers to all others.
+
+    "The language quality values ... most preferred" (RFC 9110 12.5.4): whoever is selected by the field can have
+    nothing better. Another language or a part of one (`en` for `en-GB`) is for the origin to choose.
+    """
+    first, *others = normalised("accept-language", fields).split(",")
+    language = (entry.fields().get("content-language") or "").lower()
+    return language != "" and first == language and all(";q=" in other for other in others)
 
 
 _RANGE = re.compile(r"([^\s/;,]+)/([^\s/;,]+)")

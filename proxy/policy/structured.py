@@ -2,7 +2,7 @@
 
 import re
 
-Value = bool | int | str | None  # None: of a type that no cache directive has
+Value = bool | int | str | tuple["Value", ...] | None  # None: of a type that no field read here has
 
 _KEY = r"[a-z*][a-z0-9_.*-]*"
 _BARE = r"""(?:
@@ -16,8 +16,9 @@ _BARE = r"""(?:
   | %"(?:[\x20\x21\x23\x24\x26-\x7e]|%[0-9a-f]{2})*"
 )"""
 _PARAMETERS = rf"(?:;\x20*{_KEY}(?:={_BARE})?)*"
+_ITEM = re.compile(rf"({_BARE}){_PARAMETERS}", re.VERBOSE)
 _INNER_LIST = rf"\(\x20*(?:{_BARE}{_PARAMETERS}(?:\x20+{_BARE}{_PARAMETERS})*\x20*)?\)"
-_MEMBER = re.compile(rf"({_KEY})(?:=(?:({_BARE})|{_INNER_LIST}))?{_PARAMETERS}", re.VERBOSE)
+_MEMBER = re.compile(rf"({_KEY})(?:=(?:({_BARE})|({_INNER_LIST})))?{_PARAMETERS}", re.VERBOSE)
 _STRING = re.compile(rf'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"{_PARAMETERS}', re.VERBOSE)
 _COMMA = re.compile(r"[ \t]*,[ \t]*")
 _ESCAPED = re.compile(r"\\(.)")
@@ -31,7 +32,7 @@ def dictionary(text: str) -> dict[str, Value] | None:
     members: dict[str, Value] = {}
     for member in found:
         members.pop(member[1], None)
-        members[member[1]] = _value(member[0], member[2])
+        members[member[1]] = _value(member[2], member[3])
     return members
 
 
@@ -62,10 +63,11 @@ def _members(text: str, member: re.Pattern[str]) -> list[re.Match[str]] | None:
     return members
 
 
-def _value(member: str, bare: str | None) -> Value:
+def _value(bare: str | None, inner: str | None) -> Value:
+    if inner is not None:
+        return tuple([_value(item[1], None) for item in _ITEM.finditer(inner, 1, len(inner) - 1)])
     if bare is None:
-        # without a value it is true; with one that is no bare item, an inner list
-        return None if "=(" in member.partition(";")[0] else True
+        return True
     if bare[0] == "?":
         return bare == "?1"
     if bare[0] == '"':

@@ -52,7 +52,8 @@ def freshened(entry: Entry, response: Response) -> Response | Reason:
 def freshened_by_head(entry: Entry, response: Response) -> Response | Reason | None:
     """The stored response as a 200 to HEAD updates it (RFC 9111 4.3.5).
 
-    A Reason when the HEAD shows that it has changed; None when it proves nothing: neither validator is in both.
+    A Reason when the HEAD shows that it has changed; None when it proves nothing: it has no validator, and what nobody
+    has compared must not become fresh again.
     """
     if response.fields.get("content-encoding") != entry.fields().get("content-encoding"):
         return None  # of another representation
@@ -60,12 +61,13 @@ def freshened_by_head(entry: Entry, response: Response) -> Response | Reason | N
     if response.status != entry.status or (length is not None and length != str(len(entry.body))):
         return Reason.EXPIRED
     etag, modified = response.fields.get("etag"), response.fields.get("last-modified")
-    if etag is not None and entry.etag is not None:
-        if etag != entry.etag:
-            return Reason.EXPIRED
-    elif modified is None or entry.last_modified is None:
+    if etag is None and modified is None:
         return None
-    elif parse_http_date(modified) != entry.last_modified:
+    # "have matching values for any received validator fields ... otherwise, the cache SHOULD consider the stored
+    # response to be stale" (4.3.5)
+    if etag is not None and etag != entry.etag:
+        return Reason.EXPIRED
+    if modified is not None and parse_http_date(modified) != entry.last_modified:
         return Reason.EXPIRED
     return freshened(entry, response)
 

@@ -19,13 +19,14 @@ from proxy.errors import UpstreamError
 from proxy.identity.sources import IdentityResolver
 from proxy.policy import forwarding, invalidation, lookup, reuse
 from proxy.policy.identity import Identity
-from proxy.policy.key import MAX_KEYED_BODY, Keyring, derive, with_selected
+from proxy.policy.key import MAX_KEYED_BODY, Keyring, with_selected
 from proxy.policy.message import Request, Response
 from proxy.policy.outcome import Forward, Outcome, Reason
 from proxy.policy.route import Kind, Match, Scope
 from proxy.rules.compile import RuleSet
 from proxy.serving.connection import Interim
 from proxy.serving.fetch import Fetcher, Reading
+from proxy.serving.naming import Naming
 from proxy.serving.problem import problem, upstream_problem
 from proxy.serving.reply import Reply, from_stream
 from proxy.serving.upstream import Body, Stream, Upstream
@@ -67,6 +68,7 @@ class Exchange:
         upstream: Upstream,
         background: Background,
         keys: Keyring,
+        naming: Naming,
         clock: Callable[[], float],
         random: Callable[[], float],
         hosts: Hosts,
@@ -80,6 +82,7 @@ class Exchange:
         self._upstream = upstream
         self._background = background
         self._keys = keys
+        self._naming = naming
         self._clock = clock
         self._random = random  # at least 0, below 1
         self._hosts = hosts
@@ -183,7 +186,7 @@ class Exchange:
         """The read of this caller under its key; or why it has none."""
         if not lookup.is_permitted(match.route, identity):
             return Reason.PERMISSION
-        key = derive(match, request, identity, self._keys, self._hosts.home)
+        key = self._naming.key(match, request, identity)
         return key if isinstance(key, Reason) else Reading(request, match, identity, key, key)
 
     async def _who(self, request: Request, match: Match | None, rules: RuleSet) -> Identity | Reason:

@@ -22,6 +22,7 @@ from proxy.policy.route import Match, Route
 from proxy.serving.connection import Interim
 from proxy.serving.encoding import OFF_LOOP_BYTES
 from proxy.serving.fill import Fill
+from proxy.serving.naming import Naming
 from proxy.serving.problem import upstream_problem
 from proxy.serving.reply import Reply, from_entry, from_stream, unchanged
 from proxy.serving.upstream import Body, Stream, Upstream
@@ -41,6 +42,7 @@ class Reading:
     stamp: Stamp | None = None  # None: nothing may be stored
     entry: Entry | None = None
     interim: Interim | None = None  # where 1xx responses go
+    awaited: bool = True  # by the client that asked: its directives are not for what is fetched without it
 
     @property
     def route(self) -> Route:
@@ -66,6 +68,7 @@ class Fetcher:
         cache: Cache,
         epochs: Epochs,
         flights: Flights,
+        naming: Naming,
         leases: Leases,
         background: Background,
         clock: Callable[[], float],
@@ -76,6 +79,7 @@ class Fetcher:
         self._cache = cache
         self._epochs = epochs
         self._flights = flights
+        self._naming = naming
         self._leases = leases
         self._background = background
         self._clock = clock
@@ -120,7 +124,13 @@ class Fetcher:
             request, entry, reading.route, self._clock(), answered=True
         ):
             return False
+        # by the word of this response, which another query may not have asked for (No-Vary-Search)
+        if self._kept(reading, entry.head).request != entry.request:
+            return False
         return reuse.second_key_names(entry, request) is None
+
+    def _kept(self, reading: Reading, head: bytes) -> Key:
+        return self._naming.kept(reading.first_key, reading.match, reading.request, reading.identity, head)
 
     async def serve(self, reading: Reading, reason: Reason) -> Reply:
         """The reply from the reading's entry."""
@@ -290,12 +300,16 @@ class Fetcher:
             return Reason.ASSERTION
         # the second key only while it covers what this response was selected by; the first one then names the fields
         key = reading.key if storable.selected_within(reading.key) else reading.first_key
+        kept = self._kept(reading, storable.head)
+        key = replace(kept, variant=key.variant, split_by=key.split_by)
         tags = storable.tags(key)
         held = await self._epochs.with_groups(stamp, tags) if storable.groups else stamp.of(tags)
         if held is None:
             return Reason.PURGED if storable.groups else Reason.NOT_FRESH
         entry = storable.entry(key, reading.request, body, held.hard, held.soft, seconds)
         refused = self._cache.put(entry, quota=reading.route.quota, asked_at=asked_at)
+        if refused is None:
+            self._naming.learn(key, reading.route, reading.request)
         return refused if refused is not None else self._shared(entry)
 
     async def _asserted(self, reading: Reading, body: bytes) -> bool:
@@ -377,7 +391,8 @@ class Fetcher:
 def _fill(reading: Reading, conditions: tuple[tuple[str, str], ...]) -> Request:
     """The request of a fill: only what is in the key reaches the upstream."""
     request = reading.request
-    return replace(request, target=reading.key.target, fields=forwarding.filling(request, conditions))
+    fields = forwarding.filling(request, conditions, directives=reading.awaited and reading.route.client_control)
+    return replace(request, target=reading.key.target, fields=fields)
 
 
 def _flight_key(reading: Reading) -> Hashable:
@@ -388,7 +403,7 @@ def _flight_key(reading: Reading) -> Hashable:
 def _as_get(reading: Reading) -> Reading:
     """The same for a response that nobody waits for, and that has a body."""
     request = reading.request
-    return replace(reading, request=replace(request, method=_filling_method(request)), interim=None)
+    return replace(reading, request=replace(request, method=_filling_method(request)), interim=None, awaited=False)
 
 
 def _filling_method(request: Request) -> str:

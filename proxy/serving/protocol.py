@@ -15,6 +15,7 @@ from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import RequestHandler, RequestPayloadError, _ErrInfo
 
+from proxy.serving.chunks import ChunkSizes
 from proxy.serving.pace import Pace
 from proxy.serving.response import REFUSALS, HttpResponse, refused
 
@@ -73,6 +74,7 @@ class ServerProtocol(RequestHandler):
     __slots__ = (
         "_arriving",
         "_between",
+        "_chunks",
         "_gone",
         "_head_size",
         "_hits",
@@ -82,6 +84,7 @@ class ServerProtocol(RequestHandler):
         "_raw_size",
         "_refused",
         "_stalled",
+        "_tail",
         "_timer",
         "_trusted",
         "_trusts",
@@ -110,7 +113,9 @@ class ServerProtocol(RequestHandler):
         self._between = True  # what came last ended a head without a body: the next byte begins a message
         self._arriving: StreamReader = EMPTY_PAYLOAD  # the body of the newest request
         self._pace: Pace | None = None  # of that body
+        self._chunks: ChunkSizes | None = None  # of that body
         self._head_size = 0  # bytes so far of the head that follows it
+        self._tail = b""  # the last of them, among which its end may begin
         self._unsure = 0  # bytes that came with the last body, some of which may belong to that head
         self._raw_size = 0  # bytes so far of that body and its chunks' heads
         self._refused = False  # nothing more is read
@@ -201,11 +206,13 @@ class ServerProtocol(RequestHandler):
             self._raw_size += len(data)
             if self._pace is not None:
                 self._pace.received(len(data))
-            if self._is_padding(self._raw_size - _SMALLEST_CHUNK * arriving.total_bytes):
-                arriving.set_exception(RequestPayloadError("nothing but extensions"))
+            padding = self._is_padding(self._raw_size - _SMALLEST_CHUNK * arriving.total_bytes)
+            if padding or (self._chunks is not None and not self._chunks.sane(data)):
+                arriving.set_exception(RequestPayloadError("chunks that nobody can mean"))
                 self._refuse(400)
         elif data.strip(CRLF):
             self._head_size += len(data)
+            self._tail = (self._tail + data)[1 - len(_HEAD_END) :]
             if self._head_size > self._limits.head:
                 self._refuse(431)
             elif self._timer is None:
@@ -218,6 +225,7 @@ class ServerProtocol(RequestHandler):
         """
         self._stop_waiting()
         received, self._head_size = self._head_size + len(data), 0
+        tail, self._tail, self._chunks = self._tail, b"", None
         at_most, self._unsure = received + self._unsure, 0
         if before is not None:
             received += self._raw_size - _SMALLEST_CHUNK * before.total_bytes
@@ -226,7 +234,11 @@ class ServerProtocol(RequestHandler):
             self.take_no_more(RequestPayloadError("what follows is no request"))
             return
         self._raw_size = received - _head_size(message) if new == 1 and before is None else 0
-        if at_most > self._limits.head and (status := self._oversized(new, received)):
+        status = self._oversized(new, received) if at_most > self._limits.head else None
+        if status is None and new == 1 and before is None and message.chunked:
+            # one that shares a segment with others is not followed: its body has a deadline all the same
+            status = self._follow_chunks(tail, data)
+        if status is not None:
             for _ in range(new):
                 self._messages.pop()
             self._refuse(status)
@@ -241,7 +253,14 @@ class ServerProtocol(RequestHandler):
             self._unsure = len(data)
         elif (rest := len(data) - data.rfind(_HEAD_END) - len(_HEAD_END)) > 0:  # the next one has begun
             self._head_size = rest
+            self._tail = data[-min(rest, len(_HEAD_END) - 1) :]
             self._wait(self._limits.head_time, self._head_is_late)
+
+    def _follow_chunks(self, tail: bytes, data: bytes) -> int | None:
+        """Look at the sizes of this body's chunks from now on: the status to refuse it with, if they are absurd now."""
+        data = tail + data if tail else data.lstrip(CRLF)
+        self._chunks = ChunkSizes()
+        return None if self._chunks.sane(data, data.find(_HEAD_END) + len(_HEAD_END)) else 400
 
     def _oversized(self, new: int, received: int) -> int | None:
         """The status to refuse the newest requests with, if any of them is too large."""

@@ -10,7 +10,7 @@ from proxy.cache.stamp import Stamp
 
 TAGS = ("jobs", "jobs:77")
 ORG_A = hash_of("org_a")
-ITEM = slot("jobs:77")
+ITEM = slot("org_a", "jobs:77")
 
 
 def value(number: int) -> bytes:

@@ -269,7 +269,7 @@ async def test_a_purge_changes_exactly_what_it_names(world, purge, hit, soft):
 async def test_a_purge_is_one_write_per_space(world):
     await world.epochs.advance({"org_a": ["jobs", "jobs:77", "search"], "": ["news"]})
     written = [names for operation, names in world.store.calls if operation == "advance_epochs"]
-    assert sorted(written) == [(SHARED, "news"), (ORG_A, "jobs", slot("jobs:77"), "search")]
+    assert sorted(written) == [(SHARED, "news"), (ORG_A, "jobs", slot("org_a", "jobs:77"), "search")]
 
 
 async def test_after_a_purge_this_replica_trusts_no_copy_of_what_it_purged(world):
@@ -353,11 +353,11 @@ async def test_a_purge_whose_answer_was_lost_is_repeated_with_other_epochs(world
     await world.stamp()
     world.store.lost = {"advance_epochs"}
     assert await world.epochs.advance({"org_a": ["jobs:77"]}) is False
-    lost = await world.store.inner.epochs(ORG_A, [slot("jobs:77")])
+    lost = await world.store.inner.epochs(ORG_A, [slot("org_a", "jobs:77")])
     world.store.lost = set()
     await settle()
     assert world.epochs.pending == 0
-    assert await world.store.inner.epochs(ORG_A, [slot("jobs:77")]) != lost
+    assert await world.store.inner.epochs(ORG_A, [slot("org_a", "jobs:77")]) != lost
 
 
 @pytest.mark.parametrize("turns", range(4))
@@ -601,7 +601,7 @@ async def test_a_purge_of_a_group_after_its_epochs_were_read_changes_them(world)
 
 
 async def test_an_item_that_shares_its_slot_with_a_group_only_purges_too_much(world):
-    twin = next(tag for number in range(9999) if slot(tag := f"jobs:{number}") == slot("@:g"))
+    twin = next(tag for number in range(9999) if slot("org_a", tag := f"jobs:{number}") == slot("org_a", "@:g"))
     before = await world.stamp()
     await world.epochs.advance({"org_a": [twin]})
     bound = await world.epochs.with_groups(before, GROUPED)
@@ -611,7 +611,7 @@ async def test_an_item_that_shares_its_slot_with_a_group_only_purges_too_much(wo
 
 
 async def test_a_purge_of_an_item_that_is_in_a_group_of_the_same_slot_is_not_overlooked(world):
-    twin = next(tag for number in range(9999) if slot(tag := f"jobs:{number}") == slot("@:g"))
+    twin = next(tag for number in range(9999) if slot("org_a", tag := f"jobs:{number}") == slot("org_a", "@:g"))
     before = await world.stamp("org_a", ("jobs", twin))
     await world.epochs.advance({"org_a": [twin]})
     bound = await world.epochs.with_groups(before, ("jobs", twin, "@:g"))
@@ -800,7 +800,7 @@ async def test_after_a_disturbance_recent_purges_are_made_again_at_once_and_twic
     for _, work in world.background.delayed:
         await work()
     written = [set(names) for operation, names in world.store.calls if operation == "advance_epochs"]
-    assert written[2:] == [{ORG_A, slot("jobs:77"), "soft:search"}] * 3
+    assert written[2:] == [{ORG_A, slot("org_a", "jobs:77"), "soft:search"}] * 3
     assert world.epochs.pending == 0
 
 
@@ -1175,7 +1175,7 @@ async def unguarded(epochs: Epochs, before: Stamp) -> Stamp | None:
 
 
 async def guarded_by_the_field_alone(epochs: Epochs, before: Stamp) -> Stamp | None:
-    read = await epochs._read_hash(SHARED, [ANY_GROUP, *group_fields(GROUPED)])
+    read = await epochs._read_hash(SHARED, [ANY_GROUP, *group_fields("", GROUPED)])
     if read.get((SHARED, ANY_GROUP)) != before.read[SHARED, ANY_GROUP]:
         return None
     return replace(before, read={**read, **before.read}).of(GROUPED)

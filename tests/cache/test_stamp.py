@@ -23,7 +23,7 @@ def test_the_same_epochs_make_the_same_stamp():
 
 
 @pytest.mark.parametrize(
-    "field", [(SHARED, "*"), (SHARED, "jobs"), (ORG_A, "*"), (ORG_A, "jobs"), (ORG_A, slot("jobs:77"))]
+    "field", [(SHARED, "*"), (SHARED, "jobs"), (ORG_A, "*"), (ORG_A, "jobs"), (ORG_A, slot("org_a", "jobs:77"))]
 )
 @pytest.mark.parametrize("soft", [False, True])
 def test_any_other_epoch_that_binds_it_makes_another_stamp_of_its_kind(field, soft):
@@ -34,7 +34,7 @@ def test_any_other_epoch_that_binds_it_makes_another_stamp_of_its_kind(field, so
 
 
 def test_epochs_that_do_not_bind_it_change_nothing():
-    other = read(**{f"{ORG_A}/{slot('jobs:list')}": 999, f"{ORG_A}/@": 999})
+    other = read(**{f"{ORG_A}/{slot('org_a', 'jobs:list')}": 999, f"{ORG_A}/@": 999})
     assert stamp("org_a", TAGS, other) == stamp("org_a", TAGS, read())
 
 

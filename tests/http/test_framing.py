@@ -136,6 +136,8 @@ CHUNKS = {
     "a size of Python": b"5_0\r\nhello\r\n" + END,
     "a size with a space before": b" 5\r\nhello\r\n" + END,
     "a size that wraps to 0": b"10000000000000000\r\nhello\r\n" + END,
+    "a size of 16 digits": b"FFFFFFFFFFFFFFED\r\nhello\r\n" + END,
+    "a size beyond 2^63": b"5\r\nhello\r\n8000000000000000\r\nhello\r\n" + END,
     "a size of nothing": b"\r\nhello\r\n" + END,
     "an extension without size": b";x\r\nhello\r\n" + END,
     "64 KiB of extension": b"5;" + b"a" * (64 << 10) + b"\r\nhello\r\n" + END,
@@ -153,6 +155,18 @@ async def test_a_body_of_odd_chunks_is_refused_and_never_whole(world, chunks, ap
     async with world() as made:
         assert await made.send(POST + CHUNKED + b"\r\n" + chunks + SMUGGLED, pieces=50 if apart else 0) in (400, 431)
         await made.check()  # what the upstream saw of a body had no end, so that it was no request
+
+
+@pytest.mark.parametrize("cut", [1, 2, 3, 4, 12, 21])
+async def test_a_size_of_16_digits_is_refused_wherever_the_segments_end(world, cut):
+    head = POST + CHUNKED + b"\r\n"
+    async with world() as made, asyncio.timeout(LIMIT), await connect(made.port) as client:
+        await client.send(b"\r\n" + head[:-cut])
+        await asyncio.sleep(0.02)  # a segment of its own
+        await client.send(head[-cut:] + b"FFFFFFFFFFFFFFED\r\nhello")
+        assert (await client.response()).status == 400
+        assert await client.ended()
+        assert made.up.requests == []
 
 
 @pytest.mark.parametrize(

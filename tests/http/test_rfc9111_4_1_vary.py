@@ -7,6 +7,9 @@ MATCH = "MUST NOT use that stored response ... unless all the presented request 
 NORMAL = "adding or removing whitespace, combining multiple header fields with the same field name, normalizing"
 ABSENT = "If (after any normalization) a header field is absent from a request, it can only match if it is also absent"
 STAR = "A stored response with a Vary header field value containing a member '*' always fails to match"
+CHOICE = (
+    "the quality values of Accept-Language say the order of preference (RFC 9110 12.5.4): Content-Language is the first"
+)
 LANGUAGE = "normalizing both header field values in a way known to have identical semantics: Accept-Language"
 
 
@@ -33,7 +36,15 @@ LANGUAGE = "normalizing both header field values in a way known to have identica
         (LANGUAGE + ": case", "Accept-Language", [("Accept-Language", "EN, de;q=0.5")], [("Accept-Language", "en,DE;q=0.5")], "hit"),
         (LANGUAGE + ": order", "Accept-Language", [("Accept-Language", "en, de")], [("Accept-Language", "de, en")], "hit"),
         (LANGUAGE + ": weights", "Accept-Language", [("Accept-Language", "en;q=1.0, de;q=0.50")], [("Accept-Language", "de;q=0.5,en")], "hit"),
-        (LANGUAGE + ": other weights", "Accept-Language", [("Accept-Language", "en, de;q=0.5")], [("Accept-Language", "de, en;q=0.5")], "fetched"),
+        (LANGUAGE + ": other weights", "Accept-Language", [("Accept-Language", "en, fr;q=0.5")], [("Accept-Language", "fr, en;q=0.5")], "fetched"),
+        (CHOICE, "Accept-Language", [("Accept-Language", "en, de")], [("Accept-Language", "fr;q=0.5, DE;q=1.0")], "hit"),
+        (CHOICE + ": alone", "Accept-Language", [], [("Accept-Language", "de")], "hit"),
+        (CHOICE + ": not if another is as good", "Accept-Language", [], [("Accept-Language", "de, fr")], "fetched"),
+        (CHOICE + ": not a second choice", "Accept-Language", [], [("Accept-Language", "fr, de;q=0.9")], "fetched"),
+        (CHOICE + ": not what is no more than less bad", "Accept-Language", [], [("Accept-Language", "de;q=0.9")], "fetched"),
+        (CHOICE + ": not a part of one", "Accept-Language", [], [("Accept-Language", "de-AT")], "fetched"),
+        (CHOICE + ": only where nothing else differs", "Accept-Language, Foo", [], [("Accept-Language", "de"), ("Foo", "1")], "fetched"),
+        (CHOICE + ": nobody's wish is no wish", "Accept-Language", [("Accept-Language", "de")], [], "fetched"),
         ("Accept-Encoding never selects: each encoding is made here", "Accept-Encoding", [("Accept-Encoding", "gzip")], [], "hit"),
         # pathological
         (ABSENT + ": an empty value is there", "Foo", [("Foo", "")], [], "fetched"),
@@ -44,7 +55,7 @@ LANGUAGE = "normalizing both header field values in a way known to have identica
     ],
 )  # fmt: skip
 async def test_vary_says_what_selects(sentence, vary, first, second, how):
-    says = Says({"Cache-Control": "max-age=60"} | ({"Vary": vary} if vary else {}))
+    says = Says({"Cache-Control": "max-age=60", "Content-Language": "de"} | ({"Vary": vary} if vary else {}))
     _, later = await played(Ask(says, first), Ask(headers=second, after=1))
     assert later.how == how
 
@@ -81,3 +92,16 @@ async def test_the_query_is_part_of_the_key():
     says = Says({"Cache-Control": "max-age=60"})
     asks = [Ask(says, target=target) for target in ("/a?x=1", "/a?x=2", "/a", "/b", "/a?x=1")]
     assert [answer.how for answer in await played(*asks)] == ["fetched", "fetched", "fetched", "fetched", "hit"]
+
+
+async def test_a_default_response_without_vary_answers_nobody_elses_request():
+    """Where "one or more omits the Vary header field, it SHOULD use the most recent ... valid Vary field value"."""
+    fresh = {"Cache-Control": "max-age=60"}
+    found = await played(
+        Ask(Says(fresh | {"Vary": "Foo"}), {"Foo": "1"}),
+        Ask(Says(fresh), {"Foo": "2"}),
+        Ask(headers={"Foo": "1"}),
+        Ask(headers={"Foo": "2"}),
+        Ask(headers={"Foo": "3"}),
+    )
+    assert [answer.how for answer in found] == ["fetched", "fetched", "hit", "hit", "fetched"]

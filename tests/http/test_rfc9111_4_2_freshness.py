@@ -51,6 +51,12 @@ NOT_HEURISTIC = "A cache MUST NOT use heuristics to determine freshness when an 
         (EXPIRES + ": 0", {"Expires": "0"}, 0),
         (EXPIRES + ": -1", {"Expires": "-1"}, 0),
         (EXPIRES + ": another zone", {"Expires": "Tue, 14 Nov 2023 22:33:20 AEST"}, 0),
+        (
+            "SHOULD consider a date with a zone abbreviation other than 'GMT' to be invalid: UTC (4.2)",
+            {"Expires": "Tue, 14 Nov 2023 22:33:20 UTC"},
+            0,
+        ),
+        (EXPIRES + ": no zone", {"Expires": "Tue, 14 Nov 2023 22:33:20"}, 0),
         (EXPIRES + ": no comma", {"Expires": "Tue 14 Nov 2023 22:33:20 GMT"}, 0),
         (EXPIRES + ": no such day", {"Expires": "Tue, 32 Nov 2023 22:33:20 GMT"}, 0),
         ("rfc850-date is obsolete, and accepted (RFC 9110 5.6.7)", {"Expires": "Tuesday, 14-Nov-23 22:14:20 GMT"}, 60),

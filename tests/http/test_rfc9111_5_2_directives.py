@@ -1,7 +1,8 @@
 """RFC 9111 sections 5.2.1, 5.2.2 and 5.4: what client and origin say in Cache-Control, and Pragma."""
 # ruff: noqa: E501 (one case a line)
 
-from tests.http.plain import REFUSED, Ask, Says, played, table
+from tests.http.plain import REFUSED, RULES, Ask, Says, played, table
+from tests.serving.world import World, answered
 
 TEN_OLD = Says({"Cache-Control": "max-age=60", "ETag": '"a"', "Age": "10"})
 STALE = Says({"Cache-Control": "max-age=60", "ETag": '"a"', "Age": "70"})
@@ -48,6 +49,30 @@ PRAGMA = "a recipient that does not find Cache-Control treats Pragma: no-cache a
 async def test_a_clients_directive_counts(sentence, says, asked, how):
     _, later = await played(Ask(says), Ask(headers={"Cache-Control": asked}))
     assert later.how == how
+
+
+async def test_what_the_client_directs_is_passed_through():
+    """5.2: "A proxy, whether or not it implements a cache, MUST pass cache directives through in forwarded messages"."""
+    asks = [Ask(TEN_OLD, {"Cache-Control": "no-cache, x=1"})] * 2
+    assert [asked.upstream.fields.get("cache-control") for asked in await played(*asks)] == ["no-cache, x=1"] * 2
+
+
+async def test_what_the_origin_directs_is_passed_through():
+    says = Says({"Cache-Control": 'max-age=60, community="UCI", s-maxage=9'})
+    found = await played(Ask(says), Ask())
+    assert [answer.get("cache-control") for answer in found] == ['max-age=60, community="UCI", s-maxage=9'] * 2
+
+
+async def test_a_refresh_that_nobody_waits_for_is_not_directed_by_its_client():
+    says = Says({"Cache-Control": "max-age=5, stale-while-revalidate=60"})
+    world = World(RULES)
+    world.upstream.answer = lambda request, n: answered(b"x", **{"Cache-Control": says.headers["Cache-Control"]})
+    await world.get("/a", token="")
+    world.clock.advance(9)
+    reply = await world.get("/a", token="", headers={"Cache-Control": "max-stale"})
+    await world.settle()
+    assert "hit" in (reply.cache or "")
+    assert "cache-control" not in world.upstream.asked[-1].fields
 
 
 async def test_what_has_no_validator_can_be_accepted_stale_too():

@@ -137,6 +137,18 @@ async def test_an_upload_is_framed_the_way_it_came(serving, head, body, framing)
 # Responses
 
 
+async def test_trailer_fields_never_become_fields_of_a_stored_response(serving):
+    """RFC 9111 3.1: "MUST NOT combine trailer fields with header fields"."""
+    trailers = b"X-Trailer: 1\r\nCache-Control: no-store\r\nSet-Cookie: a=b\r\nContent-Length: 9\r\n\r\n"
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nCache-Control: max-age=60\r\n\r\n"
+    async with serving(head + b"5\r\nhello\r\n0\r\n" + trailers) as (_, port):
+        for outcome in ("stored", "hit"):
+            answer = await fetch(port, "/open/a")
+            assert outcome in answer.cache
+            assert (answer.body, answer.get("cache-control")) == (b"hello", "max-age=60")
+            assert not {"X-Trailer", "Set-Cookie"}.intersection(answer.names)
+
+
 async def test_a_response_head_reaches_the_client_and_nothing_is_added_but_who_passed_it(serving):
     head = ["Set-Cookie: a=1", "x-LATIN: \xf6", "Set-Cookie: b=2", "Cache-Status: edge; hit", "Date: then"]
     async with serving(response(b"ok", *head, status="418 I'm a t\xe9apot")) as (_, port):

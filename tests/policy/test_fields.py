@@ -119,9 +119,7 @@ def test_a_head_without_connection_nominates_nothing():
         "Tue, 14 Nov 2023 22:13:20 GMT",
         "Tuesday, 14-Nov-23 22:13:20 GMT",
         "Tue Nov 14 22:13:20 2023",
-        # what else means the same
-        "Tue, 14 Nov 2023 22:13:20 UTC",
-        "Tue, 14 Nov 2023 22:13:20",
+        # "SHOULD match the field value case-insensitively" (RFC 9111 4.2)
         "TUE, 14 nov 2023 22:13:20 gmt",
     ],
 )
@@ -145,6 +143,9 @@ def test_unusual_dates_have_a_meaning(value, seconds):
 @pytest.mark.parametrize(
     "value",
     [
+        "Tue, 14 Nov 2023 22:13:20 UTC",
+        "Tue, 14 Nov 2023 22:13:20",
+        "Tue Nov 14 22:13:20 2023 GMT",
         "",
         "0",
         "-1",

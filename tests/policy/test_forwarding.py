@@ -69,6 +69,12 @@ def test_a_fill_asks_for_the_whole_unconditional_response(name):
     assert name.lower() not in filling(request(headers={name: "x"}))
 
 
+def test_cache_directives_go_on_where_they_count_here():
+    sent = filling(request(headers={"Cache-Control": "no-cache", "Range": "bytes=0-1", "Pragma": "x"}), directives=True)
+    assert sent.get("cache-control") == "no-cache"
+    assert {"range", "pragma"}.isdisjoint(sent.names())
+
+
 @pytest.mark.parametrize("name", ["X-Real-IP", "True-Client-IP", "CF-Connecting-IP"])
 def test_only_a_trusted_peer_says_in_a_fill_where_the_client_is(name):
     assert name.lower() not in filling(request(headers={name: "6.6.6.6"}))

@@ -25,6 +25,7 @@ from proxy.policy.key import (
 from proxy.policy.message import Request
 from proxy.policy.outcome import Reason
 from proxy.policy.route import IdentifierShape, Part, Route, Scope, TagTemplate
+from proxy.policy.search import Variance
 from tests.builders import ITEM, KEYS, NESTED, REST, fields, identity, match, request, route, write_route
 
 HOME = "portal.example"
@@ -49,6 +50,42 @@ def key(*args: Any, **kwargs: Any) -> Key:
     found = derived(*args, **kwargs)
     assert isinstance(found, Key), found
     return found
+
+
+def said(*names: bytes, all_but: bool = True) -> Variance:
+    return Variance(all_but=all_but, names=frozenset(names))
+
+
+def by_word(variance: Variance | None, query: str) -> Key:
+    found = derive(match(), request(f"/api/jobs{query}"), CALLER, KEYS, HOME, variance)
+    assert isinstance(found, Key), found
+    return found
+
+
+@pytest.mark.parametrize(
+    ("variance", "one", "other", "same"),
+    [
+        (said(b"x"), "?x=1&q=2", "?q=2&x=3", True),
+        (said(b"x"), "?x=1", "", True),
+        (said(b"x"), "?%78=1", "?", True),
+        (said(b"q", all_but=False), "?x=1&q=2&y", "?q=2", True),
+        (said(b"x"), "?q=1", "?q=2", False),
+        (said(b"x"), "?q=1&q=2", "?q=2&q=1", False),  # of one name, the order counts
+        (said(b"x"), "?x=1", "?X=1", False),
+        (said(b"q", all_but=False), "?q=1", "?q=2", False),
+    ],
+)
+def test_by_the_origin_s_word_some_parameters_are_left_out(variance, one, other, same):
+    first, second = by_word(variance, one), by_word(variance, other)
+    assert ((first.full, first.request) == (second.full, second.request)) is same
+    assert (first.full == second.full) is same
+    assert (first.search, first.target, first.tags) == (variance, f"/api/jobs{one}", by_word(None, one).tags)
+
+
+@pytest.mark.parametrize("query", ["", "?q=1", "?x=1"])
+def test_keys_by_different_words_never_meet(query):
+    found = [by_word(variance, query) for variance in (None, said(b"x"), said(b"y"), said(b"x", all_but=False))]
+    assert len({key.full for key in found}) == len({key.request for key in found}) == len(found)
 
 
 def test_a_plain_key_is_readable():

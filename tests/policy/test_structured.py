@@ -21,8 +21,9 @@ from proxy.policy.structured import dictionary, strings
         # pathological
         ("a=1, b=2, a=3", {"b": 2, "a": 3}),
         ("a=-5", {"a": -5}),
-        ('a=1.5, b=tok/en, c=:aGk=:, d=@12, e=%"%c3%bc", f=(1 "2";x=y z);q', dict.fromkeys("abcdef")),
-        ('a;b="=(", c=( )', {"a": True, "c": None}),
+        ('a=1.5, b=tok/en, c=:aGk=:, d=@12, e=%"%c3%bc", f=tok', dict.fromkeys("abcdef")),
+        ('a;b="=(", c=( )', {"a": True, "c": ()}),
+        ('f=(1 "2";x=y z);q, g=( "a b" "c)" ?0);k="("', {"f": (1, "2", None), "g": ("a b", "c)", False)}),
         ("max-age =60", None),
         ("max-age= 60", None),
         ("MaX-aGe=60", None),

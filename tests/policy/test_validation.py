@@ -219,7 +219,10 @@ BODY = {"body": b"[]", "etag": '"a"', "last_modified": NOW}
         # pathological
         ({}, 200, BODY, None),
         ({"Content-Length": "2"}, 200, {"body": b"[]"}, None),
-        ({"ETag": '"a"'}, 200, {"body": b"[]"}, None),
+        ({"ETag": '"a"'}, 200, {"body": b"[]"}, Reason),
+        ({"Last-Modified": DATE}, 200, {"body": b"[]", "etag": '"a"'}, Reason),
+        ({"ETag": '"a"', "Last-Modified": LATER}, 200, BODY, Reason),
+        ({"ETag": '"a"', "Last-Modified": DATE}, 200, BODY, Response),
         ({"ETag": '"a"', "Content-Encoding": "gzip", "Content-Length": "9"}, 200, BODY, None),
         ({"ETag": 'W/"a"'}, 200, BODY, Reason),
     ],

@@ -122,10 +122,17 @@ async def test_a_body_that_crawls_is_given_up(head):
         await sending
 
 
-async def test_a_chunk_of_a_size_that_nobody_sends_is_a_body_that_stands_still():
+async def test_a_chunk_of_a_size_that_nobody_sends_is_refused_at_once():
+    async with listening(Handler()) as made, await connect(made.port) as client:
+        await client.send(CHUNKED + b"FFFFFFFFFFFFFFED\r\nhello\r\n0\r\n\r\n" + GET + CRLF)
+        assert await refusal(client) == 400
+
+
+async def test_behind_another_request_in_its_segment_it_is_a_body_that_stands_still():
     limits = Limits(body_grace=0.05, linger=0.05)
     async with listening(Handler(), limits=limits) as made, await connect(made.port) as client:
-        await client.send(CHUNKED + b"FFFFFFFFFFFFFFED\r\nhello\r\n0\r\n\r\n" + GET + CRLF)
+        await client.send(GET + CRLF + CHUNKED + b"FFFFFFFFFFFFFFED\r\nhello\r\n0\r\n\r\n")
+        assert (await client.response()).status == 200
         assert await refusal(client) == 408
 
 

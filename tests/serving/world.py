@@ -23,6 +23,7 @@ from proxy.rules.compile import RuleSet, compile_rules
 from proxy.serving.connection import Interim
 from proxy.serving.exchange import Exchange, Hosts
 from proxy.serving.fetch import Fetcher
+from proxy.serving.naming import Naming
 from proxy.serving.reply import Reply
 from proxy.serving.upstream import Body
 from proxy.stores.memory import MemoryStore
@@ -158,8 +159,10 @@ class World:
         self.cache = Cache(
             self.store, self.epochs, clock=self.clock, sealer=Sealer(b"s" * 32), background=self.background, **settings
         )
+        keys = Keyring(b"k" * 32)
+        naming = Naming(keys, Hosts(hosts).home)
         fetcher = Fetcher(
-            upstream=self.upstream, cache=self.cache, epochs=self.epochs, flights=Flights(),
+            upstream=self.upstream, cache=self.cache, epochs=self.epochs, flights=Flights(), naming=naming,
             leases=Leases(
                 self.store, self.background, self.clock, others=self.store.shared, sleep=lambda _: asyncio.sleep(0)
             ),
@@ -168,7 +171,7 @@ class World:
         self.exchange = Exchange(
             rules=lambda: self.rules, identity=IdentityResolver(TokenVerifier(None, "", "", allow_unsigned=True)),
             cache=self.cache, epochs=self.epochs, fetcher=fetcher, upstream=self.upstream,
-            background=self.background, keys=Keyring(b"k" * 32), clock=self.clock, hosts=Hosts(hosts),
+            background=self.background, keys=keys, naming=naming, clock=self.clock, hosts=Hosts(hosts),
             random=lambda: self.luck, noted=self._note,
         )  # fmt: skip
 
