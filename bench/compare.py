@@ -1,0 +1,115 @@
+"""How do several servers compare? They take turns, so that a slow moment of the machine hits them alike.
+
+A figure is the median over the rounds; a ratio is the median of the ratios of each round, because what was measured
+next to each other is comparable even where the machine is shared.
+"""
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from bench.load import Answered
+from bench.peers import Server
+from bench.wire import fetched
+
+
+@dataclass(frozen=True, slots=True)
+class Contestant:
+    """A server under a load. `series` and `at` name it: at which size, number of connections or keys."""
+
+    series: str
+    server: Server
+    send: Callable[[], Answered]
+    at: str = ""
+    fetches: float | None = 0.0  # requests that reach the origin for each answered one; None: whatever they are
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One round of one contestant: microseconds, answers a second, fetches from the origin per answer."""
+
+    cpu: float
+    p50: float
+    p99: float
+    rate: float
+    fetches: float
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """`series` may cost at most `limit` times what `against` costs."""
+
+    series: str
+    against: str
+    limit: float
+    at: str = ""
+    against_at: str = ""
+    measure: str = "cpu"
+
+
+@dataclass(slots=True)
+class Comparison:
+    """All rounds of a workload."""
+
+    workload: str
+    question: str
+    samples: dict[tuple[str, str], list[Sample]] = field(default_factory=dict)
+    targets: tuple[Target, ...] = ()
+    skipped: dict[str, str] = field(default_factory=dict)
+    resident: dict[tuple[str, str], float] = field(default_factory=dict)
+
+    def median(self, who: tuple[str, str], measure: str = "cpu") -> float:
+        return statistics.median(getattr(sample, measure) for sample in self.samples[who])
+
+    def spread(self, who: tuple[str, str]) -> tuple[float, float]:
+        """The second lowest and second highest of CPU per request."""
+        costs = sorted(sample.cpu for sample in self.samples[who])
+        return (costs[1], costs[-2]) if len(costs) > 3 else (costs[0], costs[-1])
+
+    def ratio(self, who: tuple[str, str], against: tuple[str, str], measure: str = "cpu") -> float | None:
+        """How many times what `against` costs; None when one of them was not measured."""
+        pairs = list(zip(self.samples.get(who, ()), self.samples.get(against, ()), strict=False))
+        if not pairs:
+            return None
+        return statistics.median(getattr(mine, measure) / getattr(theirs, measure) for mine, theirs in pairs)
+
+    def verdicts(self) -> list[tuple[Target, float | None]]:
+        return [
+            (each, self.ratio((each.series, each.at), (each.against, each.against_at), each.measure))
+            for each in self.targets
+        ]
+
+    def document(self) -> dict[str, Any]:
+        """For JSON."""
+        figures = ("cpu", "p50", "p99", "rate", "fetches")
+        rows = [
+            {"series": who[0], "at": who[1], **{name: round(self.median(who, name), 3) for name in figures}}
+            | {"cpu_spread": [round(bound, 2) for bound in self.spread(who)], "rounds": len(samples)}
+            | ({"resident_mib": round(self.resident[who], 1)} if who in self.resident else {})
+            for who, samples in self.samples.items()
+        ]
+        targets = [asdict(target) | {"ratio": ratio and round(ratio, 3)} for target, ratio in self.verdicts()]
+        return {"question": self.question, "rows": rows, "targets": targets, "skipped": self.skipped}
+
+
+def measure(contestant: Contestant, origin: int) -> Sample:
+    """One round. ValueError when the origin was asked more or less often than this load must ask it."""
+    before, used = fetched(origin), contestant.server.cpu_seconds()
+    answered = contestant.send()
+    used = contestant.server.cpu_seconds() - used
+    rate = (fetched(origin) - before) / answered.requests
+    if contestant.fetches is not None and abs(rate - contestant.fetches) > 0.02:
+        raise ValueError(f"{contestant.series}: {rate:.3f} fetches for each answer instead of {contestant.fetches:g}")
+    cpu = used / answered.requests * 1e6
+    return Sample(cpu, answered.p50, answered.p99, answered.requests / answered.seconds, rate)
+
+
+def interleaved(contestants: Sequence[Contestant], origin: int, rounds: int, into: Comparison) -> None:
+    """Each contestant once a round, in turns that start with another one each time."""
+    for number in range(rounds):
+        for place in range(len(contestants)):
+            each = contestants[(place + number) % len(contestants)]
+            into.samples.setdefault((each.series, each.at), []).append(measure(each, origin))
+    for each in contestants:
+        into.resident[each.series, each.at] = each.server.resident_mib()
