@@ -20,7 +20,7 @@ def tree(pid: int) -> list[int]:
 def seconds(pids: list[int]) -> float:
     """CPU seconds, user and system, of these processes, their ended threads included.
 
-    The kernel's clock of a process counts nanoseconds; utime and stime in /proc/PID/stat are the same, in ticks of 10 ms.
+    The kernel's clock of a process counts nanoseconds; /proc/PID/stat has the same in ticks of 10 ms.
     """
     return sum(time.clock_gettime((~pid << 3) | 2) for pid in pids)
 

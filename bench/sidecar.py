@@ -1,4 +1,4 @@
-"""How is the sidecar set up for a comparison? As in production: verified tokens, tenant scope, metrics, its own profile."""
+"""How is the sidecar set up for a comparison? As in production: verified tokens, tenant scope, metrics."""
 
 import threading
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What is compared? One function for each question; those of `SHORT` are asked by `make bench`, all by `make bench-full`."""
+"""What is compared? One function a question; `make bench` asks those of `SHORT`, `make bench-full` all of them."""
 
 import asyncio
 from collections.abc import Callable
