@@ -5,12 +5,14 @@ next to each other is comparable even where the machine is shared.
 """
 
 import statistics
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from bench.cpu import core_busy_seconds
 from bench.load import CONNECTIONS, Answered
-from bench.peers import Server
+from bench.peers import Place, Server
 from bench.wire import fetched
 
 
@@ -27,13 +29,17 @@ class Contestant:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One round of one contestant: microseconds, answers a second, fetches from the origin per answer."""
+    """One round of one contestant: microseconds, answers a second, fetches from the origin per answer.
+
+    `others`: the share of the round in which the server's core ran something else. The machine is quiet below 0.05.
+    """
 
     cpu: float
     p50: float
     p99: float
     rate: float
     fetches: float
+    others: float
 
     def figure(self, name: str) -> float:
         return float(getattr(self, name))
@@ -85,7 +91,7 @@ class Comparison:
 
     def document(self) -> dict[str, Any]:
         """For JSON."""
-        figures = ("cpu", "p50", "p99", "rate", "fetches")
+        figures = ("cpu", "p50", "p99", "rate", "fetches", "others")
         rows = [
             {"series": who[0], "at": who[1], **{name: round(self.median(who, name), 3) for name in figures}}
             | {"cpu_spread": [round(bound, 2) for bound in self.spread(who)], "rounds": len(samples)}
@@ -96,25 +102,37 @@ class Comparison:
         return {"question": self.question, "rows": rows, "targets": targets, "skipped": self.skipped}
 
 
-def measure(contestant: Contestant, origin: int) -> Sample:
+def measure(contestant: Contestant, place: Place) -> Sample:
     """One round. ValueError when the origin was asked more or less often than this load must ask it."""
-    before, used = fetched(origin), contestant.server.cpu_seconds()
+    server, core = contestant.server, place.cores.server
+    began, busy, used, before = (
+        time.perf_counter(),
+        core_busy_seconds(core),
+        server.cpu_seconds(),
+        fetched(place.origin),
+    )
     answered = contestant.send()
-    used = contestant.server.cpu_seconds() - used
-    rate = (fetched(origin) - before) / answered.requests
+    used, busy, took = server.cpu_seconds() - used, core_busy_seconds(core) - busy, time.perf_counter() - began
+    rate = (fetched(place.origin) - before) / answered.requests
     # requests that were under way when the load ended are fetched, but not answered
     tolerated = 0.01 + 2 * CONNECTIONS / answered.requests
     if contestant.fetches is not None and abs(rate - contestant.fetches) > tolerated:
         raise ValueError(f"{contestant.series}: {rate:.3f} fetches for each answer instead of {contestant.fetches:g}")
-    cpu = used / answered.requests * 1e6
-    return Sample(cpu, answered.p50, answered.p99, answered.requests / answered.seconds, rate)
+    return Sample(
+        cpu=used / answered.requests * 1e6,
+        p50=answered.p50,
+        p99=answered.p99,
+        rate=answered.requests / answered.seconds,
+        fetches=rate,
+        others=max(0.0, busy - used) / took,
+    )
 
 
-def interleaved(contestants: Sequence[Contestant], origin: int, rounds: int, into: Comparison) -> None:
+def interleaved(contestants: Sequence[Contestant], place: Place, rounds: int, into: Comparison) -> None:
     """Each contestant once a round, in turns that start with another one each time."""
     for number in range(rounds):
-        for place in range(len(contestants)):
-            each = contestants[(place + number) % len(contestants)]
-            into.samples.setdefault((each.series, each.at), []).append(measure(each, origin))
+        for turn in range(len(contestants)):
+            each = contestants[(turn + number) % len(contestants)]
+            into.samples.setdefault((each.series, each.at), []).append(measure(each, place))
     for each in contestants:
         into.resident[each.series, each.at] = each.server.resident_mib()

@@ -1,5 +1,6 @@
 """How much CPU time did a server use, with all of its processes and threads?"""
 
+import os
 import time
 from pathlib import Path
 
@@ -23,6 +24,16 @@ def seconds(pids: list[int]) -> float:
     The kernel's clock of a process counts nanoseconds; /proc/PID/stat has the same in ticks of 10 ms.
     """
     return sum(time.clock_gettime((~pid << 3) | 2) for pid in pids)
+
+
+def core_busy_seconds(core: int) -> float:
+    """Seconds in which this core ran anything at all, since the machine was started."""
+    for line in Path("/proc/stat").read_text().splitlines():
+        name, *ticks = line.split()
+        if name == f"cpu{core}":
+            user, nice, system, _idle, _waiting, irq, softirq, steal = (int(tick) for tick in ticks[:8])
+            return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+    raise ValueError(f"/proc/stat knows no core {core}")
 
 
 def resident_mib(pids: list[int]) -> float:

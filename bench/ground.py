@@ -55,7 +55,7 @@ class Ground:
         return Contestant(series or server.name, server, send, at, own)
 
     def take_turns(self, comparison: Comparison, contestants: Sequence[Contestant]) -> Comparison:
-        interleaved(contestants, self.place.origin, self.rounds, comparison)
+        interleaved(contestants, self.place, self.rounds, comparison)
         return comparison
 
     def verify(self, servers: Sequence[Server], head: Head, *, status: int = 200, cached: bool = True) -> None:

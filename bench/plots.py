@@ -69,11 +69,10 @@ def _bar(row: dict[str, Any], y: float, scale: float) -> Iterator[str]:
     low, high = (bound * scale + _LEFT for bound in row["cpu_spread"])
     middle, colour = y - _BAR / 2 + 3, _COLOURS.get(row["series"], "#868e96")
     yield _text(_LEFT - 8, y, f"{row['series']} {row['at']}".strip(), anchor="end")
-    yield (
-        f'<rect x="{_LEFT}" y="{y - _BAR + 4:.1f}" width="{row["cpu"] * scale:.1f}" height="{_BAR - 2}" fill="{colour}"/>'
-    )
+    width = row["cpu"] * scale
+    yield f'<rect x="{_LEFT}" y="{y - _BAR + 4:.1f}" width="{width:.1f}" height="{_BAR - 2}" fill="{colour}"/>'
     yield f'<path d="M{low:.1f} {middle:.1f}H{high:.1f}" stroke="#212529" stroke-width="1.5"/>'
-    yield _text(max(high, row["cpu"] * scale + _LEFT) + 8, y, f"{row['cpu']:.1f}")
+    yield _text(max(high, width + _LEFT) + 8, y, f"{row['cpu']:.1f}")
 
 
 def curves(workloads: dict[str, Workload]) -> str:
@@ -93,7 +92,7 @@ def curves(workloads: dict[str, Workload]) -> str:
 def _panel(name: str, rows: list[dict[str, Any]], left: float, top: float) -> Iterator[str]:
     width, height = _PANEL_WIDTH - 60, _PANEL_HEIGHT - 40
     places = sorted({float(row["at"]) for row in rows})
-    most = max(row["cpu"] for row in rows) * 1.1
+    most = 1.1 * max(float(row["cpu"]) for row in rows)
     first, span = math.log(places[0]), math.log(places[-1] / places[0])
 
     def x(at: str | float) -> float:

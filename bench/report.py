@@ -22,8 +22,8 @@ def costs(workloads: dict[str, Any]) -> Iterator[str]:
         for row in workload["rows"]:
             low, high = row["cpu_spread"]
             yield (
-                f"| {name} | {row['series']} {row['at']} | {row['cpu']:.1f} | {low:.1f} to {high:.1f} | {row['p50']:.0f} "
-                f"| {row['p99']:.0f} | {row['rate']:.0f} | {row['fetches']:.2f} |"
+                f"| {name} | {row['series']} {row['at']} | {row['cpu']:.1f} | {low:.1f} to {high:.1f} "
+                f"| {row['p50']:.0f} | {row['p99']:.0f} | {row['rate']:.0f} | {row['fetches']:.2f} |"
             )
 
 

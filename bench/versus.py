@@ -23,9 +23,22 @@ _WIDTH = 118
 
 
 def table(comparison: Comparison) -> Table:
-    """One line a contestant; `x` is what the sidecar costs in multiples of it."""
+    """One line a contestant. `others`: how busy the server's core was with something else; above 5 % distrust the line."""
     shown = Table(title=f"{comparison.workload}: {comparison.question}", title_justify="left", box=None, pad_edge=False)
-    for name in ("", "", "us CPU/request", "spread", "sidecache x", "p50 us", "p99 us", "answers/s", "fetches", "MiB"):
+    heads = (
+        "",
+        "",
+        "us CPU/request",
+        "spread",
+        "sidecache x",
+        "p50 us",
+        "p99 us",
+        "answers/s",
+        "fetches",
+        "MiB",
+        "others",
+    )
+    for name in heads:
         shown.add_column(name, justify="right" if name else "left", no_wrap=True)
     for who in comparison.samples:
         low, high = comparison.spread(who)
@@ -40,6 +53,7 @@ def table(comparison: Comparison) -> Table:
             f"{comparison.median(who, 'rate'):.0f}",
             f"{comparison.median(who, 'fetches'):.2f}",
             f"{comparison.resident[who]:.0f}",
+            f"{comparison.median(who, 'others'):.0%}",
         )
     return shown
 
