@@ -104,15 +104,15 @@ class Comparison:
 
 def measure(contestant: Contestant, place: Place) -> Sample:
     """One round. ValueError when the origin was asked more or less often than this load must ask it."""
-    server, core = contestant.server, place.cores.server
+    processes, core = contestant.server.processes, place.cores.server
     began, busy, used, before = (
         time.perf_counter(),
         core_busy_seconds(core),
-        server.cpu_seconds(),
+        processes.seconds(),
         fetched(place.origin),
     )
     answered = contestant.send()
-    used, busy, took = server.cpu_seconds() - used, core_busy_seconds(core) - busy, time.perf_counter() - began
+    used, busy, took = processes.seconds() - used, core_busy_seconds(core) - busy, time.perf_counter() - began
     rate = (fetched(place.origin) - before) / answered.requests
     # requests that were under way when the load ended are fetched, but not answered
     tolerated = 0.01 + 2 * CONNECTIONS / answered.requests
@@ -135,4 +135,4 @@ def interleaved(contestants: Sequence[Contestant], place: Place, rounds: int, in
             each = contestants[(turn + number) % len(contestants)]
             into.samples.setdefault((each.series, each.at), []).append(measure(each, place))
     for each in contestants:
-        into.resident[each.series, each.at] = each.server.resident_mib()
+        into.resident[each.series, each.at] = each.server.processes.resident_mib()

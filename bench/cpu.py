@@ -5,25 +5,47 @@ import time
 from pathlib import Path
 
 
-def tree(pid: int) -> list[int]:
-    """This process and everything below it that lives."""
-    found, at = [pid], 0
-    while at < len(found):
-        for task in Path(f"/proc/{found[at]}/task").glob("*/children"):
+class Tree:
+    """A process and everything below it. What children used that ended meanwhile still counts."""
+
+    def __init__(self, pid: int) -> None:
+        self._root = pid
+        self._used: dict[int, float] = {}
+
+    def seconds(self) -> float:
+        """CPU seconds, user and system, threads that ended included.
+
+        The kernel's clock of a process counts nanoseconds; /proc/PID/stat has the same in ticks of 10 ms.
+        """
+        for pid in self._living():
             try:
-                found += [int(child) for child in task.read_text().split()]
+                self._used[pid] = time.clock_gettime((~pid << 3) | 2)
             except OSError:
-                continue  # a thread that ended meanwhile
-        at += 1
-    return found
+                continue  # it ended just now
+        return sum(self._used.values())
+
+    def resident_mib(self) -> float:
+        total = 0
+        for pid in self._living():
+            for line in _lines(Path(f"/proc/{pid}/status")):
+                if line.startswith("VmRSS:"):
+                    total += int(line.split()[1])
+        return total / 1024
+
+    def _living(self) -> list[int]:
+        found, at = [self._root], 0
+        while at < len(found):
+            for task in Path(f"/proc/{found[at]}/task").glob("*/children"):
+                found += [int(child) for line in _lines(task) for child in line.split()]
+            at += 1
+        return found
 
 
-def seconds(pids: list[int]) -> float:
-    """CPU seconds, user and system, of these processes, their ended threads included.
-
-    The kernel's clock of a process counts nanoseconds; /proc/PID/stat has the same in ticks of 10 ms.
-    """
-    return sum(time.clock_gettime((~pid << 3) | 2) for pid in pids)
+def _lines(file: Path) -> list[str]:
+    try:
+        return file.read_text().splitlines()
+    except OSError:
+        return []  # the process or the thread ended
 
 
 def core_busy_seconds(core: int) -> float:
@@ -34,12 +56,3 @@ def core_busy_seconds(core: int) -> float:
             user, nice, system, _idle, _waiting, irq, softirq, steal = (int(tick) for tick in ticks[:8])
             return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
     raise ValueError(f"/proc/stat knows no core {core}")
-
-
-def resident_mib(pids: list[int]) -> float:
-    total = 0
-    for pid in pids:
-        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-            if line.startswith("VmRSS:"):
-                total += int(line.split()[1])
-    return total / 1024

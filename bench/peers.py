@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from bench import cpu
+from bench.cpu import Tree
 from bench.machine import Cores, beside_python, compiled, need
 from bench.processes import clean_environment, free_port, running
 
@@ -36,13 +36,7 @@ class Server:
 
     name: str
     port: int
-    pids: list[int]
-
-    def cpu_seconds(self) -> float:
-        return cpu.seconds(self.pids)
-
-    def resident_mib(self) -> float:
-        return cpu.resident_mib(self.pids)
+    processes: Tree
 
 
 Started = AbstractContextManager[Server]
@@ -54,7 +48,7 @@ def started(
 ) -> Iterator[Server]:
     log = place.folder / f"{name}.log"
     with running(command, port, place.cores.server, log=log, environ=environ or clean_environment()) as pid:
-        yield Server(name, port, cpu.tree(pid))
+        yield Server(name, port, Tree(pid))
 
 
 @contextmanager

@@ -23,7 +23,8 @@ _WIDTH = 118
 
 
 def table(comparison: Comparison) -> Table:
-    """One line a contestant. `others`: how busy the server's core was with something else; above 5 % distrust the line."""
+    """One line a contestant. `others`: how busy its core was with something else; above 5 % distrust the line."""
+    # the figures are of CPU time, but a core that is shared has cold caches
     shown = Table(title=f"{comparison.workload}: {comparison.question}", title_justify="left", box=None, pad_edge=False)
     heads = (
         "",
