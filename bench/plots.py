@@ -107,12 +107,16 @@ def _panel(name: str, rows: list[dict[str, Any]], left: float, top: float) -> It
         yield _text(left - 6, y(most * share) + 4, f"{most * share:.0f}", anchor="end", size=10)
     for place in places:
         yield _text(x(place), top + height + 16, f"{place:,g}", anchor="middle", size=10)
+    ends: dict[str, float] = {}
     for series in dict.fromkeys(row["series"] for row in rows):
         points = sorted((x(row["at"]), y(row["cpu"])) for row in rows if row["series"] == series)
         path = "L".join(f"{across:.1f} {down:.1f}" for across, down in points)
-        colour = _COLOURS.get(series, "#868e96")
-        yield f'<path d="M{path}" fill="none" stroke="{colour}" stroke-width="2"/>'
-        yield _text(points[-1][0] - 2, points[-1][1] - 6, series, anchor="end", size=10)
+        yield f'<path d="M{path}" fill="none" stroke="{_COLOURS.get(series, "#868e96")}" stroke-width="2"/>'
+        ends[series] = points[-1][1] - 6
+    lowest = math.inf
+    for series, end in sorted(ends.items(), key=lambda each: -each[1]):
+        lowest = min(end, lowest - 12)  # names do not cover each other
+        yield _text(left + width - 2, lowest, series, anchor="end", size=10)
 
 
 def main() -> int:
