@@ -25,6 +25,7 @@ class Contestant:
     send: Callable[[], Answered]
     at: str = ""
     fetches: float | None = 0.0  # requests that reach the origin for each answered one; None: whatever they are
+    prepare: Callable[[], object] | None = None  # before each round, not measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +106,8 @@ class Comparison:
 def measure(contestant: Contestant, place: Place) -> Sample:
     """One round. ValueError when the origin was asked more or less often than this load must ask it."""
     processes, core = contestant.server.processes, place.cores.server
+    if contestant.prepare is not None:
+        contestant.prepare()
     began, busy, used, before = (
         time.perf_counter(),
         core_busy_seconds(core),

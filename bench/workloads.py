@@ -104,14 +104,17 @@ def latency(ground: Ground) -> Comparison:
 
 
 def _paced(ground: Ground, server: Server, request: Head) -> Contestant:
-    script, place = request.script(ground.place.folder), ground.place
-    most = load.closed_loop(script, server.port, place.cores)
+    script, place, rate = request.script(ground.place.folder), ground.place, 0.0
+
+    def find_rate() -> None:
+        nonlocal rate
+        most = load.closed_loop(script, server.port, place.cores)
+        rate = _LOAD * most.requests / most.seconds
 
     def send() -> load.Answered:
-        rate = _LOAD * most.requests / most.seconds
         return load.open_loop(request, server.port, place.cores, place.folder, rate=rate, seconds=ground.seconds)
 
-    return Contestant(server.name, server, send)
+    return Contestant(server.name, server, send, prepare=find_rate)
 
 
 def second_tier(ground: Ground) -> Comparison:
