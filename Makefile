@@ -1,12 +1,12 @@
 # run: the sidecar in front of the demo portal    test: everything    check: lint, types, layers, shipped rules
-# bench: the figures of docs/benchmarks.md        lock: pin the dependencies anew
+# bench: the figures of docs/benchmarks.md, bench-full: with all workloads, half an hour    lock: pin the dependencies anew
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ARGS ?=
 
-.PHONY: run test check bench lock clean
+.PHONY: run test check bench bench-full lock clean
 .DEFAULT_GOAL := run
 
 $(STAMP): requirements.lock pyproject.toml
@@ -43,6 +43,9 @@ check: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python -m bench $(ARGS)
+
+bench-full: $(STAMP)
+	$(BIN)/python -m bench --full $(ARGS)
 
 lock: $(STAMP)
 	$(BIN)/uv pip compile pyproject.toml --extra dev --generate-hashes --no-emit-index-url --universal --no-header --quiet --output-file requirements.lock

@@ -1,6 +1,7 @@
 """Which figures does this machine give? Each measurement in a process of its own: a table here, JSON in bench/results.
 
-make bench            all of them, a few minutes
+make bench            the short set, less than five minutes
+make bench-full       all workloads beside the peers, and the plots of docs/benchmarks.md
 python -m bench NAME  one
 """
 
@@ -11,11 +12,14 @@ from pathlib import Path
 RESULTS = Path(__file__).parent / "results"
 
 # what docs/benchmarks.md holds, in its order
-MEASUREMENTS = ("start_and_memory", "match_cost", "decide", "entry_overhead", "streaming")
+MEASUREMENTS = ("versus", "start_and_memory", "match_cost", "decide", "entry_overhead", "streaming")
 MAX_SECONDS = 300
+MAX_SECONDS_FULL = 3600
 
 
-def main(names: list[str]) -> int:
+def main(arguments: list[str]) -> int:
+    full = "--full" in arguments
+    names = [argument for argument in arguments if argument != "--full"]
     unknown = set(names) - set(MEASUREMENTS)
     if unknown:
         print(f"bench: no measurement called {', '.join(sorted(unknown))}; there are {', '.join(MEASUREMENTS)}")
@@ -25,7 +29,11 @@ def main(names: list[str]) -> int:
     for name in names or MEASUREMENTS:
         print(f"== {name}", flush=True)
         command = [sys.executable, "-m", f"bench.{name}", "--json", str(RESULTS / f"{name}.json")]
-        failed += subprocess.run(command, timeout=MAX_SECONDS, check=False).returncode != 0
+        command += ["--full"] if full and name == "versus" else []
+        timeout = MAX_SECONDS_FULL if full else MAX_SECONDS
+        failed += subprocess.run(command, timeout=timeout, check=False).returncode != 0
+    if full:
+        failed += subprocess.run([sys.executable, "-m", "bench.plots"], check=False).returncode != 0
     return 1 if failed else 0
 
 
