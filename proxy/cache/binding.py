@@ -42,23 +42,39 @@ def slot(space: str, tag: str) -> str:
     return f"slot:{blake2b(tag.encode('utf-8', 'surrogatepass'), digest_size=size).hexdigest()}"
 
 
-@lru_cache(2048)
 def binding(space: str, tags: tuple[str, ...]) -> tuple[Field, ...]:
-    """The fields an entry is bound to, in the order of its stamp."""
-    features = tuple(dict.fromkeys([tag.partition(":")[0] for tag in tags if not is_group(tag)]))
-    own = hash_of(space)
-    fields = [(SHARED, EVERYTHING), *[(SHARED, feature) for feature in features]]
-    if own is not SHARED:
-        fields += [(own, EVERYTHING), *[(own, feature) for feature in features]]
-    fields += [(own, slot(space, tag)) for tag in tags if ":" in tag]
-    return tuple([name for bound in dict.fromkeys(fields) for name in (bound, (bound[0], soft_of(bound[1])))])
+    """The fields an entry is bound to, in the order of its stamp: each hard epoch, and behind it the soft one."""
+    fields, bound = covered(space, tags)
+    return fields[:bound]
 
 
-@lru_cache(2048)
 def covering(space: str, tags: tuple[str, ...]) -> tuple[Field, ...]:
     """What is read for a request: the binding of its tags, then what the response may add: lists, and groups."""
-    lists = [f"{tag.partition(':')[0]}:list" for tag in tags if not is_group(tag)]
-    return (*binding(space, (*tags, *lists)), (hash_of(space), ANY_GROUP))
+    return covered(space, tags)[0]
+
+
+@lru_cache(8192)
+def covered(space: str, tags: tuple[str, ...]) -> tuple[tuple[Field, ...], int]:
+    """The covering, and how many of its fields are the binding."""
+    own = hash_of(space)
+    features = tuple(dict.fromkeys([tag.partition(":")[0] for tag in tags if not is_group(tag)]))
+    common = _of_features(space, features)
+    items = dict.fromkeys([slot(space, tag) for tag in tags if ":" in tag])
+    lists = [name for feature in features if (name := _list_slot(space, feature)) not in items]
+    slots = [field for name in (*items, *dict.fromkeys(lists)) for field in ((own, name), (own, soft_of(name)))]
+    return (*common, *slots, (own, ANY_GROUP)), len(common) + 2 * len(items)
+
+
+@lru_cache(8192)
+def _of_features(space: str, features: tuple[str, ...]) -> tuple[Field, ...]:
+    names = (EVERYTHING, *features)
+    hashes = (SHARED, hash_of(space)) if space else (SHARED,)
+    return tuple([field for hashed in hashes for name in names for field in ((hashed, name), (hashed, soft_of(name)))])
+
+
+@lru_cache(8192)
+def _list_slot(space: str, feature: str) -> str:
+    return slot(space, f"{feature}:list")
 
 
 def is_group(tag: str) -> bool:

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
 
-from proxy.cache.binding import EVERYTHING, NEVER_PURGED, SHARED, Field, covering, hash_of, may_be_absent
-from proxy.cache.stamp import Stamp, stamp
+from proxy.cache.binding import EVERYTHING, NEVER_PURGED, SHARED, Field, covered, covering, hash_of, may_be_absent
+from proxy.cache.stamp import Stamp, read_stamp, stamp
 
 MAX_KNOWN = 8192  # bindings remembered ready-made
 
@@ -55,9 +55,10 @@ class Copies:
         self._max_copies = max_copies
         self._spaces: OrderedDict[str, _Space] = OrderedDict()  # by hash, the least recently read first
         self._count = 0
-        self._known: dict[tuple[str, tuple[str, ...]], Known] = {}
+        self._known: OrderedDict[tuple[str, tuple[str, ...]], Known] = OrderedDict()
         self._ticks = 0  # orders reads and purges of this replica
         self._floor = 0  # reads sent before this are void: the barriers they would be held to are gone
+        self._distrusted = 0  # copies that were read before this are not trusted, whatever their time
         self.due: dict[tuple[str, tuple[str, ...]], None] = {}  # in use, and half of their time is over
 
     def __len__(self) -> int:
@@ -116,7 +117,7 @@ class Copies:
 
     def trusted(self, hashed: str, names: Sequence[str], now: float) -> dict[Field, bytes]:
         copies = [(name, self._find(hashed, name)) for name in names]
-        return {(hashed, name): copy.value for name, copy in copies if copy is not None and copy.trusted_until > now}
+        return {(hashed, name): copy.value for name, copy in copies if copy is not None and self._trusts(copy, now)}
 
     def accept(
         self, hashed: str, values: Mapping[str, bytes | None], ticket: int, sent: float, refused: Iterable[str] = ()
@@ -136,7 +137,7 @@ class Copies:
                 continue
             if copy.value != value:
                 # a later read may have been answered first: the one that was sent last holds
-                if ticket < copy.ticket and copy.trusted_until > 0:
+                if ticket < copy.ticket and self._trusts(copy, 0.0):
                     continue
                 space.generation += 1
                 copy.value = value
@@ -149,7 +150,7 @@ class Copies:
     def keeps(self, name: Field, value: bytes) -> bool:
         """Whether nothing has replaced this value since it was read."""
         copy = self._find(*name)
-        return copy is not None and copy.trusted_until > 0 and copy.value == value
+        return copy is not None and self._trusts(copy, 0.0) and copy.value == value
 
     def drop(self, hashed: str, names: Iterable[str]) -> None:
         """These were purged: what was read of them before now is void."""
@@ -164,11 +165,10 @@ class Copies:
     def distrust(self) -> None:
         """Anything may have been purged: what was read before now is void."""
         self._ticks += 1
-        self._floor = self._ticks
-        for space in self._spaces.values():
-            space.generation += 1
-            for copy in space.copies.values():
-                copy.trusted_until = 0.0
+        self._floor = self._distrusted = self._ticks
+        shared = self._spaces.get(SHARED)
+        if shared is not None:
+            shared.generation += 1  # every ready-made answer holds some of it
 
     def local(self, space: str, tags: tuple[str, ...]) -> Stamp:
         """A stamp of what this process alone knows: when it last heard of a purge of each field."""
@@ -193,17 +193,23 @@ class Copies:
         shared, own = self._spaces.get(SHARED), self._spaces.get(hash_of(space))
         if shared is None or own is None:
             return None
-        fields = covering(space, tags)
-        copies = [(shared if hashed == SHARED else own).copies.get(name) for hashed, name in fields]
-        trusted = tuple([copy for copy in copies if copy is not None and copy.trusted_until > now])
+        fields, bound = covered(space, tags)
+        shared_copies, own_copies = shared.copies, own.copies
+        copies = [(shared_copies if hashed is SHARED else own_copies).get(name) for hashed, name in fields]
+        trusted = tuple([copy for copy in copies if copy is not None and self._trusts(copy, now)])
         if len(trusted) < len(fields):
             return None
-        read = dict(zip(fields, [copy.value for copy in trusted], strict=True))
-        if len(self._known) >= MAX_KNOWN:
-            self._known.clear()
-        known = Known(stamp(space, tags, read), trusted, shared, shared.generation, own, own.generation, 0.0)
+        known = Known(
+            read_stamp(space, tags, fields, [copy.value for copy in trusted], bound),
+            trusted, shared, shared.generation, own, own.generation, 0.0,
+        )  # fmt: skip
         self._known[space, tags] = known
+        if len(self._known) > MAX_KNOWN:
+            self._known.popitem(last=False)
         return known
+
+    def _trusts(self, copy: _Copy, now: float) -> bool:
+        return copy.trusted_until > now and copy.ticket >= self._distrusted
 
     def _find(self, hashed: str, name: str) -> _Copy | None:
         space = self._spaces.get(hashed)

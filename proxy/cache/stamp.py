@@ -46,6 +46,12 @@ def stamp(space: str, tags: tuple[str, ...], read: Mapping[Field, bytes], *, loc
     return Stamp(prefix + _digest(values[0::2]), prefix + _digest(values[1::2]), space, tags, read)
 
 
+def read_stamp(space: str, tags: tuple[str, ...], fields: tuple[Field, ...], values: list[bytes], bound: int) -> Stamp:
+    """The same where the values are in the order of `covered`."""
+    read = dict(zip(fields, values, strict=True))
+    return Stamp(_digest(values[0:bound:2]), _digest(values[1:bound:2]), space, tags, read)
+
+
 def is_local(digest: bytes) -> bool:
     """Whether this digest is of epochs that only this process knows."""
     return len(digest) > _DIGEST

@@ -8,7 +8,7 @@ from proxy.policy.identity import Identity, IdentitySources
 from proxy.policy.message import Fields, Request
 from proxy.policy.outcome import Reason
 
-REMEMBERED = 4096
+REMEMBERED = 16_384
 
 
 class IdentityResolver:

@@ -25,7 +25,7 @@ from proxy.policy.outcome import Reason
 ALGORITHM = "RS256"
 MAX_TOKEN = 8 << 10
 MAX_TIME = 1 << 53  # the largest integer that every JSON reader understands alike
-REMEMBERED = 4096
+REMEMBERED = 16_384
 REFUSALS_REMEMBERED = 4096
 REFUSED_FOR = 5.0  # seconds a refusal is remembered: short, as a key or a clock may make it wrong
 

@@ -19,7 +19,7 @@ class MemoryStore:
     name = "memory"
     shared = False
 
-    def __init__(self, max_bytes: int, clock: Callable[[], float], *, max_spaces: int = 10_000) -> None:
+    def __init__(self, max_bytes: int, clock: Callable[[], float], *, max_spaces: int = 50_000) -> None:
         self._max_bytes = max_bytes
         self._clock = clock
         self._max_spaces = max_spaces

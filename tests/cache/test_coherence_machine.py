@@ -21,6 +21,7 @@ from proxy.cache import tiers
 from proxy.cache.background import Background, Work
 from proxy.cache.binding import SHARED, hash_of
 from proxy.cache.epochs import Epochs
+from proxy.cache.seal import Sealer
 from proxy.cache.tiers import Cache, Found, Standing
 from proxy.policy.key import Key
 from proxy.stores.memory import MemoryStore
@@ -242,7 +243,9 @@ class Coherence(RuleBasedStateMachine):
         store.shared = True
         background = TimedBackground(self.clock)
         epochs = Epochs(store, self.clock, self.random, background, sleep=self.clock.sleep)
-        cache = Cache(store, epochs, l1_bytes=1 << 20, clock=self.clock, secret=b"n" * 32, background=background)
+        cache = Cache(
+            store, epochs, l1_bytes=1 << 20, clock=self.clock, sealer=Sealer(b"n" * 32), background=background
+        )
         replica = Replica(store, background, epochs, cache)
         self.tampered(replica)
         epochs.start()

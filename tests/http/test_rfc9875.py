@@ -1,5 +1,4 @@
 """RFC 9875: Cache-Groups and Cache-Group-Invalidation."""
-# ruff: noqa: E501 (one case a line)
 
 from tests.http.plain import Ask, Says, played, table
 
