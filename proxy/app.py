@@ -126,6 +126,7 @@ class _Composition:
     async def start(self) -> Running:
         settings, stack = self._settings, self._stack
         self._rules.load()
+        self._warn_of_strict()
         store = self._store()
         stack.push_async_callback(store.close)
         sole = settings.sole_replica
@@ -168,6 +169,15 @@ class _Composition:
         with suppress(StoreError):  # the watch tells what is the matter
             await link.warm()
         await store.watch()
+
+    def _warn_of_strict(self) -> None:
+        """Upstash answers from replicas that lag: there `consistency: strict` is as strict as sync tokens make it."""
+        strict = sorted({route.feature for route in self._rules.current.routes if route.strict})
+        if strict and self._settings.provider == "upstash":
+            self._log.warning(
+                "strict-best-effort", features=strict,
+                why="Upstash may answer from a replica; for a bound of 0 use REDIS_PROVIDER=elasticache",
+            )  # fmt: skip
 
     async def _exchange(self, cache: Cache, epochs: Epochs, leases: Leases, upstream: HttpUpstream) -> Exchange:
         settings, background = self._settings, self._background
@@ -345,6 +355,8 @@ class _Composition:
         self._serving.advance()  # whatever it is: these are rare, and each may change an answer
         self._metrics.note(event)
         (self._log.info if event in _GOOD_NEWS else self._log.warning)(event, **details)
+        if event == "rules-loaded":
+            self._warn_of_strict()
 
     def _lost(self, error: BaseException) -> None:
         self._metrics.note("background-failed")
