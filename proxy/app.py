@@ -324,6 +324,12 @@ class _Composition:
             },
             "event", counter=True,
         )  # fmt: skip
+        if (hits := listener.hits) is not None:
+            yield Sample(
+                "sidecache_hits_at_once_total", "Hits answered in the call that brought their bytes, by how alike.",
+                {"same-head": hits.repeated, "same-choice": hits.chosen, "decided": hits.decided}, "way", counter=True,
+            )  # fmt: skip
+            yield Sample("sidecache_prepared_bytes", "Bytes of answers that are ready to be written.", hits.size)
         yield Sample("sidecache_client_connections", "Open client connections.", listener.connections)
         yield Sample(
             "sidecache_background_tasks",

@@ -159,6 +159,11 @@ class Hits:
         self.chosen = 0
         self.decided = 0
 
+    @property
+    def size(self) -> int:
+        """Bytes that prepared answers and what asks for them take, beside the bodies."""
+        return self._heads.size + self._choices.size
+
     def close(self) -> None:
         """From now on every request takes the ordinary way."""
         self._serving.advance()
