@@ -159,7 +159,7 @@ class _Composition:
         link = _upstash(settings) if settings.provider == "upstash" else _redis(settings)
         guarded = Guarded(CommandStore(link), timeout=settings.store_timeout, clock=time.monotonic, report=self._report)
         self._metrics.watch(lambda: _store_figures(guarded))
-        watching = self._background.start(self._watched(link, guarded))
+        watching = self._background.start(self._watched(link, guarded), lasting=True)
         self._stack.callback(watching.cancel)
         return guarded
 
