@@ -74,7 +74,7 @@ async def test_loading_its_data_for_a_while(server, tmp_path):
             pipeline.set(f"other:{number}", b"x" * 200)
         pipeline.execute()
     server.admin.save()
-    server.command += ["--key-load-delay", "100000", "--loading-process-events-interval-bytes", "1024"]
+    server.command += ["--key-load-delay", "20000", "--loading-process-events-interval-bytes", "1024"]
 
     async def reload() -> None:
         server.kill()
