@@ -1,4 +1,4 @@
-"""A portal whose every answer says whose it is and how new; clients that remember; and what their history may not be."""
+"""A portal whose every answer says whose and how new it is, clients that remember, and what a history may not be."""
 
 import asyncio
 import hashlib
@@ -150,9 +150,8 @@ class History:
             return answer.cache
         version = opened(answer.body)["versions"][path]
         self._check("C2", version <= self.portal.versions[tenant, path], f"{version} of {path} is from the future")
-        self._check("C3 same", version >= own, f"{version} < {own}: {tenant} {path} at {replica}: {answer.cache}")
-        self._check("C3 other", version >= anybody, f"{version} < {anybody}: {tenant} {path} at {replica}: {answer.cache}")
-        self._check("C5", version >= seen, f"{version} after {seen}: {tenant} {path} at {replica}: {answer.cache}")
+        for kind, least in (("C3 same", own), ("C3 other", anybody), ("C5", seen)):
+            self._check(kind, version >= least, f"{version} < {least}: {tenant} {path} at {replica}: {answer.cache}")
         self._seen[at] = max(self._seen[at], version)
         self.hits += is_hit(answer.cache)
         return answer.cache
@@ -228,9 +227,7 @@ async def traffic(
     await asyncio.gather(*(use() for _ in range(users)))
 
 
-async def _operate(
-    history: History, user: User, chance: random.Random, writes: float, items: int, prices: int
-) -> None:
+async def _operate(history: History, user: User, chance: random.Random, writes: float, items: int, prices: int) -> None:
     replica, tenant = chance.randrange(len(history.ports)), chance.choice(TENANTS)
     number = int(items * chance.random() ** 2)  # some are asked for much more often than others
     path = price(number % prices) if prices and chance.random() < 0.1 else item(number)

@@ -65,7 +65,13 @@ class Scene:
         await wire.until(lambda: len(self.events(event)) >= times)
 
     async def endures(
-        self, begin: Callable[[], Any], end: Callable[[], Any], *, says: str, lost: str = LOST, found: str | None = FOUND
+        self,
+        begin: Callable[[], Any],
+        end: Callable[[], Any],
+        *,
+        says: str,
+        lost: str = LOST,
+        found: str | None = FOUND,
     ) -> None:
         """The whole course of a fault, with clients that see nothing of it, told of once."""
         await self.hits_again()
@@ -118,7 +124,10 @@ def reached_at(server: servers.Server, port: int | None = None, *, login: bool =
 @asynccontextmanager
 async def before(server: servers.Server, folder: Path, **environ: str) -> AsyncIterator[tuple[Scene, Chaos]]:
     """A scene over this server, with chaos on the way."""
-    async with Chaos("127.0.0.1", server.port) as chaos, scene(folder, **reached_at(server, chaos.port), **environ) as made:
+    async with (
+        Chaos("127.0.0.1", server.port) as chaos,
+        scene(folder, **reached_at(server, chaos.port), **environ) as made,
+    ):
         yield made, chaos
 
 

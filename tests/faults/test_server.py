@@ -1,4 +1,4 @@
-"""One Redis server and whatever may happen to it: clients see the upstream's answers, nobody another's, and hits again."""
+"""One Redis server and what may happen to it: clients see the upstream's answers, nobody another's, and hits again."""
 
 import asyncio
 from collections.abc import Callable
@@ -198,3 +198,19 @@ async def test_a_network_that_spoils_what_is_said(server, tmp_path, spoil: dict[
             chaos.reset()
 
         await made.endures(begin, end, says=says)
+
+
+async def test_evicting_what_is_no_cache_is_warned_of_once_and_used_all_the_same(tmp_path):
+    with servers.running(servers.redis_server("--maxmemory-policy", "allkeys-lru")) as server:
+        async with scene(tmp_path, **reached_at(server)) as made:
+            await made.hits_again()
+            await made.logs("store-evicts")
+            await restarted_by(server)
+            await made.hits_again()
+            (line,) = made.events("store-evicts")
+            assert (line["policy"], line["log_level"]) == ("allkeys-lru", "warning")
+
+
+async def restarted_by(server: servers.Server) -> None:
+    server.kill()
+    await restarted(server)

@@ -47,7 +47,9 @@ async def replayed(chaos: Chaos) -> None:
     chaos.rewrite = lambda said: said + said
 
 
-@pytest.mark.parametrize("spoil", [stray, in_front, behind, exchanged, crossed, replayed], ids=lambda each: each.__name__)
+@pytest.mark.parametrize(
+    "spoil", [stray, in_front, behind, exchanged, crossed, replayed], ids=lambda each: each.__name__
+)
 async def test_replies_that_belong_to_others_are_nobody_s(server, tmp_path, spoil: Callable[[Any], Awaitable[None]]):
     server.flush()
     # a first tier that holds hardly anything: most reads ask the store
