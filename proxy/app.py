@@ -51,7 +51,7 @@ from proxy.stores.breaker import Guarded
 from proxy.stores.commands import CommandStore
 from proxy.stores.iam import IamTokens
 from proxy.stores.memory import MemoryStore
-from proxy.stores.redis import RedisLink
+from proxy.stores.redis import RedisLink, Report
 from proxy.telemetry.logs import Logger, logger
 from proxy.telemetry.metrics import Metrics, Sample
 
@@ -158,10 +158,10 @@ class _Composition:
         settings = self._settings
         if settings.provider == "memory":
             return MemoryStore(settings.l1_bytes, time.time)
-        link = _upstash(settings) if settings.provider == "upstash" else _redis(settings)
+        link = _upstash(settings) if settings.provider == "upstash" else _redis(settings, self._report)
         guarded = Guarded(CommandStore(link), timeout=settings.store_timeout, clock=time.monotonic, report=self._report)
         self._metrics.watch(lambda: _store_figures(guarded))
-        watching = self._background.start(self._watched(link, guarded))
+        watching = self._background.start(self._watched(link, guarded), lasting=True)
         self._stack.callback(watching.cancel)
         return guarded
 
@@ -369,7 +369,7 @@ class _Composition:
         self._log.error("background-failed", error=type(error).__name__, detail=str(error))
 
 
-def _redis(settings: Settings) -> RedisLink:
+def _redis(settings: Settings, report: Report) -> RedisLink:
     address = settings.redis
     assert address is not None, "the settings of this provider have an address"
     credentials = None
@@ -381,7 +381,9 @@ def _redis(settings: Settings) -> RedisLink:
         tls_ca=str(settings.redis_tls_ca) if settings.redis_tls_ca is not None else None,
         connect_timeout=settings.connect_timeout,
     )  # fmt: skip
-    return RedisLink(access, clock=time.monotonic, cluster=settings.redis_cluster, pool_size=settings.pool_size)
+    return RedisLink(
+        access, clock=time.monotonic, cluster=settings.redis_cluster, pool_size=settings.pool_size, report=report
+    )
 
 
 def _upstash(settings: Settings) -> "UpstashLink":

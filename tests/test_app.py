@@ -229,6 +229,12 @@ async def test_outside_development_it_is_unready_a_while_before_it_stops_accepti
         await leaving
 
 
+async def test_a_shared_store_that_is_listened_to_holds_nobody_up_on_the_way_out(make, logged):
+    settings = make("http://127.0.0.1:9", SIDECACHE_DRAIN_S="600", REDIS_HOST="127.0.0.1", REDIS_PORT=str(free_port()))
+    async with asyncio.timeout(DEADLINE), running(settings):
+        pass
+
+
 # Upstream and JWKS that are not there
 
 
