@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from tests.serving.short import DATE, dated, head, served
-from tests.serving.world import RULES, unsigned
-from tests.wire import connect, fetch
+from tests.serving.short import dated, head, served
+from tests.serving.world import RULES
+from tests.wire import connect
 
 HEADER_RULES = """
 version: 1

@@ -4,6 +4,7 @@ import asyncio
 import json
 import random
 import re
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -18,10 +19,10 @@ from proxy.serving.protocol import Limits
 from proxy.serving.upstream import HttpUpstream, Timeouts
 from tests.serving.short import DATE, Served, head, prompt, served, turns
 from tests.serving.world import unsigned
-from tests.wire import LIMIT, Client, Cut, Message, Peer, Upstream, connect, response, upstream
+from tests.wire import LIMIT, Client, Cut, Message, Peer, Upstream, response, until, upstream
 
-STEPS = 5000
-FUZZED = 1200
+STEPS = 3000
+FUZZED = 720
 BATCH = 24  # fuzzed connections at once
 
 RULES = """
@@ -85,8 +86,10 @@ TARGETS = [
     "/nowhere", "/api//jobs", "/api/jobs/%37", "/.sidecache/readyz", "http://portal.test/api/jobs",
 ]  # fmt: skip
 READ = [
-    "Accept: */*", "Accept: text/csv", "accept: application/json", "Accept-Encoding: gzip", "Accept-Encoding: zstd, gzip",
-    "accept-encoding: identity", "Accept-Language: de", "Accept-Language: fr", "Range: bytes=0-9", "Range: bytes=9999-",
+    "Accept: */*", "Accept: text/csv", "accept: application/json", "Accept-Encoding: gzip",
+    "Accept-Encoding: zstd, gzip", "accept-encoding: identity",
+    "Accept-Language: de", "Accept-Language: fr",
+    "Range: bytes=0-9", "Range: bytes=9999-",
     "Range: lines=1", 'If-None-Match: "1"', 'If-None-Match: "2--sidecache-gzip"', "If-None-Match: *",
     'If-Range: "1"', "If-Modified-Since: Tue, 14 Nov 2023 22:13:20 GMT", 'If-Match: "1"', "Cache-Control: no-cache",
     "Cache-Control: max-age=5", "Cache-Control: min-fresh=20", "Cache-Control: only-if-cached", "Pragma: no-cache",
@@ -218,6 +221,8 @@ class Heads:
             return chance.choice(self.sent[-3:])
         if self.known and chance.random() < 0.8:
             method, target, lines, token = chance.choice(self.known[-5:])
+            if chance.random() < 0.2:
+                token = chance.choice(TOKENS[:6])
         else:
             method = chance.choice(["GET"] * 12 + ["HEAD"])
             target, token = chance.choice(TARGETS), chance.choice(TOKENS[:3] * 4 + TOKENS)
@@ -288,8 +293,7 @@ async def compare(seed: int, steps: int, made: Callable[..., Hits] = Hits, **mor
             got = await a.play(cut, methods)
             assert got == await b.play(cut, methods), (step, cut)
             assert a.asked() == b.asked(), (step, cut)
-        counted, ordinary = a.made.counted(), b.made.counted()
-        assert counted == ordinary
+            assert step % 50 or a.made.counted() == b.made.counted()
         return a.made.counts
 
 
@@ -307,13 +311,14 @@ async def test_the_two_ways_are_the_same_where_room_is_short_and_epochs_are_read
 # The same bytes, whatever they are
 
 SPECIAL = [
-    b"\r\n", b"\n", b"\r", b"\0", b" ", b"\t", b":", b"\x7f", b"\xe9", b"\r\n\r\n", b"\r\n ", b"_", b"\x0b", b"\r\r\n",
-    b"\r\nUser-Agent: x", b"\r\nuser-agent: y", b"\r\nReferer: x", b"\r\nreferer:x", b"\r\nReferer : x", b"\r\n Referer: x",
-    b"\r\nHost: portal.test", b"\r\nContent-Length: 4", b"\r\nTransfer-Encoding: chunked", b"\r\nReferer: \0", b"\r\nCookie: \x80",
-    b"\r\nReferer: a\r\n b", b"\r\nReferer: a\nHost: b", b"\r\nConnection: close", b"\r\nConnection: authorization",
-    b"\r\nExpect: 100-continue", b"\r\nUpgrade: websocket\r\nConnection: upgrade", b"\r\nAuthorization: Bearer x",
-    b"\r\nX-Org-Id: org_b", b"\r\nX_Org_Id: org_b", b"\r\nMax-Forwards: 0\r\nMax-Forwards: 0", b"GET / HTTP/1.1\r\n",
-    b"HTTP/1.0", b"\r\nRange: bytes=0-1", b"\r\nCookie: " + b"c" * 17_000, b"\r\nX: " + b"c" * 16_000, b"\r\nDate: d" * 90,
+    b"\r\n", b"\n", b"\r", b"\0", b" ", b"\t", b":", b"\x7f", b"\xe9", b"\r\n\r\n", b"\r\n ", b"_", b"\x0b",
+    b"\r\r\n", b"\r\nUser-Agent: x", b"\r\nuser-agent: y", b"\r\nReferer: x", b"\r\nreferer:x", b"\r\nReferer : x",
+    b"\r\n Referer: x", b"\r\nHost: portal.test", b"\r\nContent-Length: 4", b"\r\nTransfer-Encoding: chunked",
+    b"\r\nReferer: \0", b"\r\nCookie: \x80", b"\r\nReferer: a\r\n b", b"\r\nReferer: a\nHost: b",
+    b"\r\nConnection: close", b"\r\nConnection: authorization", b"\r\nExpect: 100-continue",
+    b"\r\nUpgrade: websocket\r\nConnection: upgrade", b"\r\nAuthorization: Bearer x", b"\r\nX-Org-Id: org_b",
+    b"\r\nX_Org_Id: org_b", b"\r\nMax-Forwards: 0\r\nMax-Forwards: 0", b"GET / HTTP/1.1\r\n", b"HTTP/1.0",
+    b"\r\nRange: bytes=0-1", b"\r\nCookie: " + b"c" * 17_000, b"\r\nX: " + b"c" * 16_000, b"\r\nDate: d" * 90,
     b"\r\nReferer: r" * 60, b"\r\nX-A: a" * 60, b"\r\nX-A: a" * 130,
 ]  # fmt: skip
 
@@ -337,37 +342,61 @@ def mutated(chance: random.Random, data: bytes) -> bytes:
     return data
 
 
-async def spoken(side: Side, warm: list[bytes], data: list[bytes], last: bytes) -> list[bytes]:
+async def quiet(side: Side, listening: asyncio.Task[None]) -> None:
+    """Until the connection ended, or nothing is under way: then what was sent is not whole and never will be."""
+    async with asyncio.timeout(LIMIT):
+        rounds = 0
+        while rounds < 5 and not listening.done():
+            await turns()
+            rounds = 0 if side.made.listener._under_way or len(side.made.world.background) else rounds + 1
+
+
+async def spoken(side: Side, warm: list[bytes], data: list[bytes], last: bytes) -> bytes:
     """What one connection brings: heads that are answered, then anything, then a head that ends it."""
-    async with await prompt(side.made.port) as client:
-        got = []
+    loop, got = asyncio.get_running_loop(), bytearray()
+
+    async def listen() -> None:
+        with suppress(ConnectionError):
+            while chunk := await loop.sock_recv(sock, 1 << 16):
+                got.extend(chunk)
+
+    with socket.socket() as sock:
+        sock.setblocking(False)
+        await loop.sock_connect(sock, ("127.0.0.1", side.made.port))
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        listening = asyncio.create_task(listen())
         for each in warm:
-            await client.send(each)
-            answer = await client.response()
-            got.append(answer.raw + answer.body)
+            before = got.count(b"HTTP/1.1 200 OK")
+            await loop.sock_sendall(sock, each)
+            await until(lambda: got.count(b"HTTP/1.1 200 OK") > before)  # noqa: B023
             await side.made.settle()
-        with suppress(ConnectionError):  # it said no, and the client goes on
+        with suppress(OSError):  # it said no, and the client goes on
             for piece in [*data, last]:
-                await client.send(piece)
+                await loop.sock_sendall(sock, piece)
                 await turns()
-        got.append(await asyncio.wait_for(client.reader.read(-1), LIMIT))
-    return got
+            await quiet(side, listening)
+            sock.shutdown(socket.SHUT_WR)
+        await asyncio.wait_for(listening, LIMIT)
+    return bytes(got)
 
 
 async def fuzz(seed: int, cases: int, made: Callable[..., Hits] = Hits) -> tuple[int, int, int]:
     chance = random.Random(seed)
-    # a pause this long decides nothing: what is not whole by then never will be
-    limits = Limits(head_time=0.5, body_grace=0.5)
+    limits = Limits(body_grace=0.5)
     async with side(made=made, limits=limits) as a, side(short=False, limits=limits) as b:
         for first in range(0, cases, BATCH):
             tries = []
             for number in range(first, first + BATCH):
-                plain = head(f"/fuzzed/{number}", "Referer: r", "User-Agent: u")
+                plain = head(f"/fuzzed/p{number}", "Referer: r", "User-Agent: u")
                 lines = chance.sample(UNREAD[2:], 2)
-                alike = head(f"/fuzzed/{number}", *(f"{name}: {chance.choice(VALUES)}" for name in lines), "User-Agent: u")
-                odd = [mutated(chance, chance.choice((plain, alike, head(f"/fuzzed/{number}")))) for _ in range(2)]
+                alike = head(
+                    f"/fuzzed/p{number}", *(f"{name}: {chance.choice(VALUES)}" for name in lines), "User-Agent: u"
+                )
+                odd = [mutated(chance, chance.choice((plain, alike, head(f"/fuzzed/p{number}")))) for _ in range(2)]
                 data = odd if chance.random() < 0.5 else pieces(chance, odd[0])
-                tries.append(([plain, plain, alike, plain], data, head(f"/fuzzed/{number}", "Connection: close")))
+                tries.append(
+                    ([plain, plain, alike, plain, plain, plain], data, head(f"/fuzzed/p{number}", "Connection: close"))
+                )
             for one, other, (_, data, _) in zip(
                 await asyncio.gather(*[spoken(a, *each) for each in tries]),
                 await asyncio.gather(*[spoken(b, *each) for each in tries]),
@@ -392,7 +421,9 @@ class Trusting(Hits):
     """Takes whoever asks for the same for the same caller."""
 
     def known(self, data, trusted):
-        return super().known(b"\r\n".join(x for x in data.split(b"\r\n") if not x.startswith(b"Authorization")), trusted)
+        return super().known(
+            b"\r\n".join(x for x in data.split(b"\r\n") if not x.startswith(b"Authorization")), trusted
+        )
 
     def _anew(self, data, message, peer, trusted):
         data = b"\r\n".join(x for x in data.split(b"\r\n") if not x.startswith(b"Authorization"))
