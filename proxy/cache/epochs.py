@@ -76,6 +76,7 @@ class Epochs:
         self.sole = sole
         self._others = store.shared and not sole
         self._disturbed_at = float("-inf")
+        self._creating: dict[tuple[str, tuple[str, ...]], asyncio.Task[str | None]] = {}
         self._repeater: asyncio.Task[None] | None = None
         self._renewer: asyncio.Task[None] | None = None
         self._listener: asyncio.Task[None] | None = None
@@ -206,11 +207,29 @@ class Epochs:
         missing = [name for name, value in zip(names, values, strict=True) if value is None and not may_be_absent(name)]
         if missing:
             # "set if absent", and read again: two creators then agree on the first one's
-            await self._store.create_epochs(hashed, {name: self._random(EPOCH_BYTES) for name in missing})
+            await self._create(hashed, tuple(missing))
             sent, ticket = self._clock(), self._copies.next_ticket()
             values = await self._store.epochs(hashed, names)
         read = dict(zip(names, values, strict=True))
         return self._copies.accept(hashed, read, ticket, sent, self._refused.of(hashed))
+
+    async def _create(self, hashed: str, names: tuple[str, ...]) -> None:
+        """One write, however many find the same missing at once: all requests of a cold tenant do."""
+        creating = self._creating.get((hashed, names))
+        if creating is None:
+            creating = self._background.start(self._created(hashed, names))
+            self._creating[hashed, names] = creating
+            creating.add_done_callback(lambda _: self._creating.pop((hashed, names), None))
+        if (failed := await asyncio.shield(creating)) is not None:
+            raise StoreError(failed)
+
+    async def _created(self, hashed: str, names: tuple[str, ...]) -> str | None:
+        """What the store says against it."""
+        try:
+            await self._store.create_epochs(hashed, {name: self._random(EPOCH_BYTES) for name in names})
+        except StoreError as error:
+            return str(error)
+        return None
 
     async def _renew(self) -> None:
         """Read copies in use again before they run out, so that no hit waits for it."""

@@ -1,4 +1,4 @@
-"""Several sidecars on one store: a write through one is seen through all, one fetch serves all, and each can be alone."""
+"""Several sidecars on one store: a write through one is seen through all, one fetch serves them, each can be alone."""
 
 import asyncio
 import re
