@@ -22,7 +22,7 @@ from proxy.cache.binding import (
     soft_of,
 )
 from proxy.cache.copies import Copies, Known
-from proxy.cache.doorbell import Doorbell
+from proxy.cache.doorbell import Doorbell, Report
 from proxy.cache.repeats import Recent, Refused
 from proxy.cache.stamp import Stamp, stamp
 from proxy.errors import StoreError
@@ -64,6 +64,7 @@ class Epochs:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         max_copies: int = 65_536,
         max_pending: int = 4096,
+        report: Report = lambda event, details: None,
     ) -> None:
         self._store = store
         self._clock = clock
@@ -81,7 +82,7 @@ class Epochs:
         self._renewer: asyncio.Task[None] | None = None
         self._listener: asyncio.Task[None] | None = None
         self.doorbell = Doorbell(
-            store, random(8).hex(), heard=self._copies.drop, deaf=self._copies.distrust, sleep=sleep
+            store, random(8).hex(), heard=self._copies.drop, deaf=self._copies.distrust, sleep=sleep, report=report
         )
         self.figures = Figures()
         store.on_disturbance(self._disturbed)
