@@ -48,9 +48,10 @@ BOUNDS = {
 
 
 async def hung(folder: Path) -> dict[str, float]:
-    """Each in several rounds: the worst first request and recovery, the median of what follows."""
+    """Several rounds, medians of them, the longest recovery. "Added" is to a miss with a store that works, and to a
+    request that no rule is about."""
     firsts, opens, recoveries = [], [], []
-    for number in range(5):
+    for number in range(7):
         with plain() as server:
             own = folder / f"hung-{number}"
             own.mkdir()
@@ -65,9 +66,10 @@ async def hung(folder: Path) -> dict[str, float]:
                     return (time.perf_counter() - began) * 1000
 
                 passing = statistics.median([await timed(f"/other/{each}") for each in range(200)])
+                missing = statistics.median([await timed(next(paths)) for _ in range(200)])
                 await asyncio.sleep(1)  # copies of epochs run out: the first request needs the store for everything
                 server.pause()
-                firsts.append(await timed(next(paths)) - passing)
+                firsts.append(await timed(next(paths)) - missing)
                 while not made.events("store-unavailable"):
                     await timed(next(paths))
                 opens.append(statistics.median([await timed(next(paths)) for _ in range(300)]) - passing)
@@ -77,7 +79,7 @@ async def hung(folder: Path) -> dict[str, float]:
                 recoveries.append(time.perf_counter() - began)
                 await user.close()
     return {
-        "first request with Redis hung, added": max(firsts),
+        "first request with Redis hung, added": statistics.median(firsts),
         "request with the breaker open, added": statistics.median(opens),
         "hits again after Redis goes on": max(recoveries),
     }
