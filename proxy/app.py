@@ -66,7 +66,9 @@ _FINISHING = 0.8
 _PREPARED_SHARE = 4  # answers ready to be written may take this part of the first tier's bytes on top of them
 
 # Reports of a change for the better.
-_GOOD_NEWS = frozenset({"store-available", "rules-loaded", "jwks-available", "jwks-changed", "upstream-reachable"})
+_GOOD_NEWS = frozenset(
+    "store-available doorbell-works rules-loaded jwks-available jwks-changed upstream-reachable".split()
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +132,7 @@ class _Composition:
         store = self._store()
         stack.push_async_callback(store.close)
         sole = settings.sole_replica
-        epochs = Epochs(store, time.monotonic, os.urandom, self._background, sole=sole)
+        epochs = Epochs(store, time.monotonic, os.urandom, self._background, sole=sole, report=self._report)
         stack.push_async_callback(epochs.close)
         epochs.start()
         leases = Leases(store, self._background, time.monotonic, others=not sole)

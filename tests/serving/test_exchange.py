@@ -754,7 +754,39 @@ async def test_a_client_that_leaves_while_its_replica_asks_for_the_lease_holds_n
         await one.settle()
     assert (await other.get("/api/jobs")).body == b"answer 1"
     assert other.store.count("claim") == 1
-    assert other.store.count("get") == 1  # of the entry: it did not wait for a lease
+    assert other.store.count("get") == 2  # of the entry, before and after its claim: it did not wait for a lease
+
+
+async def test_what_another_replica_fetched_between_the_look_and_the_claim_is_not_fetched_again(replicas):
+    one, other, _ = replicas
+    other.store.held = {"claim"}
+    late = asyncio.ensure_future(other.get("/api/jobs"))
+    await other.settle()
+    assert other.store.gates
+    await one.get("/api/jobs")
+    await one.settle()  # stored, and its lease given back
+    other.store.held = set()
+    other.store.open_gate()
+    answer = await late
+    assert (answer.body, "collapsed" in answer.cache) == (b"answer 1", True)
+    assert len(one.upstream.asked) == 1
+    await other.settle()
+    assert other.store.count("delete") == 1  # of its own lease
+
+
+async def test_a_client_that_leaves_just_after_the_claim_leaves_no_lease(replicas):
+    one, other, _ = replicas
+    one.store.held = {"claim"}
+    leaving = asyncio.ensure_future(one.get("/api/jobs"))
+    await one.settle()
+    one.store.held = {"get"}
+    one.store.open_gate()
+    await one.settle()
+    leaving.cancel()
+    await one.settle()
+    one.store.held = set()
+    assert one.store.count("delete") == 1
+    assert (await other.get("/api/jobs")).body == b"answer 1"
 
 
 async def test_the_wait_for_another_replica_is_bounded(replicas):
