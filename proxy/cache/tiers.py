@@ -242,9 +242,14 @@ class Cache:
         if not isinstance(verdict, Found):
             return Missing(verdict, stamp.of(key.tags))
         loaded.policy = policy  # equal, and one object for all entries of a route
-        # a limit of the first tier in the way makes it no less usable
-        _ = self._memory.put(loaded, until=loaded.kept_until(), quota=None, now=now)
-        return verdict
+        held = self._memory.get(key.full)
+        if held is None or held.stored_at <= loaded.stored_at:
+            # a limit of the first tier in the way makes it no less usable
+            _ = self._memory.put(loaded, until=loaded.kept_until(), quota=None, now=now)
+            return verdict
+        # it was fetched here while the store was asked: whoever has seen it must not see the older one next
+        newer = _judge(held, key, policy, stamp, now)
+        return newer if isinstance(newer, Found) else verdict
 
     async def _load(self, key: Key) -> Entry | Reason | None:
         try:

@@ -122,6 +122,27 @@ async def test_another_replica_finds_it_in_the_store_and_keeps_it(world):
     assert world.store.calls == []
 
 
+async def test_what_was_fetched_here_while_the_store_was_asked_is_not_replaced_by_an_older_one(world):
+    """Both were fetched under the same epochs, by two replicas: one of them before, one after the upstream changed."""
+    await world.fill(body=b"older")
+    cache, _ = world.replica()
+    missing = await world.find(cache, key="tenant:org_a:jobs:other")
+    world.store.delayed = {"get"}
+    finding = asyncio.ensure_future(world.find(cache))
+    await settle()
+    newer = builders.entry(
+        key=KEY, tags=TAGS, body=b"newer", stored_at=NOW + 1, epochs_hard=missing.stamp.hard,
+        epochs_soft=missing.stamp.soft,
+    )  # fmt: skip
+    assert cache.put(newer, quota=None) is None
+    world.store.delayed = set()
+    while world.store.gates:
+        world.store.open_gate()
+        await settle()
+    assert body_of(await finding) == b"newer"
+    assert body_of(await world.find(cache)) == b"newer"
+
+
 async def test_the_short_way_is_not_taken_when_copies_are_not_trusted(world):
     await world.fill()
     world.clock.advance(0.9)
