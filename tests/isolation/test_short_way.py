@@ -142,15 +142,17 @@ async def test_random_heads_that_look_alike_never_cross():
         made.world.upstream.answer = dated
         hits = 0
         client = await prompt(made.port)
-        for _ in range(1500):
+        for _ in range(800):
             token, target = chance.choice(CALLERS[::3]), chance.choice(PATHS[:12])
             lines = [f"{name}: {value}" for name, value in chance.choice(HEADERS).items()]
             lines += chance.sample(unread, chance.choice((0, 0, 1, 2)))
-            answer = await asked(client, head(target, *lines, token=token))
-            await made.settle()
-            if answer.status == 200 and "hit" in answer.cache and answer.body:
-                hits += 1
-                assert may_share(target, token, json.loads(answer.body)["for"])
+            data = head(target, *lines, token=token)
+            for _ in range(chance.choice((1, 1, 5))):
+                answer = await asked(client, data)
+                await made.settle()
+                if answer.status == 200 and "hit" in answer.cache and answer.body:
+                    hits += 1
+                    assert may_share(target, token, json.loads(answer.body)["for"])
             if chance.random() < 0.02:
                 made.world.clock.advance(chance.choice((0.5, 5, 61, 301)))
         await client.close()
