@@ -126,7 +126,8 @@ def test_a_good_value_is_understood(name, value, attribute, expected):
         ("SIDECACHE_LISTEN", "::1:8080", "SIDECACHE_LISTEN: '::1:8080' is not HOST:PORT such as 0.0.0.0:8080"),
         ("SIDECACHE_LISTEN", "127.0.0.1:70000", "SIDECACHE_LISTEN: '127.0.0.1:70000' is not HOST:PORT"),
         ("SIDECACHE_ADMIN_LISTEN", "0.0.0.0:9900",
-         "SIDECACHE_ADMIN_LISTEN: 0.0.0.0:9900 is reachable from outside and has no tokens; use 127.0.0.1, or name them in SIDECACHE_ADMIN_TOKENS"),
+         "SIDECACHE_ADMIN_LISTEN: 0.0.0.0:9900 is reachable from outside and has no tokens; use 127.0.0.1, "
+         "or name them in SIDECACHE_ADMIN_TOKENS"),
         ("SIDECACHE_ADMIN_LISTEN", "0.0.0.0:8080", "SIDECACHE_ADMIN_LISTEN: 0.0.0.0:8080 is reachable from outside"),
         ("SIDECACHE_ADMIN_LISTEN", "[::]:9900", "SIDECACHE_ADMIN_LISTEN: [::]:9900 is reachable from outside"),
         ("SIDECACHE_L1_BYTES", "64MiB", "SIDECACHE_L1_BYTES: '64MiB' is not a whole number from 1048576 to "),
@@ -364,7 +365,8 @@ def test_flags_stand_over_the_environment():
 
 def test_a_wrong_flag_is_named_as_a_flag():
     assert problems(DEVELOPMENT, admin="0.0.0.0:1", listen="0.0.0.0:1") == [
-        "--admin: 0.0.0.0:1 is reachable from outside and has no tokens; use 127.0.0.1, or name them in SIDECACHE_ADMIN_TOKENS",
+        "--admin: 0.0.0.0:1 is reachable from outside and has no tokens; use 127.0.0.1, "
+        "or name them in SIDECACHE_ADMIN_TOKENS",
         "--admin: 0.0.0.0:1 is the data port; choose another",
     ]
     assert problems(DEVELOPMENT, upstream="") [0].startswith("--upstream: '' is not a URL")  # fmt: skip

@@ -107,10 +107,12 @@ class Explaining:
             if variants:
                 told["variants"] = [self._stored(entry) for entry in variants]
                 found = variants[0]
-                told["stored"] = None
         elif found is not None:
             told["stored"] = self._stored(found)
-        told["verdict"] = self._verdict(route, found if "variants" not in told else None, standing)
+        if "variants" in told:
+            told["verdict"] = "depends on the request's other headers (its Host among them): see the variants"
+        else:
+            told["verdict"] = self._verdict(route, found, standing)
         tags = key.tags if found is None else found.tags
         told["purges_that_touched_it"] = [_purged(each) for each in self._purges.touching(key.space, tags)]
         return told

@@ -19,7 +19,7 @@ from rich.text import Text
 
 from proxy.cli.port import AdminOption, JsonOption, Port, as_json, plain
 
-NARROWEST = 100  # columns of a table that is not shown on a terminal
+NARROWEST = 160  # columns of a table that is not shown on a terminal
 
 
 class What(StrEnum):

@@ -18,7 +18,7 @@ from proxy.cache.background import Background
 from proxy.cache.epochs import Epochs
 from proxy.cache.purges import Purges
 from proxy.cache.seal import Sealer
-from proxy.cache.tiers import Cache
+from proxy.cache.tiers import Cache, Found, Standing
 from proxy.credentials import AdminToken, new_admin_token, read_admin_tokens
 from proxy.live_rules import LiveRules
 from proxy.policy.entry import Entry, pack_head
@@ -87,7 +87,7 @@ class World:
         self.failures: list[BaseException] = []
         self.background = Background(self.failures.append)
         self.store = StoreDouble(MemoryStore(1 << 20, clock))
-        self.rules = LiveRules(file, profile, clock, lambda event, details: None)
+        self.rules = LiveRules(file, profile, clock, lambda event, details: None, has_encryption_key=True)
         self.rules.load()
         self.epochs = Epochs(self.store, clock, counted(), self.background, sole=True, sleep=clock.sleep)
         self.cache = Cache(
@@ -141,8 +141,8 @@ class World:
         """Whether a read would find it, fresh and not purged."""
         match = self.rules.current.match("GET", path)
         assert match is not None
-        found = self.cache.find_in_memory(self.key(path, tenant), match.route.digest)
-        return found is not None
+        found = await self.cache.find(self.key(path, tenant), match.route.digest)
+        return isinstance(found, Found) and found.standing is Standing.VALID
 
     def seen(self, method: str, path: str, outcome: Outcome) -> None:
         self.metrics.count(outcome, 0.001)
