@@ -119,7 +119,7 @@ async def test_a_bypass_is_told_by_its_reason(client):
         ({}, "request"), ({"request": "jobs"}, "request"), ({"request": "GET /a b"}, "request"),
         ({"request": "GET /\u00e9"}, "request"), ({"request": ["GET /"]}, "request"),
         ({"request": "GET /", "as": "org_a"}, "as"), ({"request": "GET /", "as": {"tenant": "x"}}, "as.tenant"),
-        ({"request": "GET /", "as": {"org_id": "a b"}}, "as.org_id"), 
+        ({"request": "GET /", "as": {"org_id": "a b"}}, "as.org_id"),
         ({"request": "GET /", "as": {"sub": 1}}, "as.sub"),
         ({"request": "GET /", "as": {"permissions": "x"}}, "as.permissions"),
         ({"request": "GET /", "as": {"headers": {"a": "b\r\nc"}}}, "as.headers"),
