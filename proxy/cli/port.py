@@ -48,8 +48,8 @@ class Port:
         connection = HTTPConnection(self.address.host, self.address.port, timeout=TIMEOUT)
         try:
             connection.request(method, path, body, headers)
-            response = connection.getresponse()
-            answered = _document(response.read(_MAX_ANSWER), self.address)
+            with connection.getresponse() as response:
+                answered = _document(response.read(_MAX_ANSWER), self.address)
         except OSError as error:
             raise NoAnswerError(
                 f"no answer from the admin port {self.address}: {(error.strerror or str(error)).lower()}; "

@@ -92,7 +92,7 @@ class Traffic:
 
 def template(path: str) -> str:
     """A path with every segment that is not plainly a word replaced: nobody's ids, and not one line for each."""
-    segments = plain_path(path).split("/")[1:]
+    segments = [each for each in plain_path(path).split("/") if each]
     shown = [each if _WORD.fullmatch(each) else "{id}" for each in segments[:_MOST_SEGMENTS]]
     return "/" + "/".join([*shown, *(["**"] if len(segments) > _MOST_SEGMENTS else [])])
 

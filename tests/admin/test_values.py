@@ -1,5 +1,7 @@
 """The backend's values: kept as the rule says, ended by what ends responses, nobody else's."""
 
+import io
+
 import orjson
 import pytest
 
@@ -13,7 +15,7 @@ async def put(
     headers = {"Content-Type": media, **bearer(who), **({STAMP: stamp} if stamp is not None else {})}
     query = {"tenant": "org_a", **query}
     said = {name: value for name, value in query.items() if value is not None}
-    async with client.put(f"/api/cache/values/{path}", data=body, headers=headers, params=said) as answer:
+    async with client.put(f"/api/cache/values/{path}", data=io.BytesIO(body), headers=headers, params=said) as answer:
         return answer.status, await answer.read()
 
 
