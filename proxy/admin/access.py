@@ -104,7 +104,10 @@ class Gate:
 
     def _person(self, asking: Asking, needed: tuple[Role, ...]) -> Actor | Denied:
         if asking.authorization is not None:
-            return self._holder(asking.authorization, asking.peer)
+            holder = self._holder(asking.authorization, asking.peer)
+            if needed or isinstance(holder, Actor):
+                return holder
+            # what is open to everybody is open to whoever sends a portal's token along
         if (self._inside or needed) and not _names_loopback(asking.host):
             # without a token the address is all that shows who is meant
             return Denied(403 if self._inside else 401, _BY_ADDRESS if self._inside else _TOKEN_NEEDED)

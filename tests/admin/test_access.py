@@ -84,6 +84,11 @@ def test_a_probe_of_an_outside_port_needs_no_token_and_no_loopback_name():
     assert isinstance(gate.judge(asking("10.0.0.7", "10.0.0.9:9900"), ()), Actor)
 
 
+def test_what_needs_no_role_is_open_to_an_unknown_token_but_not_by_a_foreign_name():
+    assert isinstance(Gate().judge(asking(token="a.jwt.of.the.portal"), ()), Actor)
+    assert isinstance(Gate().judge(asking(host="rebound.example", token="a.jwt"), ()), Denied)
+
+
 def test_a_denial_of_a_role_names_who_it_was_and_what_is_needed():
     found = Gate(ENTRIES).judge(asking(token=TOKENS["viewer"].token), (O, B))
     assert isinstance(found, Denied)
