@@ -11,7 +11,6 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -21,7 +20,7 @@ from proxy import __version__
 from proxy.addresses import Address
 from proxy.admin.access import Gate
 from proxy.admin.api import application
-from proxy.admin.audit import Audit, AuditFile, AuditStream
+from proxy.admin.audit import opened
 from proxy.admin.health import Health
 from proxy.admin.surface import Parts, endpoints
 from proxy.bypasses import Bypasses
@@ -135,7 +134,7 @@ class _Composition:
         self._traffic = Traffic(lambda method, path: self._rules.current.match(method, path), time.time)
         self._bypasses = Bypasses(time.time, self._serving.advance)
         self._purges = Purges(time.time)
-        self._audit = _audit(settings, self._unwritten)
+        self._audit = opened(settings.audit_log, time.time, self._unwritten)
         self._keys = Keyring(hashlib.blake2b(settings.name_key.encode(), digest_size=32).digest())
         self._hosts = Hosts(settings.hosts)
         self._drained_by = float("inf")  # of the loop's clock, once we are leaving
@@ -401,15 +400,6 @@ class _Composition:
     def _lost(self, error: BaseException) -> None:
         self._metrics.note("background-failed")
         self._log.error("background-failed", error=type(error).__name__, detail=str(error))
-
-
-def _audit(settings: Settings, failed: Callable[[str], None]) -> Audit:
-    log = settings.audit_log
-    try:
-        sink = None if log == "off" else AuditStream() if log == "stdout" else AuditFile(Path(log))
-        return Audit(sink, time.time, failed)
-    except OSError as error:
-        raise ConfigError(f"SIDECACHE_AUDIT_LOG: cannot use {log!r}: {(error.strerror or '').lower()}") from None
 
 
 def _about(store: Store) -> dict[str, object]:

@@ -18,6 +18,7 @@ from typing import Any, TextIO
 import orjson
 
 from proxy.admin.access import Actor
+from proxy.errors import ConfigError
 
 START = "0" * 64  # before the first line
 KEPT = 2000  # lines that the admin API can show
@@ -177,6 +178,15 @@ class Audit:
                     return
         finally:
             self._writing = None
+
+
+def opened(where: str, clock: Callable[[], float], failed: Failed) -> Audit:
+    """The log that SIDECACHE_AUDIT_LOG names: off, stdout or a file. ConfigError when that cannot be written."""
+    try:
+        sink = None if where == "off" else AuditStream() if where == "stdout" else AuditFile(Path(where))
+        return Audit(sink, clock, failed)
+    except OSError as error:
+        raise ConfigError(f"SIDECACHE_AUDIT_LOG: cannot use {where!r}: {(error.strerror or '').lower()}") from None
 
 
 @dataclass(frozen=True, slots=True)
