@@ -18,12 +18,17 @@ from aiohttp import web
 
 from proxy import __version__
 from proxy.addresses import Address
+from proxy.admin.access import Gate
 from proxy.admin.api import application
+from proxy.admin.audit import opened
 from proxy.admin.health import Health
+from proxy.admin.surface import Parts, endpoints
+from proxy.bypasses import Bypasses
 from proxy.cache.background import Background
 from proxy.cache.coalesce import Flights
 from proxy.cache.epochs import Epochs
 from proxy.cache.lease import Leases
+from proxy.cache.purges import Purges
 from proxy.cache.seal import Sealer
 from proxy.cache.tiers import Cache
 from proxy.errors import ConfigError, StoreError
@@ -54,6 +59,7 @@ from proxy.stores.memory import MemoryStore
 from proxy.stores.redis import RedisLink, Report
 from proxy.telemetry.logs import Logger, logger
 from proxy.telemetry.metrics import Metrics, Sample
+from proxy.telemetry.traffic import Traffic
 
 if TYPE_CHECKING:
     from proxy.stores.upstash import UpstashLink
@@ -64,6 +70,8 @@ _LEAVING = 0.1
 _FINISHING = 0.8
 
 _PREPARED_SHARE = 4  # answers ready to be written may take this part of the first tier's bytes on top of them
+
+_ADMIN_LEAVES = 1.0  # seconds for answers of the admin port that are under way
 
 # Reports of a change for the better.
 _GOOD_NEWS = frozenset(
@@ -123,12 +131,19 @@ class _Composition:
             settings.rules, settings.profile, time.time, self._report,
             has_encryption_key=bool(settings.encryption_keys),
         )  # fmt: skip
+        self._traffic = Traffic(lambda method, path: self._rules.current.match(method, path), time.time)
+        self._bypasses = Bypasses(time.time, self._serving.advance)
+        self._purges = Purges(time.time)
+        self._audit = opened(settings.audit_log, time.time, self._unwritten)
+        self._keys = Keyring(hashlib.blake2b(settings.name_key.encode(), digest_size=32).digest())
+        self._hosts = Hosts(settings.hosts)
         self._drained_by = float("inf")  # of the loop's clock, once we are leaving
 
     async def start(self) -> Running:
         settings, stack = self._settings, self._stack
         self._rules.load()
         self._warn_of_strict()
+        stack.push_async_callback(self._audit.close)
         store = self._store()
         stack.push_async_callback(store.close)
         sole = settings.sole_replica
@@ -147,7 +162,7 @@ class _Composition:
         )
         stack.push_async_callback(upstream.close)
         exchange = await self._exchange(cache, epochs, leases, upstream)
-        admin_port = await self._admin(health)
+        admin_port = await self._admin(health, cache, epochs, store)
         stack.push_async_callback(self._finish_background)
         self._follow()
         listener = await self._listener(exchange, cache, epochs, upstream, health)
@@ -184,10 +199,7 @@ class _Composition:
     async def _exchange(self, cache: Cache, epochs: Epochs, leases: Leases, upstream: HttpUpstream) -> Exchange:
         settings, background = self._settings, self._background
         watched = Watched(upstream, settings.upstream, self._report)
-        keys, hosts = (
-            Keyring(hashlib.blake2b(settings.name_key.encode(), digest_size=32).digest()),
-            Hosts(settings.hosts),
-        )
+        keys, hosts = self._keys, self._hosts
         naming = Naming(keys, hosts.home)
         fetcher = Fetcher(
             upstream=watched, cache=cache, epochs=epochs, flights=Flights(), naming=naming, leases=leases,
@@ -197,6 +209,8 @@ class _Composition:
             rules=lambda: self._rules.current, identity=await self._identity(), cache=cache, epochs=epochs,
             fetcher=fetcher, upstream=watched, background=background,
             keys=keys, naming=naming, clock=time.time, random=random.random, hosts=hosts, noted=self._noted,
+            is_off=self._bypasses.covers,
+            purged=lambda by, purge, accepted: self._purges.note(by, purge, accepted=accepted),
         )  # fmt: skip
 
     async def _identity(self) -> IdentityResolver:
@@ -248,8 +262,18 @@ class _Composition:
         await _bind(listener.open, settings.listen, "--listen")
         return listener
 
-    async def _admin(self, health: Health) -> int:
-        runner = web.AppRunner(application(health, self._metrics), access_log=None, handle_signals=False)
+    async def _admin(self, health: Health, cache: Cache, epochs: Epochs, store: Store) -> int:
+        settings = self._settings
+        parts = Parts(
+            health, self._metrics, self._rules, cache, epochs, self._purges, self._traffic, self._bypasses, self._audit,
+            self._keys, self._hosts.home, settings.profile, settings.admin.loopback, lambda: _about(store), time.time,
+        )  # fmt: skip
+        gate = Gate(
+            settings.admin_tokens, lenient=settings.profile == "development",
+            listens_on_loopback=settings.admin.loopback, allowed=settings.allowed_ips,
+        )  # fmt: skip
+        admin = application(gate, self._audit, endpoints(parts))
+        runner = web.AppRunner(admin, access_log=None, handle_signals=False, shutdown_timeout=_ADMIN_LEAVES)
         await runner.setup()
         self._stack.push_async_callback(runner.cleanup)
 
@@ -345,6 +369,7 @@ class _Composition:
 
     def _finished(self, request: Request, outcome: Outcome, status: int, seconds: float) -> None:
         self._metrics.count(outcome, seconds)
+        self._traffic.note(request, outcome)
         if self._settings.access_log:
             self._log_request(request, outcome, status, seconds)
 
@@ -356,6 +381,8 @@ class _Composition:
 
     def _noted(self, event: str, details: Mapping[str, object]) -> None:
         self._metrics.note(event)
+        if event == "tenant-conflict":
+            self._audit.record(event, result="denied", target=details)
         if event != "unmatched-write":  # one a request: the counter tells
             self._log.warning(event, **details)
 
@@ -366,9 +393,23 @@ class _Composition:
         if event == "rules-loaded":
             self._warn_of_strict()
 
+    def _unwritten(self, why: str) -> None:
+        self._metrics.note("audit-unwritten")
+        self._log.error("audit-unwritten", detail=why)
+
     def _lost(self, error: BaseException) -> None:
         self._metrics.note("background-failed")
         self._log.error("background-failed", error=type(error).__name__, detail=str(error))
+
+
+def _about(store: Store) -> dict[str, object]:
+    if not isinstance(store, Guarded):
+        return {"kind": store.name, "breaker": "none"}
+    calls = store.calls.values()
+    return {
+        "kind": store.name, "breaker": store.state, "operations": sum(sum(each.buckets) for each in calls),
+        "failed": sum(each.failed for each in calls), "not_tried": store.rejected,
+    }  # fmt: skip
 
 
 def _redis(settings: Settings, report: Report) -> RedisLink:

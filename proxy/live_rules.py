@@ -55,6 +55,10 @@ class LiveRules:
         """Take the file over if it is different and good; otherwise keep what is in force and say why."""
         await self._take_over(await asyncio.to_thread(self._read))
 
+    async def validate(self, data: bytes) -> RuleSet | tuple[Problem, ...]:
+        """What would become of these rules in place of those in force; nothing changes."""
+        return await asyncio.to_thread(self._judge, data)
+
     async def watch(self, interval: float = INTERVAL) -> None:
         """Reload when the content of the file changes, until cancelled.
 

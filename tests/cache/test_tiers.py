@@ -744,3 +744,28 @@ async def test_an_entry_s_way_to_the_store_can_be_waited_for(world):
     await settle()
     assert world.cache.saving(KEY) is None
     assert await world.store.inner.get((KEY,)) != [None]
+
+
+async def test_to_inspect_tells_what_a_read_would_find_in_either_tier_and_counts_as_no_use(world):
+    assert await world.cache.inspect(key_of(KEY), POLICY) == (None, Reason.COLD)
+    await world.fill()
+    held, standing = await world.cache.inspect(key_of(KEY), POLICY)
+    assert (held.key, standing, world.cache.resident(held).touched) == (KEY, Standing.VALID, False)
+    assert world.cache.look(KEY).key == KEY
+    other, _ = world.replica()
+    stored, standing = await other.inspect(key_of(KEY), POLICY)
+    assert (stored.key, standing, other.keys(), world.cache.keys()) == (KEY, Standing.VALID, [], [KEY])
+
+
+async def test_to_inspect_tells_why_what_is_kept_is_of_no_use(world):
+    await world.fill()
+    assert (await world.cache.inspect(key_of(KEY), b"another"))[1] is Reason.RULES_CHANGED
+    await world.epochs.advance({"org_a": ["jobs:77"]}, soft=True)
+    assert (await world.cache.inspect(key_of(KEY), POLICY))[1] is Standing.SOFT_PURGED
+    await world.epochs.advance({"org_a": ["jobs:77"]})
+    held, standing = await world.cache.inspect(key_of(KEY), POLICY)
+    assert (held.key, standing) == (KEY, Reason.PURGED)
+    world.store.down = {"epochs", "get"}
+    world.clock.advance(TRUSTED_SECONDS)
+    assert (await world.cache.inspect(key_of(KEY), POLICY))[1] is Reason.STORE_UNAVAILABLE
+    world.store.down = set()

@@ -897,3 +897,43 @@ async def test_a_safe_request_invalidates_no_group(world):
     await world.get("/api/jobs")
     await world.get("/api/jobs/77")
     assert (await world.get("/api/jobs")).cache == HIT
+
+
+async def test_what_is_switched_off_is_forwarded_and_neither_looked_up_nor_stored(world):
+    await world.get("/api/jobs")
+    world.off.add(("jobs", "org_a"))
+    past = [await world.get("/api/jobs"), await world.get("/api/jobs/77")]
+
+    assert {each.cache for each in past} == {"sidecache; fwd=bypass; detail=switched-off"}
+    assert [each.body for each in past] == [b"answer 2", b"answer 3"]
+    assert (await world.get("/api/jobs", token=unsigned("org_b"))).cache == COLD
+    world.off.clear()
+    assert (await world.get("/api/jobs")).cache == HIT
+    assert (await world.get("/api/jobs/77")).cache == COLD
+
+
+async def test_a_write_purges_while_it_is_switched_off(world):
+    await world.get("/api/jobs")
+    world.off.add(("jobs", "org_a"))
+    await world.send("POST", "/api/jobs", body=b"{}")
+    world.off.clear()
+
+    assert (await world.get("/api/jobs")).cache == "sidecache; fwd=uri-miss; stored; detail=purged"
+
+
+async def test_what_is_public_is_switched_off_by_its_feature(world):
+    await world.get("/api/catalogue")
+    world.off.add(("catalogue", None))
+
+    assert (await world.get("/api/catalogue")).cache == "sidecache; fwd=bypass; detail=switched-off"
+
+
+async def test_a_purge_by_a_write_is_told_with_its_route_and_whether_the_store_has_it(world):
+    await world.send("PUT", "/api/jobs/77", body=b"{}")
+    world.store.down.add("advance_epochs")
+    await world.send("POST", "/api/jobs", body=b"{}")
+    world.store.down.clear()
+
+    (put, tags, accepted), (post, _, pending) = world.purged
+    assert (put, accepted, post, pending) == ("PUT|DELETE /api/jobs/{job-id}", True, "POST /api/jobs", False)
+    assert set(tags["org_a"]) >= {"jobs:list", "jobs:77"}
