@@ -454,6 +454,8 @@ async def test_strict_features_on_upstash_are_told_of_at_the_start_and_on_a_relo
     )
     async with running(settings):
         assert bool(events(logged, "strict-best-effort")) is warned
+
+
 # The admin port
 
 
