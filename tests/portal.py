@@ -142,8 +142,8 @@ class History:
 
     C1 tenant, path and checksum are those asked for. C2 nothing is newer than what was written. C3 no read is older
     than a write that was acknowledged before it began: through the same replica, and through the others `BOUND` before.
-    C5 through one replica no hit is older than a hit before it, nor any read than one that ended `BOUND` before: a fetch
-    may bring what is newer than the store's epochs tell as yet. C7 every answer is a 200.
+    C5 through one replica no hit is older than a hit before it, nor any read than one that ended `BOUND` before: a
+    fetch may bring what is newer than the store's epochs tell as yet. C7 every answer is a 200.
     """
 
     def __init__(self, portal: Portal, ports: list[int], *, clock: Callable[[], float] = time.monotonic) -> None:
