@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 import random
 import re
 
@@ -162,11 +163,20 @@ def test_a_head_is_written_anew_before_its_seconds_change(start, rest):
             break
         _render(prepared, now)
         held = prepared.head
-        last = prepared.head_until
-        for moment in (last - 1e-6, last - 3e-7):
-            if moment > now:
-                _render(prepared, moment)
-                assert prepared.head == held
+        last = math.nextafter(prepared.head_until, 0)
+        if last > now:
+            _render(prepared, last)
+            assert prepared.head == held
+
+
+async def test_a_response_that_came_before_the_clock_was_set_back_is_not_younger_than_new():
+    async with served() as made, await connect(made.port) as client:
+        made.world.upstream.answer = lambda request, n: dated()
+        await ask(client, head())
+        await made.settle()
+        made.world.clock.advance(-3)
+        ages = [(await ask(client, head())).get("age") for _ in range(5)]
+        assert (ages, made.hits.repeated) == (["0"] * 5, 2)
 
 
 # What a prepared answer holds on to
@@ -224,9 +234,10 @@ async def test_it_holds_until_the_first_of_its_times_is_over(seconds, fetch, hel
 
 NOT_PREPARED = {
     "a part": head("/api/jobs", "Range: bytes=0-1"),
-    "too many lines": head("/api/jobs", *[f"Accept: a/{n}" for n in range(50)]),
+    "too many lines": head("/api/jobs", *["Keep-Alive: 5"] * 50),
     "one that ends its connection": head("/api/jobs", "Connection: close"),
     "one of another version": head().replace(b"HTTP/1.1", b"HTTP/1.0"),
+    "one of another version that goes on": head("/api/jobs", "Connection: keep-alive").replace(b"1.1", b"1.0"),
     "one that expects": head("/api/jobs", "Expect: 100-continue"),
 }
 
@@ -298,6 +309,30 @@ async def test_an_answer_is_in_the_encoding_that_is_asked_for(method, coding):
         assert len({answer.raw + answer.body for answer in got}) == 1
         assert got[0].get("content-encoding") == (coding or None)
         assert made.hits.repeated >= 2
+
+
+async def test_a_response_without_a_body_has_no_length_either_way():
+    got = []
+    for short in (True, False):
+        async with served(short=short) as made, await connect(made.port) as client:
+            made.world.upstream.answer = lambda request, n: dated(b"", 204, cache_control="max-age=60")
+            for _ in range(4):
+                got.append((await ask(client, head("/api/origin"))).raw)
+                await made.settle()
+    assert got[:4] == got[4:]
+    assert b"; hit" in got[1]
+
+
+async def test_what_is_answered_so_is_in_use_and_stays_when_room_is_short():
+    async with served() as made, await connect(made.port) as client:
+        made.world.upstream.answer = lambda request, n: dated()
+        await ask(client, head())
+        await made.settle()
+        await ask(client, head())
+        resident = (await prepared_in(made)).resident
+        resident.touched = False
+        assert made.hits.known(head(), False) is not None
+        assert resident.touched
 
 
 # The parts

@@ -182,6 +182,14 @@ async def test_an_entry_that_is_gone_or_another_is_not_served(made):
         assert await version(client) == 2
 
 
+async def test_a_head_that_is_too_large_is_so_though_the_rest_of_it_is_known(made):
+    async with await prompt(made.port) as client:
+        await warm(made, client)
+        await client.send(head("/api/jobs", *["Cookie: " + "c" * 15_000] * 3))
+        assert (await client.response()).status == 431
+        assert await client.ended()
+
+
 # Clients that do not read
 
 
