@@ -1,6 +1,6 @@
 """What is an HTTP message, as far as a decision needs it? Heads only: bodies are streams and stay outside."""
 
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "QUERY"})  # RFC 9110 9.2.1, RFC 10008
@@ -11,6 +11,7 @@ class Fields:
     """The header fields of one message, in the order, number and case they came in (RFC 9110 5).
 
     Names and values are the wire's bytes decoded as Latin-1, which loses nothing: encode the same way to forward.
+    Nothing changes after it is made: a copy without what is not there is the same object.
     """
 
     __slots__ = ("_values", "pairs")
@@ -34,15 +35,26 @@ class Fields:
 
     def get_all(self, name: str) -> tuple[str, ...]:
         """Each line's value: for Set-Cookie, Authorization and others that must not be combined."""
-        return tuple(value for field, value in self.pairs if field.lower() == name)
+        values = self._values if self._values is not None else self._index()
+        if name not in values:
+            return ()
+        if len(values) == len(self.pairs):  # no name comes twice
+            return (values[name],)
+        return tuple([value for field, value in self.pairs if field.lower() == name])
 
     def names(self) -> Iterable[str]:
         """The distinct names, in lower case."""
         return (self._values if self._values is not None else self._index()).keys()
 
-    def without(self, names: Container[str]) -> "Fields":
+    def without(self, names: Iterable[str]) -> "Fields":
         """A copy without the fields of these lower-case names."""
-        return Fields(pair for pair in self.pairs if pair[0].lower() not in names)
+        values = self._values if self._values is not None else self._index()
+        gone = values.keys() & names
+        if not gone:
+            return self
+        left = Fields([pair for pair in self.pairs if pair[0].lower() not in gone])
+        left._values = {name: value for name, value in values.items() if name not in gone}
+        return left
 
     def with_field(self, name: str, value: str) -> "Fields":
         """A copy in which this field has exactly this value, at the end."""

@@ -280,7 +280,8 @@ def _is_plainly_framed(fields: Fields, version: HttpVersion) -> bool:
         # "A server ... that receives an HTTP/1.0 message containing a Transfer-Encoding header field MUST treat the
         # message as if the framing is faulty" (RFC 9112 6.1)
         return False
-    return not any("_" in name and name.lower().replace("_", "-") in _NEVER_DISGUISED for name in fields.names())
+    underscored = [name for name in fields.names() if "_" in name]
+    return not any(name.replace("_", "-") in _NEVER_DISGUISED for name in underscored)
 
 
 class _IncomingBody:

@@ -95,8 +95,8 @@ def head_of(reply: Reply) -> bytes:
 
 
 def _head(status: int, reason: str, pairs: Iterable[tuple[str, str]]) -> bytes:
-    lines = [f"HTTP/1.1 {status} {reason}", *[f"{name}: {value}" for name, value in pairs]]
-    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+    lines = [f"HTTP/1.1 {status} {reason}", *[f"{name}: {value}" for name, value in pairs], "\r\n"]
+    return "\r\n".join(lines).encode("latin-1")
 
 
 def _hand_over(writer: AbstractStreamWriter, head: bytes) -> None:

@@ -179,7 +179,7 @@ def _head_of(request: Request, body: Body, origin: Origin) -> bytes:
         fields = fields.with_field("Content-Length", str(len(body)))
     elif body is None and length not in (None, "0"):
         fields = fields.without(("content-length",))
-    lines.extend(f"{name}: {value}" for name, value in fields)
+    lines += [f"{name}: {value}" for name, value in fields.pairs]
     if isinstance(body, AsyncIterator) and length is None:
         lines.append("Transfer-Encoding: chunked")
     text = "\r\n".join(lines)
