@@ -51,7 +51,7 @@ from proxy.stores.breaker import Guarded
 from proxy.stores.commands import CommandStore
 from proxy.stores.iam import IamTokens
 from proxy.stores.memory import MemoryStore
-from proxy.stores.redis import RedisLink
+from proxy.stores.redis import RedisLink, Report
 from proxy.telemetry.logs import Logger, logger
 from proxy.telemetry.metrics import Metrics, Sample
 
@@ -126,6 +126,7 @@ class _Composition:
     async def start(self) -> Running:
         settings, stack = self._settings, self._stack
         self._rules.load()
+        self._warn_of_strict()
         store = self._store()
         stack.push_async_callback(store.close)
         sole = settings.sole_replica
@@ -157,10 +158,10 @@ class _Composition:
         settings = self._settings
         if settings.provider == "memory":
             return MemoryStore(settings.l1_bytes, time.time)
-        link = _upstash(settings) if settings.provider == "upstash" else _redis(settings)
+        link = _upstash(settings) if settings.provider == "upstash" else _redis(settings, self._report)
         guarded = Guarded(CommandStore(link), timeout=settings.store_timeout, clock=time.monotonic, report=self._report)
         self._metrics.watch(lambda: _store_figures(guarded))
-        watching = self._background.start(self._watched(link, guarded))
+        watching = self._background.start(self._watched(link, guarded), lasting=True)
         self._stack.callback(watching.cancel)
         return guarded
 
@@ -168,6 +169,15 @@ class _Composition:
         with suppress(StoreError):  # the watch tells what is the matter
             await link.warm()
         await store.watch()
+
+    def _warn_of_strict(self) -> None:
+        """Upstash answers from replicas that lag: there `consistency: strict` is as strict as sync tokens make it."""
+        strict = sorted({route.feature for route in self._rules.current.routes if route.strict})
+        if strict and self._settings.provider == "upstash":
+            self._log.warning(
+                "strict-best-effort", features=strict,
+                why="Upstash may answer from a replica; for a bound of 0 use REDIS_PROVIDER=elasticache",
+            )  # fmt: skip
 
     async def _exchange(self, cache: Cache, epochs: Epochs, leases: Leases, upstream: HttpUpstream) -> Exchange:
         settings, background = self._settings, self._background
@@ -314,6 +324,12 @@ class _Composition:
             },
             "event", counter=True,
         )  # fmt: skip
+        if (hits := listener.hits) is not None:
+            yield Sample(
+                "sidecache_hits_at_once_total", "Hits answered in the call that brought their bytes, by how alike.",
+                {"same-head": hits.repeated, "same-choice": hits.chosen, "decided": hits.decided}, "way", counter=True,
+            )  # fmt: skip
+            yield Sample("sidecache_prepared_bytes", "Bytes of answers that are ready to be written.", hits.size)
         yield Sample("sidecache_client_connections", "Open client connections.", listener.connections)
         yield Sample(
             "sidecache_background_tasks",
@@ -345,13 +361,15 @@ class _Composition:
         self._serving.advance()  # whatever it is: these are rare, and each may change an answer
         self._metrics.note(event)
         (self._log.info if event in _GOOD_NEWS else self._log.warning)(event, **details)
+        if event == "rules-loaded":
+            self._warn_of_strict()
 
     def _lost(self, error: BaseException) -> None:
         self._metrics.note("background-failed")
         self._log.error("background-failed", error=type(error).__name__, detail=str(error))
 
 
-def _redis(settings: Settings) -> RedisLink:
+def _redis(settings: Settings, report: Report) -> RedisLink:
     address = settings.redis
     assert address is not None, "the settings of this provider have an address"
     credentials = None
@@ -363,7 +381,9 @@ def _redis(settings: Settings) -> RedisLink:
         tls_ca=str(settings.redis_tls_ca) if settings.redis_tls_ca is not None else None,
         connect_timeout=settings.connect_timeout,
     )  # fmt: skip
-    return RedisLink(access, clock=time.monotonic, cluster=settings.redis_cluster, pool_size=settings.pool_size)
+    return RedisLink(
+        access, clock=time.monotonic, cluster=settings.redis_cluster, pool_size=settings.pool_size, report=report
+    )
 
 
 def _upstash(settings: Settings) -> "UpstashLink":

@@ -229,6 +229,12 @@ async def test_outside_development_it_is_unready_a_while_before_it_stops_accepti
         await leaving
 
 
+async def test_a_shared_store_that_is_listened_to_holds_nobody_up_on_the_way_out(make, logged):
+    settings = make("http://127.0.0.1:9", SIDECACHE_DRAIN_S="600", REDIS_HOST="127.0.0.1", REDIS_PORT=str(free_port()))
+    async with asyncio.timeout(DEADLINE), running(settings):
+        pass
+
+
 # Upstream and JWKS that are not there
 
 
@@ -414,3 +420,36 @@ async def test_without_a_key_the_metrics_name_none(make):
     async with portal() as port, running(make(f"http://127.0.0.1:{port}")) as sidecar:
         _, _, metrics = await ask(sidecar.admin_port, "/metrics")
     assert "key_id=" not in metrics
+
+
+# The shared store
+
+
+async def test_a_store_that_is_not_there_is_said_once_with_the_setting_to_look_at_and_stops_nothing(make, logged):
+    port = free_port()
+    async with portal() as upstream:
+        settings = make(
+            f"http://127.0.0.1:{upstream}", REDIS_PROVIDER="redis", REDIS_HOST="127.0.0.1", REDIS_PORT=str(port)
+        )
+        async with running(settings) as sidecar:
+
+            async def said() -> bool:
+                return bool(events(logged, "store-unavailable"))
+
+            await until(said)
+            status, cache, _ = await ask(sidecar.data_port, token=unsigned())
+            assert (status, cache) == (200, "sidecache; fwd=uri-miss; stored; detail=store-unavailable")
+    (line,) = events(logged, "store-unavailable")
+    assert line["error"] == f"REDIS_HOST, REDIS_PORT: nothing listens at 127.0.0.1:{port}"
+
+
+@pytest.mark.parametrize(("consistency", "warned"), [("consistency: strict", True), ("", False)])
+async def test_strict_features_on_upstash_are_told_of_at_the_start_and_on_a_reload(
+    make, rules, logged, consistency, warned
+):
+    rules.write_text(RULES.format(ttl="15m") + (f"    {consistency}\n" if consistency else ""))
+    settings = make(
+        "http://127.0.0.1:1", UPSTASH_REDIS_REST_URL=f"http://127.0.0.1:{free_port()}", UPSTASH_REDIS_REST_TOKEN="t"
+    )
+    async with running(settings):
+        assert bool(events(logged, "strict-best-effort")) is warned

@@ -13,6 +13,7 @@ class Background:
     def __init__(self, failed: Callable[[BaseException], None], *, refreshes: int = 64) -> None:
         self._failed = failed
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._lasting: set[asyncio.Task[Any]] = set()
         self._refreshing: set[str] = set()
         self._refreshes = refreshes
         self._delayed: dict[asyncio.TimerHandle, Work] = {}
@@ -21,8 +22,11 @@ class Background:
     def __len__(self) -> int:
         return len(self._tasks)
 
-    def start(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+    def start(self, work: Coroutine[Any, Any, Any], *, lasting: bool = False) -> asyncio.Task[Any]:
+        """`lasting`: it has no end of its own, so nobody waits for one on the way out."""
         task = asyncio.get_running_loop().create_task(work)
+        if lasting:
+            self._lasting.add(task)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
         return task
@@ -58,8 +62,8 @@ class Background:
         self._delayed.clear()
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
-        while self._tasks and (left := deadline - loop.time()) > 0:
-            await asyncio.wait(self._tasks, timeout=left)
+        while (ending := self._tasks - self._lasting) and (left := deadline - loop.time()) > 0:
+            await asyncio.wait(ending, timeout=left)
         while self._tasks:
             for task in self._tasks:
                 task.cancel()
@@ -67,5 +71,6 @@ class Background:
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
+        self._lasting.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._failed(error)

@@ -93,7 +93,7 @@ class Epochs:
     def start(self) -> None:
         """Listen to what other replicas purge."""
         if self._others:
-            self._listener = self._background.start(self.doorbell.listen())
+            self._listener = self._background.start(self.doorbell.listen(), lasting=True)
 
     async def close(self) -> None:
         """Stop listening and repeating. What is still pending ends with this process; other replicas never knew."""

@@ -25,7 +25,7 @@ class IdentityResolver:
 
     @property
     def headers(self) -> frozenset[str]:
-        """The header names, in lower case, in which a caller may be named beside the token."""
+        """The header names, in lower case, in which a caller may be named beside the token: as of the last answer."""
         return self._headers
 
     def resolve_now(
@@ -51,7 +51,8 @@ class IdentityResolver:
     def _agree(
         self, found: Verified | None, request: Request, parameters: Mapping[str, str], sources: IdentitySources
     ) -> Identity | Reason:
-        if found is None or not self._speaks_alone(request.fields, parameters, sources):
+        self._follow(sources)
+        if found is None or not self._speaks_alone(request.fields, parameters):
             return agree(
                 sources,
                 claims=None if found is None else found.claims,
@@ -67,12 +68,14 @@ class IdentityResolver:
             self._known[found] = answer
         return answer
 
-    def _speaks_alone(self, fields: Fields, parameters: Mapping[str, str], sources: IdentitySources) -> bool:
-        """Is the token the only one who says anything? Then its claims alone make the answer, which is remembered."""
+    def _follow(self, sources: IdentitySources) -> None:
         if sources is not self._sources:
             self._sources = sources
             self._headers, self._parameters = _other_than_token(sources)
             self._known.clear()
+
+    def _speaks_alone(self, fields: Fields, parameters: Mapping[str, str]) -> bool:
+        """Is the token the only one who says anything? Then its claims alone make the answer, which is remembered."""
         if not self._parameters.isdisjoint(parameters):
             return False
         if not self._headers:

@@ -4,16 +4,18 @@ Three ways, each taken only where it gives the bytes that the ordinary path woul
 
     the same head      the bytes of a whole request head were answered before: they hold credentials, path and every
                        field, so they would be decided alike
-    the same choice    the bytes are the same but for whole, well-formed lines of fields that no decision reads: trace
-                       ids, cookies, user agents
+    the same choice    the bytes are the same but for whole, well-formed lines of fields that no decision reads, and
+                       that the parser takes any number of: trace ids, cookies, referers
     decided anew       after the parser, `Exchange.at_once`: the ordinary decisions, without waiting
 
 A prepared answer holds only while all of this does, and is otherwise made anew by the third way or the ordinary one:
 
     serving epoch      no rules, keys, revocations or switches have changed since
-    entry              it is still in the first tier, and the same
+    entry              it is still in the first tier, and the same; it was found under the first key, which hangs on
+                       no other entry
     epochs             its epochs are those it was stored under, and their copies are trusted now
-    time               it is fresh, not yet due for an early refresh, the caller's token has not expired
+    time               it is fresh, not yet due for an early refresh, the caller's token has not expired; the client
+                       said nothing of age that counts, and the clock was not set back
     trust              the peer is trusted as it was then
     rechecked          at most RECHECKED seconds have passed: whatever is not thought of here ends by then
 
@@ -47,19 +49,21 @@ _SEEN = 8192  # heads that came once: only one that comes again is worth a place
 
 _AGE, _TTL = "\0age", "\0ttl"  # stand-ins that no field holds
 
-# Fields that no decision about a stored response reads. The others, and every other name, are part of the choice.
+# Fields that a decision about a stored response reads, or the parser (it refuses a second User-Agent). They, and every
+# name that is not neutral to a key, are part of the choice.
 _READ = frozenset(
     """
     accept accept-charset accept-encoding accept-language authorization cache-control connection content-length
     content-type expect host if-match if-modified-since if-none-match if-range if-unmodified-since keep-alive
-    max-forwards pragma proxy-authorization proxy-connection range te trailer transfer-encoding via x-forwarded-host
-    x-forwarded-proto forwarded
+    max-forwards pragma proxy-authorization proxy-connection range te trailer transfer-encoding user-agent via
+    x-forwarded-host x-forwarded-proto forwarded
     """.split()
 )
 IRRELEVANT = NEUTRAL_HEADERS - _READ
 
 
 _MAX_LINES = 50  # of either kind in a head, together fewer than the parser takes
+_A_MOMENT = 1e-6  # more than the rounding of any sum of times
 
 
 def _any_of(words: list[str]) -> str:
@@ -101,8 +105,8 @@ class Prepared:
     """One answer, ready but for its Age and its remaining freshness."""
 
     __slots__ = (
-        "after", "before", "bodiless", "cell", "coding", "entry_age", "fresh_until", "head", "head_until", "known",
-        "meta", "middle", "number", "resident", "space", "stored_at", "tags", "trusted", "valid_until",
+        "after", "before", "bodiless", "cell", "coding", "entry_age", "fresh_until", "head", "head_from", "head_until",
+        "known", "meta", "middle", "number", "resident", "stored_at", "trusted", "valid_until",
     )  # fmt: skip
 
     number: int
@@ -118,6 +122,7 @@ class Prepared:
     stored_at: float
     fresh_until: float
     head: bytes
+    head_from: float
     head_until: float
     coding: str | None
     bodiless: bool
@@ -159,6 +164,11 @@ class Hits:
         self.chosen = 0
         self.decided = 0
 
+    @property
+    def size(self) -> int:
+        """Bytes that prepared answers and what asks for them take, beside the bodies."""
+        return self._heads.size + self._choices.size
+
     def close(self) -> None:
         """From now on every request takes the ordinary way."""
         self._serving.advance()
@@ -196,7 +206,7 @@ class Hits:
         resident = prepared.resident
         if (
             prepared.number != self._serving.number
-            or now >= prepared.valid_until
+            or not prepared.head_from <= now < prepared.valid_until
             or resident.meta is not prepared.meta
             or prepared.trusted is not trusted
             or not self._epochs.holds(prepared.known)
@@ -238,7 +248,8 @@ class Hits:
         elif reply.status in (entry.status, 304):
             prepared = self._prepared(hit, reply, cell, now)
             choice = _UNREAD.sub(b"", data)
-            if prepared is not None and choice.count(b"\r\n") <= _MAX_LINES:
+            # an empty line before the request line would make a field of what comes between them
+            if prepared is not None and data[0] not in b"\r\n" and choice.count(b"\r\n") <= _MAX_LINES:
                 self._choices.put(choice, prepared, prepared.size() + len(choice))
         return head_of(reply), body
 
@@ -249,6 +260,10 @@ class Hits:
         selecting = {name for name, _ in entry.vary}
         if not IRRELEVANT.isdisjoint(selecting | hit.identity_headers | set(reading.route.vary)):
             return None
+        if reading.key is not reading.first_key:
+            return None  # what stands under the first key leads to it, and may be purged, replaced or gone by itself
+        if reading.route.client_control and "cache-control" in reading.request.fields:
+            return None  # max-age and min-fresh
         resident, known = self._cache.resident(entry), self._epochs.known(entry.tenant, reading.bound)
         parts = _parted(reply)
         if resident is None or known is None or parts is None:
@@ -276,7 +291,7 @@ class Hits:
         """Heads that come again and again have a place of their own; most never come twice."""
         seen = hash(data)
         if seen in self._seen:
-            self._heads.put(data, prepared, len(data) + _OVERHEAD)
+            self._heads.put(data, prepared, prepared.size() + len(data))  # its choice may go before it
         else:
             if len(self._seen) >= _SEEN:
                 self._seen.clear()
@@ -288,7 +303,8 @@ def _render(prepared: Prepared, now: float) -> None:
     age = prepared.entry_age + max(0.0, now - prepared.stored_at) + ROUNDED_UP
     left = prepared.fresh_until - now
     prepared.head = b"%s%d%s%d%s" % (prepared.before, int(age), prepared.middle, int(left), prepared.after)
-    prepared.head_until = now + min(int(age) + 1 - age, left - int(left))
+    prepared.head_from = now
+    prepared.head_until = now + min(int(age) + 1 - age, left - int(left)) - _A_MOMENT
 
 
 def _parted(reply: Reply) -> tuple[bytes, bytes, bytes] | None:

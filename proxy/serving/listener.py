@@ -111,6 +111,10 @@ class Listener:
     def connections(self) -> int:
         return len(self._runner.server.connections) if self._runner and self._runner.server else 0
 
+    @property
+    def hits(self) -> Hits | None:
+        return self._hits
+
     def leaving(self) -> None:
         """From now on each response ends its connection, so that clients come back elsewhere."""
         self._leaving = True

@@ -156,7 +156,7 @@ class ServerProtocol(RequestHandler):
             and not self._messages
             and not self._head_size
             and not self._paused
-            and data.find(_HEAD_END) == len(data) - len(_HEAD_END)
+            and 0 < data.find(_HEAD_END) == len(data) - len(_HEAD_END)
             and len(data) <= MAX_HEAD
             and transport is not None
             and not transport.is_closing()
@@ -170,8 +170,10 @@ class ServerProtocol(RequestHandler):
             return
         # aiohttp wakes its handler as soon as a message is there: only if it is not answered here
         waiter, self._waiter = self._waiter, None
-        self._received(data)
-        self._waiter = waiter
+        try:
+            self._received(data)
+        finally:
+            self._waiter = waiter
         if not self._messages or self._refused or self._upgraded:
             if self._messages:
                 _wake(waiter)

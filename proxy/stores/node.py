@@ -12,7 +12,7 @@ from proxy.errors import StoreError
 from proxy.stores.access import FAILURES, Access, PlainConnection, explained
 from proxy.stores.commands import Command
 
-# What a server says of itself: its answer to HELLO, with "run_id" where INFO is allowed.
+# What a server says of itself: its answer to HELLO, with "run_id" and "maxmemory_policy" where INFO is allowed.
 Greeting = Mapping[str, str]
 Answer = Any  # what hiredis makes of a reply: bytes, int, None, lists and dicts of them, or a ResponseError
 
@@ -133,12 +133,13 @@ class Node:
 
     async def _greet(self, pooled: "_Pooled") -> None:
         """Who is there? A server that was restarted, or is another one behind the same name, may have lost writes."""
-        hello, info = await pooled.converse([("HELLO",), ("INFO", "server")], b"greeting")
+        hello, *told = await pooled.converse([("HELLO",), ("INFO", "server"), ("INFO", "memory")], b"greeting")
         if isinstance(hello, ResponseError):
             raise hello
         greeting = {_text(name): _text(value) for name, value in hello.items() if isinstance(value, bytes)}
-        if isinstance(info, bytes):
-            greeting["run_id"] = info.partition(b"run_id:")[2].partition(b"\r")[0].decode("ascii", "replace")
+        for section, name in zip(told, ("run_id", "maxmemory_policy"), strict=True):
+            if isinstance(section, bytes):
+                greeting[name] = _text(section.partition(b"%b:" % name.encode())[2].partition(b"\r")[0])
         self._admit(greeting)
         before, self._run_id = self._run_id, greeting.get("run_id") or self._run_id
         self.greeting = greeting

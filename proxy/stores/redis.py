@@ -1,7 +1,7 @@
 """How do commands reach Redis or Valkey over TCP? One node or a Cluster, whichever the server says it is."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Literal
 
 from redis.exceptions import ResponseError
@@ -14,8 +14,13 @@ from proxy.stores.commands import Command, Reply
 from proxy.stores.node import Answer, Greeting, Node
 
 Mode = Literal["auto", "true", "false"]
+Report = Callable[[str, Mapping[str, object]], None]
 
 _SILENCE = 1.0  # seconds without a message until a listener asks whether anybody is there; twice that, it gives up
+_ADVICE = (
+    "it removes sessions and epochs to make room for entries; set maxmemory-policy to volatile-lru "
+    "(in ElastiCache: in the parameter group)"
+)
 
 
 class RedisLink:
@@ -33,6 +38,7 @@ class RedisLink:
         cluster: Mode = "auto",
         pool_size: int = 50,
         timeout: float = 1.0,
+        report: Report = lambda event, details: None,
     ) -> None:
         """`pool_size` is for each node. `timeout`: of one batch, the wait for a connection included."""
         self._access = access
@@ -40,6 +46,8 @@ class RedisLink:
         self._mode = cluster
         self._pool_size = pool_size
         self._timeout = timeout
+        self._report = report
+        self._warned_of: set[str] = set()
         self._reports: list[Callable[[str], None]] = []
         self._listening: set[PlainConnection] = set()
         self._seed = self._make_seed()
@@ -135,6 +143,13 @@ class RedisLink:
         if mode != "cluster" and greeting.get("role") in ("replica", "slave"):
             # what a replica has not heard of yet would be served as if it were current
             raise StoreError("REDIS_HOST: the server is a replica; name the primary's address")
+        self._warn_of_eviction(greeting.get("maxmemory_policy", ""))
+
+    def _warn_of_eviction(self, policy: str) -> None:
+        """Once for each policy: all nodes of a cluster have the same, and each connection is told of it."""
+        if policy.startswith("allkeys-") and policy not in self._warned_of:
+            self._warned_of.add(policy)
+            self._report("store-evicts", {"store": self.name, "policy": policy, "advice": _ADVICE})
 
     def _disturbed(self, what: str) -> None:
         for report in self._reports:

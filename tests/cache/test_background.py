@@ -174,3 +174,16 @@ async def test_nothing_is_refreshed_any_more_while_draining(works):
 
 async def test_draining_nothing_is_at_once(works):
     await works.background.drain(3600)
+
+
+async def test_draining_does_not_wait_for_what_has_no_end_and_ends_it_with_the_rest(works):
+    lasting = works.background.start(works.work("listening"), lasting=True)
+    other = works.background.start(works.work("saving"))
+    await settle()
+    draining = asyncio.create_task(works.background.drain(3600))
+    await settle()
+    assert not draining.done()
+    other.cancel()
+    await draining
+    assert lasting.cancelled()
+    assert len(works.background) == 0

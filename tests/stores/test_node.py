@@ -61,6 +61,8 @@ class ScriptedServer:
         match command:
             case ("HELLO",):
                 return {b"mode": self.mode, b"role": b"master", b"id": 7}
+            case ("INFO", "memory"):
+                return self.answers.get("INFO", b"# Memory\r\nmaxmemory_policy:volatile-lru\r\nx:y")
             case ("INFO", _):
                 return self.answers.get("INFO", b"# Server\r\nrun_id:%s\r\nx:y" % self.run_id.encode())
             case ("PING", token):

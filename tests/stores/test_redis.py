@@ -129,3 +129,27 @@ async def test_a_listener_that_stops_leaves_no_connection(redis_at):
     await heard.aclose()
     await servers.eventually(lambda: _as_coroutine(len(connections(redis_at)) == 1))
     await link.close()
+
+
+@pytest.mark.parametrize(
+    ("policy", "rights", "warned"),
+    [
+        ("allkeys-lru", "+info", ["allkeys-lru"]),
+        ("allkeys-random", "+info", ["allkeys-random"]),
+        ("noeviction", "+info", []),
+        ("volatile-lru", "+info", []),
+        ("allkeys-lru", "-info", []),  # a server that does not let us ask
+    ],
+)
+async def test_a_server_that_would_evict_sessions_is_told_of_once(policy, rights, warned):
+    reports: list[tuple[str, str, str]] = []
+    with servers.running(servers.redis_server("--maxmemory-policy", policy, acl=True)) as server:
+        server.admin.execute_command("ACL", "SETUSER", servers.USER, rights)
+        link = link_to(
+            server.access, report=lambda event, told: reports.append((event, told["policy"], told["advice"]))
+        )
+        await link.warm()
+        assert await link.execute([("GET", "tenant:a")]) == [None]
+        await link.close()
+    assert [(event, policy) for event, policy, _ in reports] == [("store-evicts", policy) for policy in warned]
+    assert all("set maxmemory-policy to volatile-lru" in advice for _, _, advice in reports)

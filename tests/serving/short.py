@@ -1,0 +1,129 @@
+"""A sidecar's request path on a real socket, with the short way for hits or without: all else is alike."""
+
+import asyncio
+import ipaddress
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from proxy.policy.message import Request
+from proxy.serving.hits import Hits, ServingEpoch
+from proxy.serving.listener import Listener
+from proxy.serving.protocol import Limits
+from proxy.serving.reply import Reply
+from proxy.serving.reserved import Reserved
+from proxy.telemetry.metrics import Metrics
+from tests.serving.test_listener import NoBridge
+from tests.serving.world import RULES, World, answered, compiled, unsigned
+from tests.wire import LIMIT, Client, connect
+
+DATE = "Tue, 14 Nov 2023 22:13:20 GMT"
+
+
+def dated(body: Any = b"{}", status: int = 200, **headers: str) -> Any:
+    return answered(body, status, **{"date": DATE, **headers})
+
+
+@dataclass
+class Served:
+    world: World
+    serving: ServingEpoch
+    metrics: Metrics
+    listener: Listener
+    logged: list[Request]
+
+    @property
+    def port(self) -> int:
+        return self.listener.port
+
+    @property
+    def hits(self) -> Hits:
+        assert self.listener._hits is not None
+        return self.listener._hits
+
+    @property
+    def counts(self) -> tuple[int, int, int]:
+        """Hits by the same head, by the same choice, decided anew."""
+        return self.hits.repeated, self.hits.chosen, self.hits.decided
+
+    @property
+    def short(self) -> int:
+        return sum(self.counts) if self.listener._hits is not None else 0
+
+    def counted(self) -> list[str]:
+        """The counters of requests, as they are scraped."""
+        lines = self.metrics.exposition().decode().splitlines()
+        return sorted(line for line in lines if line.startswith(("sidecache_requests_", "sidecache_request_seconds_c")))
+
+    def reload(self, rules: str) -> None:
+        self.world.rules = compiled(rules)
+        self.serving.advance()
+
+    async def settle(self) -> None:
+        """Let what replies leave behind end: fills, purges, refreshes."""
+        async with asyncio.timeout(LIMIT):
+            while len(self.world.background):
+                await asyncio.sleep(0)
+
+
+@asynccontextmanager
+async def served(
+    rules: str = RULES, *, short: bool = True, made: Callable[..., Hits] = Hits, trusts: bool = False,
+    limits: Limits | None = None, logs: bool = False, max_bytes: int = 1 << 20, drain: float = 2.0,
+    sole: bool = True, **more: Any,
+) -> AsyncIterator[Served]:  # fmt: skip
+    """`trusts`: this machine's clients are trusted peers. `logs`: each request is told of. `sole`: no other replica
+    purges, so that epochs once read are trusted for ever."""
+    world = World(rules, **more)
+    if sole:
+        world.epochs._copies._trusted, world.epochs._copies._half = float("inf"), 0.0
+    serving, metrics, logged = ServingEpoch(), Metrics(), []
+
+    def told(request: Request, reply: Reply) -> None:
+        logged.append(request)
+
+    def finished(request: Request, reply: Reply, seconds: float) -> None:
+        metrics.count(reply.outcome, seconds)
+        if logs:
+            told(request, reply)
+
+    def hits(request_of: Any) -> Hits:
+        return made(
+            world.cache, world.epochs, at_once=world.exchange.at_once, request_of=request_of, cell_of=metrics.cell,
+            logged=told if logs else None, serving=serving, clock=world.clock, max_bytes=max_bytes,
+        )  # fmt: skip
+
+    listener = Listener(
+        world.exchange.handle, Reserved("/.sidecache", lambda: "ready", lambda: True),
+        trusted_peers=(ipaddress.ip_network("127.0.0.0/8"),) if trusts else (), drain=drain, finished=finished,
+        upgrade=NoBridge(), hits=hits if short else None, limits=limits or Limits(),
+    )  # fmt: skip
+    await listener.open("127.0.0.1", 0)
+    try:
+        yield Served(world, serving, metrics, listener, logged)
+    finally:
+        await listener.close()
+        await world.background.drain(2.0)
+
+
+async def prompt(port: int, **more: Any) -> Client:
+    """A client whose every piece is sent at once."""
+    client = await connect(port, **more)
+    client.writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return client
+
+
+async def turns() -> None:
+    """Let what was sent be read, apart from what is sent next."""
+    for _ in range(6):
+        await asyncio.sleep(0)
+
+
+def head(target: str = "/api/jobs", *lines: str, method: str = "GET", token: str | None = None) -> bytes:
+    """The bytes of a head; `token` "": without credentials."""
+    credentials = [] if token == "" else [f"Authorization: Bearer {token if token is not None else unsigned()}"]
+    return "\r\n".join([f"{method} {target} HTTP/1.1", "Host: portal.test", *credentials, *lines, "", ""]).encode(
+        "latin-1"
+    )
