@@ -44,7 +44,7 @@ def passing(request: Request) -> Fields:
     if not _TAGGED.isdisjoint(fields.names()):
         fields = Fields([(name, plain_etag(value) if name.lower() in _TAGGED else value) for name, value in fields])
     dropped = ("x-forwarded-for", "via", "range") if _is_part_of_ours(request.fields) else ("x-forwarded-for", "via")
-    return Fields((*fields.without(dropped), *_added(request, fields)))
+    return fields.without(dropped).plus(*_added(request, fields))
 
 
 def filling(request: Request, conditions: Iterable[tuple[str, str]] = (), *, directives: bool = False) -> Fields:
@@ -59,7 +59,7 @@ def filling(request: Request, conditions: Iterable[tuple[str, str]] = (), *, dir
     if not request.has_body:
         dropped |= _TYPE  # of nothing, and some upstreams answer by it
     fields = passing(request).without(dropped)
-    return Fields((*fields, ("Accept-Encoding", "identity"), *conditions))
+    return fields.plus(("Accept-Encoding", "identity"), *conditions)
 
 
 def _is_part_of_ours(fields: Fields) -> bool:

@@ -358,7 +358,7 @@ class Fetcher:
         return from_stream(stream, reading.request, reading.route, outcome)
 
     async def _through(self, reading: Reading, body: Body, outcome: Outcome) -> Reply:
-        request = replace(reading.request, fields=forwarding.passing(reading.request))
+        request = reading.request.with_fields(forwarding.passing(reading.request))
         asked_at = self._clock()
         try:
             stream = await self._upstream.fetch(request, body, interim=reading.interim)

@@ -258,7 +258,8 @@ class ServerProtocol(TurnTaker):
         if isinstance(message, _ErrInfo):
             self.take_no_more(RequestPayloadError("what follows is no request"))
             return
-        self._raw_size = received - _head_size(message) if new == 1 and before is None else 0
+        begun = payload is not EMPTY_PAYLOAD and new == 1 and before is None
+        self._raw_size = received - _head_size(message) if begun else 0
         status = self._oversized(new, received) if at_most > self._limits.head else None
         if status is None and new == 1 and before is None and message.chunked:
             # one that shares a segment with others is not followed: its body has a deadline all the same
@@ -462,7 +463,7 @@ class ServerProtocol(TurnTaker):
 def _head_size(message: RawRequestMessage | _ErrInfo) -> int:
     """Bytes of the head, white space around values aside."""
     assert isinstance(message, RawRequestMessage)
-    fields = sum(len(name) + len(value) + _FIELD_LINE for name, value in message.raw_headers)
+    fields = sum([len(name) + len(value) + _FIELD_LINE for name, value in message.raw_headers])
     return len(message.path) + _REST_OF_THE_LINE + fields
 
 

@@ -156,4 +156,4 @@ async def _encode(entry: Entry, coding: str) -> None:
 
 
 def _finished(fields: Fields, outcome: Outcome) -> Fields:
-    return Fields((*fields, ("Cache-Status", outcome.cache_status()), ("Via", VIA)))
+    return fields.plus(("Cache-Status", outcome.cache_status()), ("Via", VIA))
