@@ -333,7 +333,7 @@ def _bypassed(request: Request, body: Body, feature: str, reason: Reason) -> _By
 
 
 def _passing(request: Request) -> Request:
-    return replace(request, fields=forwarding.passing(request))
+    return request.with_fields(forwarding.passing(request))
 
 
 def _failed(failure: UpstreamError, outcome: Outcome) -> Reply:

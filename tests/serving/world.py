@@ -83,6 +83,9 @@ class ScriptedStream:
         self.closed = False
         self._chunks = chunks
 
+    def whole(self) -> None:
+        return None
+
     async def chunks(self) -> AsyncIterator[bytes]:
         for chunk in self._chunks:
             if isinstance(chunk, asyncio.Event):
