@@ -27,6 +27,7 @@ class LiveRules:
         self._report = report
         self._judged: bytes | Problem = b""  # what the verdict in force, or the problems, are about
         self._judging = asyncio.Lock()
+        self._source = b""
         self._current: RuleSet | None = None
         self.loaded_at = 0.0
         self.problems: tuple[Problem, ...] = ()  # why the file as it is now is not in force
@@ -40,20 +41,30 @@ class LiveRules:
     def file(self) -> Path:
         return self._file
 
-    def load(self) -> None:
-        """The first rules; ConfigError with every problem when there are none to be had."""
-        data = self._read()
+    @property
+    def source(self) -> bytes:
+        """The text of the rules in force."""
+        return self._source
+
+    @property
+    def latest(self) -> bytes | Problem:
+        """The content of the file that was judged last: that of the rules in force, unless it was refused."""
+        return self._judged
+
+    def load(self, source: bytes | None = None) -> None:
+        """The first rules, from the file or `source`; ConfigError with every problem when there are none to be had."""
+        data = self._read() if source is None else source
         if isinstance(data, Problem):
             raise ConfigError(f"{self._file}: {data.message}; --rules FILE says where the rules are")
         verdict = self._judge(data)
         if not isinstance(verdict, RuleSet):
             raise ConfigError(*map(str, verdict))
         self._judged = data
-        self._take(verdict)
+        self._take(verdict, data)
 
     async def reload(self) -> None:
         """Take the file over if it is different and good; otherwise keep what is in force and say why."""
-        await self._take_over(await asyncio.to_thread(self._read))
+        await self.take_over(await asyncio.to_thread(self._read))
 
     async def watch(self, interval: float = INTERVAL) -> None:
         """Reload when the content of the file changes, until cancelled.
@@ -67,17 +78,19 @@ class LiveRules:
             await asyncio.sleep(interval)
             data = await asyncio.to_thread(self._read)
             if data == last:
-                await self._take_over(data)
+                await self.take_over(data)
             last = data
 
-    async def _take_over(self, data: bytes | Problem) -> None:
+    async def take_over(self, data: bytes | Problem) -> None:
+        """The same with a content of the file that somebody else has read."""
         async with self._judging:  # one after the other: an older content never replaces a newer one
             if data == self._judged:
                 return
             verdict = await asyncio.to_thread(self._judge, data)
             self._judged = data
             if isinstance(verdict, RuleSet):
-                self._take(verdict)
+                assert isinstance(data, bytes), "what could not be read gives no rules"
+                self._take(verdict, data)
                 self._report("rules-loaded", {"file": str(self._file), "digest": verdict.digest})
             else:
                 self.problems = verdict
@@ -107,8 +120,9 @@ class LiveRules:
         failures = tuple(result.problem for result in run(rules) if result.problem is not None)
         return failures or rules
 
-    def _take(self, rules: RuleSet) -> None:
+    def _take(self, rules: RuleSet, source: bytes) -> None:
         self._current = rules
+        self._source = source
         self.loaded_at = self._clock()
         self.problems = ()
         for warning in rules.warnings:

@@ -10,14 +10,13 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from proxy.addresses import Address
 from proxy.admin.health import Health
 from proxy.errors import StoreError
-from proxy.telemetry.metrics import Metrics
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def application(health: Health, metrics: Metrics) -> web.Application:
+def application(health: Health, exposition: Callable[[], Awaitable[bytes]]) -> web.Application:
     """The admin port's application."""
-    api = _Api(health, metrics)
+    api = _Api(health, exposition)
     app = web.Application(middlewares=[_own_host_only])
     app.router.add_get("/livez", api.livez)
     app.router.add_get("/readyz", api.readyz)
@@ -27,9 +26,9 @@ def application(health: Health, metrics: Metrics) -> web.Application:
 
 
 class _Api:
-    def __init__(self, health: Health, metrics: Metrics) -> None:
+    def __init__(self, health: Health, exposition: Callable[[], Awaitable[bytes]]) -> None:
         self._health = health
-        self._metrics = metrics
+        self._exposition = exposition
 
     async def livez(self, _: web.Request) -> web.Response:
         """Alive: it answers. Never asks the store: an outage there must not make an orchestrator kill the fleet."""
@@ -47,7 +46,7 @@ class _Api:
 
     async def exposition(self, _: web.Request) -> web.Response:
         return web.Response(
-            body=self._metrics.exposition(), headers={"Content-Type": CONTENT_TYPE_LATEST, "Cache-Control": "no-store"}
+            body=await self._exposition(), headers={"Content-Type": CONTENT_TYPE_LATEST, "Cache-Control": "no-store"}
         )
 
 

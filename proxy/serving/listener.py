@@ -3,7 +3,8 @@
 import asyncio
 import ipaddress
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Protocol
 
@@ -17,6 +18,7 @@ from aiohttp.web_protocol import RequestPayloadError
 from proxy.errors import SidecacheError, UpstreamError
 from proxy.policy.fields import HOP_BY_HOP, protected_nomination
 from proxy.policy.message import Fields, Request
+from proxy.serving.accepting import SharedSite
 from proxy.serving.connection import Interim
 from proxy.serving.hits import Hits, RequestOf
 from proxy.serving.interim import PATIENCE, InterimResponses
@@ -95,17 +97,18 @@ class Listener:
         self._quiet = asyncio.Event()
         self.port = 0
 
-    async def open(self, host: str, port: int) -> None:
-        """Listen. OSError when the address is taken or not ours."""
+    async def open(self, host: str, port: int, shared: Sequence[socket.socket] = ()) -> None:
+        """Listen, on sockets that other processes have as well if there are any. OSError: the address is not ours."""
         server = Server(
             self._answer, limits=self._limits, hits=self._hits, trusts=self._is_trusted, access_log=None,
             auto_decompress=False, read_bufsize=_READ_BUFFER,
         )  # fmt: skip
         self._runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=_LAST)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, host, port, backlog=BACKLOG)
-        await site.start()
-        self.port = self._runner.addresses[0][1]
+        sites: list[web.BaseSite] = [SharedSite(self._runner, each) for each in shared]
+        for site in sites or [web.TCPSite(self._runner, host, port, backlog=BACKLOG)]:
+            await site.start()
+        self.port = shared[0].getsockname()[1] if shared else self._runner.addresses[0][1]
 
     @property
     def connections(self) -> int:

@@ -20,7 +20,11 @@ def patient(tmp_path: Path) -> Patient:
 async def admin(aiohttp_client, patient: Patient) -> TestClient:
     metrics = Metrics()
     metrics.note("rules-loaded")
-    return await aiohttp_client(application(patient.health, metrics))
+
+    async def exposition() -> bytes:
+        return metrics.exposition()
+
+    return await aiohttp_client(application(patient.health, exposition))
 
 
 async def test_livez_says_alive_and_never_asks_the_store(admin, patient):
