@@ -86,7 +86,8 @@ async def serve(settings: Settings, *, seat: Seat | None = None, ready: Callable
     stop = asyncio.Event()
     with on_signals(stop.set):
         async with running(settings, seat=seat, leave=stop.set):
-            _freeze_start_up_objects()
+            if seat is None:
+                _freeze_start_up_objects()
             if ready is not None:
                 ready()
             await stop.wait()
@@ -166,10 +167,11 @@ class _Composition:
         listener = self._listener(exchange, cache, epochs, upstream, health)
         self._watch(cache, epochs, listener)
         if seat is not None:
+            _freeze_start_up_objects()  # it takes a moment, in which nobody waits yet
             seat.hear(epochs, self._rules, self._metrics, self._background)
             await seat.join(epochs, self._rules)
         await _bind(
-            lambda host, port: listener.open(host, port, seat.data if seat is not None else ()),
+            lambda host, port: listener.open(host, port, *((seat.data, seat.turn) if seat is not None else ())),
             settings.listen, "--listen",
         )  # fmt: skip
         stack.push_async_callback(self._leave, health, listener)

@@ -132,6 +132,11 @@ class ServerProtocol(RequestHandler):
         self._trusted = self._hits is not None and self._trusts(self._peer)
         self._wait(self._limits.head_time, self._head_is_late)
 
+    @property
+    def is_asking(self) -> bool:
+        """Whether it is new and has not asked anything, or a request is arriving."""
+        return self._timer is not None
+
     def data_received(self, data: bytes) -> None:
         if self._refused:
             return

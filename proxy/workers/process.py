@@ -8,11 +8,13 @@ import pickle
 import socket
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import proxy
 from proxy.settings import Settings
 from proxy.workers.seat import Assignment
+from proxy.workers.turns import Turns
 
 # As `python -m` would, but with nothing of the working directory on the path.
 BOOT = (
@@ -20,13 +22,21 @@ BOOT = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """What all workers inherit: listening sockets, and whose turn it is at those of the data port."""
+
+    data: Sequence[socket.socket]
+    admin: Sequence[socket.socket]
+    turns: Turns
+
+    def close(self) -> None:
+        for each in (*self.data, *self.admin):
+            each.close()
+
+
 async def start(
-    number: int,
-    settings: Settings,
-    rules: bytes,
-    data: Sequence[socket.socket],
-    admin: Sequence[socket.socket],
-    boot: str,
+    number: int, settings: Settings, rules: bytes, ports: Ports, boot: str
 ) -> tuple[asyncio.subprocess.Process, socket.socket]:
     """The process, and the parent's end of its channel."""
     ours, theirs = socket.socketpair()
@@ -34,13 +44,13 @@ async def start(
     theirs.setblocking(False)
     with theirs:
         assignment = Assignment(
-            number, settings, rules, theirs.fileno(),
-            tuple(each.fileno() for each in data), tuple(each.fileno() for each in admin),
+            number, settings, rules, theirs.fileno(), tuple(each.fileno() for each in ports.data),
+            tuple(each.fileno() for each in ports.admin), ports.turns.descriptor,
         )  # fmt: skip
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-P", "-c", boot, "sidecache-worker", str(number),
             stdin=asyncio.subprocess.PIPE,
-            pass_fds=(assignment.channel, *assignment.data, *assignment.admin),
+            pass_fds=(assignment.channel, *assignment.data, *assignment.admin, assignment.turns),
             start_new_session=True,  # a terminal's Ctrl-C and hang-up are the parent's to deal with
         )  # fmt: skip
     assert process.stdin is not None

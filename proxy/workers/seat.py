@@ -22,6 +22,7 @@ from proxy.settings import Settings
 from proxy.telemetry.metrics import Metrics
 from proxy.telemetry.together import exposition
 from proxy.workers.channel import Channel, Content, Handler
+from proxy.workers.turns import Turns
 
 LOST = 70  # the exit code of a worker that lost its parent
 
@@ -36,6 +37,7 @@ class Assignment:
     channel: int
     data: tuple[int, ...]
     admin: tuple[int, ...]
+    turns: int
 
 
 class Seat:
@@ -46,6 +48,7 @@ class Seat:
         self.rules = assignment.rules
         self.data = [socket.socket(fileno=number) for number in assignment.data]
         self.admin = [socket.socket(fileno=number) for number in assignment.admin]
+        self.turn = Turns(assignment.turns, assignment.settings.workers).of(assignment.number)
         self.all_leave = False  # the others as well
         self._socket = socket.socket(fileno=assignment.channel)
         self._handlers: dict[str, Handler] = {}

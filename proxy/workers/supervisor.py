@@ -2,9 +2,8 @@
 
 import asyncio
 import signal
-import socket
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,8 +19,9 @@ from proxy.telemetry.metrics import Metrics, Sample
 from proxy.workers.channel import Channel, Content, Handler
 from proxy.workers.hub import Hub, Member
 from proxy.workers.listening import listening
-from proxy.workers.process import BOOT, start
+from proxy.workers.process import BOOT, Ports, start
 from proxy.workers.seat import packed
+from proxy.workers.turns import new_turns
 
 _LONG_ENOUGH = 10.0  # seconds: who ends earlier than that after its start waits before the next
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 10.0
@@ -39,7 +39,8 @@ async def supervise(
         supervisor.prepare()
         data = [sockets.enter_context(each) for each in await listening(settings.listen, "--listen")]
         admin = [sockets.enter_context(each) for each in await listening(settings.admin, "--admin")]
-        await supervisor.run(data, admin, stop, ready)
+        with closing(new_turns(settings.workers)) as turns:
+            await supervisor.run(Ports(data, admin, turns), stop, ready)
 
 
 @dataclass(eq=False)
@@ -69,8 +70,6 @@ class Supervisor:
         self._restarts = 0
         self._leaving = asyncio.Event()
         self._started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._data: Sequence[socket.socket] = ()
-        self._admin: Sequence[socket.socket] = ()
 
     def prepare(self) -> None:
         """What can be found wrong without a worker."""
@@ -87,31 +86,24 @@ class Supervisor:
             )
         )  # fmt: skip
 
-    async def run(
-        self,
-        data: Sequence[socket.socket],
-        admin: Sequence[socket.socket],
-        stop: asyncio.Event,
-        ready: Callable[[], None] | None,
-    ) -> None:
-        self._data, self._admin = data, admin
-        keepers = [self._background.start(self._keep(number)) for number in range(self._settings.workers)]
+    async def run(self, ports: Ports, stop: asyncio.Event, ready: Callable[[], None] | None) -> None:
+        keepers = [self._background.start(self._keep(number, ports)) for number in range(self._settings.workers)]
         stopping = self._background.start(stop.wait())
         try:
             await asyncio.wait((self._started, stopping), return_when=asyncio.FIRST_COMPLETED)
             if self._started.done():
                 self._started.result()
-                self._tell_where()
+                self._tell_where(ports)
                 if ready is not None:
                     ready()
                 await self._follow(stopping)
         finally:
             stopping.cancel()
-            await self._leave(keepers)
+            await self._leave(ports, keepers)
 
-    def _tell_where(self) -> None:
+    def _tell_where(self, ports: Ports) -> None:
         settings = self._settings
-        (data, admin) = (each[0].getsockname()[1] for each in (self._data, self._admin))
+        (data, admin) = (each[0].getsockname()[1] for each in (ports.data, ports.admin))
         self._log.info(
             "listening", data=str(Address(settings.listen.host, data)), admin=str(Address(settings.admin.host, admin)),
             upstream=settings.upstream, profile=settings.profile, store=settings.provider, version=__version__,
@@ -129,11 +121,10 @@ class Supervisor:
             loop.remove_signal_handler(signal.SIGHUP)
             watching.cancel()
 
-    async def _leave(self, keepers: "list[asyncio.Task[None]]") -> None:
+    async def _leave(self, ports: Ports, keepers: "list[asyncio.Task[None]]") -> None:
         """All workers drain. The ports are theirs now: the last that closes them takes what waits in them."""
         self._leaving.set()
-        for each in (*self._data, *self._admin):
-            each.close()
+        ports.close()
         for worker in self._workers:
             _ = worker.member.channel.ask("leave")
         _, left = await asyncio.wait(keepers, timeout=self._settings.drain + _AFTER_DRAIN)
@@ -145,14 +136,15 @@ class Supervisor:
 
     # One worker
 
-    async def _keep(self, number: int) -> None:
+    async def _keep(self, number: int, ports: Ports) -> None:
         """There is a worker of this number, until all leave."""
         loop = asyncio.get_running_loop()
         pause = 0.0
         while True:
             began = loop.time()
-            worker = await self._start(number)
+            worker = await self._start(number, ports)
             code = await worker.process.wait()
+            ports.turns.of(number).leaves()
             self._ended(worker, code)
             if self._leaving.is_set():
                 return
@@ -164,10 +156,8 @@ class Supervisor:
                     return
             self._restarts += 1
 
-    async def _start(self, number: int) -> _Worker:
-        process, ours = await start(
-            number, self._settings, self._rules.source, self._data, self._admin, self._boot
-        )  # fmt: skip
+    async def _start(self, number: int, ports: Ports) -> _Worker:
+        process, ours = await start(number, self._settings, self._rules.source, ports, self._boot)
         handlers: dict[str, Handler] = {}
         channel = Channel(handlers, start=self._background.start, lost=lambda: None)
         await asyncio.get_running_loop().create_unix_connection(lambda: channel, sock=ours)
