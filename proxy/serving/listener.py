@@ -148,11 +148,12 @@ class Listener:
 
     async def _asked(self) -> None:
         """Give connections that were made in the last moment, or on which a head is arriving, the time to ask."""
-        assert self._runner is not None
-        assert self._runner.server is not None
+        server = self._runner.server if self._runner is not None else None
+        if server is None:
+            return  # it was closed before
         with suppress(TimeoutError):
             async with asyncio.timeout(_LAST):
-                while any(map(_is_asking, self._runner.server.connections)):  # noqa: ASYNC110
+                while any(map(_is_asking, server.connections)):  # noqa: ASYNC110
                     await asyncio.sleep(_LOOK)
         await asyncio.sleep(_LOOK)  # what was asked just now is under way by then
 

@@ -1254,11 +1254,11 @@ async def test_a_purge_that_the_store_refuses_is_distrusted_and_repeated_by_sibl
     await other.current("org_a", TAGS)
     world.store.down = {"advance_epochs"}
     assert not await one.advance({"org_a": ["jobs"]})
-    world.store.down = set()
     assert family.told == [({}, {ORG_A: ["jobs"]})]
     assert other.peek("org_a", TAGS) is None
     assert (await other.current("org_a", TAGS)).local
     assert one.unaccepted() == other.unaccepted() == {ORG_A: ["jobs"]}
+    world.store.down = set()
     await one.close()  # whose purge it was
     for _ in range(3):
         world.clock.advance(1)
@@ -1278,7 +1278,7 @@ async def test_what_siblings_purged_is_repeated_after_a_disturbance(world):
 
 
 async def test_doubt_makes_every_copy_be_read_again(world):
-    _, one, other = siblings(world)
+    _, _, other = siblings(world)
     before = await other.current("org_a", TAGS)
     other.distrust()
     assert other.peek("org_a", TAGS) is None

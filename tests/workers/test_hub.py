@@ -60,7 +60,9 @@ async def test_it_waits_for_the_last_answer(hub, silent):
     ear = Ear(0, hub)
     ear.deaf = True
     telling = asyncio.ensure_future(hub.tell("purged", None))
-    await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        while not ear.open:  # noqa: ASYNC110
+            await asyncio.sleep(0)
     assert not telling.done()
     ear.open[0].set_result("heard")
     assert await telling == ["heard"]
@@ -87,7 +89,9 @@ async def test_who_ends_by_itself_need_not_answer(hub, silent):
     ear = Ear(0, hub)
     ear.deaf = True
     telling = asyncio.ensure_future(hub.tell("purged", None))
-    await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        while not ear.open:  # noqa: ASYNC110
+            await asyncio.sleep(0)
     hub.remove(ear.member)
     assert await telling == []
     assert (silent, ear.killed) == ([], False)
