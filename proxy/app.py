@@ -17,12 +17,17 @@ from aiohttp import web
 
 from proxy import __version__, figures
 from proxy.addresses import Address
+from proxy.admin.access import Gate
 from proxy.admin.api import application
+from proxy.admin.audit import opened
 from proxy.admin.health import Health
+from proxy.admin.surface import Parts, endpoints
+from proxy.bypasses import Bypasses
 from proxy.cache.background import Background
 from proxy.cache.coalesce import Flights
 from proxy.cache.epochs import Epochs
 from proxy.cache.lease import Leases
+from proxy.cache.purges import Purges
 from proxy.cache.seal import Sealer
 from proxy.cache.tiers import Cache
 from proxy.errors import StoreError
@@ -56,6 +61,7 @@ from proxy.stores.redis import RedisLink, Report
 from proxy.telemetry.logs import Logger, logger
 from proxy.telemetry.loop_lag import LoopLag
 from proxy.telemetry.metrics import Metrics
+from proxy.telemetry.traffic import Traffic
 from proxy.workers.listening import cannot_listen
 from proxy.workers.seat import Seat
 
@@ -69,8 +75,12 @@ _FINISHING = 0.8
 
 _PREPARED_SHARE = 4  # answers ready to be written may take this part of the first tier's bytes on top of them
 
+_ADMIN_LEAVES = 1.0  # seconds for answers of the admin port that are under way
+
 # Reports of a change for the better.
-_GOOD_NEWS = frozenset({"store-available", "rules-loaded", "jwks-available", "jwks-changed", "upstream-reachable"})
+_GOOD_NEWS = frozenset(
+    "store-available doorbell-works rules-loaded jwks-available jwks-changed upstream-reachable".split()
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +141,16 @@ class _Composition:
         self._rules = LiveRules(
             settings.rules, settings.profile, time.time, self._report if seat is None else self._heard,
             has_encryption_key=bool(settings.encryption_keys),
+            elsewhere=seat.read_rules if seat is not None else None,
         )  # fmt: skip
+        self._traffic = Traffic(lambda method, path: self._rules.current.match(method, path), time.time)
+        self._bypasses = Bypasses(time.time, self._serving.advance)
+        self._purges = Purges(time.time)
+        self._audit = opened(
+            settings.audit_log, time.time, self._unwritten, worker=seat.number if seat is not None else None
+        )
+        self._keys = Keyring(hashlib.blake2b(settings.name_key.encode(), digest_size=32).digest())
+        self._hosts = Hosts(settings.hosts)
         self._drained_by = float("inf")  # of the loop's clock, once we are leaving
         self._admin_runner: web.AppRunner | None = None
 
@@ -142,10 +161,13 @@ class _Composition:
             stack.callback(seat.close)
         self._rules.load(seat.rules if seat is not None else None)
         self._warn_of_strict()
+        stack.push_async_callback(self._audit.close)
         store = self._store()
         stack.push_async_callback(store.close)
         sole = settings.sole_replica
-        epochs = Epochs(store, time.monotonic, os.urandom, self._background, sole=sole, siblings=seat)
+        epochs = Epochs(
+            store, time.monotonic, os.urandom, self._background, sole=sole, siblings=seat, report=self._report
+        )
         stack.push_async_callback(epochs.close)
         epochs.start()
         leases = Leases(store, self._background, time.monotonic, others=not sole or seat is not None)
@@ -160,7 +182,7 @@ class _Composition:
         )
         stack.push_async_callback(upstream.close)
         exchange = await self._exchange(cache, epochs, leases, upstream)
-        admin_port = await self._admin(health)
+        admin_port = await self._admin(health, cache, epochs, store)
         stack.push_async_callback(self._finish_background)
         if seat is None:
             self._follow()
@@ -168,10 +190,10 @@ class _Composition:
         self._watch(cache, epochs, listener)
         if seat is not None:
             _freeze_start_up_objects()  # it takes a moment, in which nobody waits yet
-            seat.hear(epochs, self._rules, self._metrics, self._background)
-            await seat.join(epochs, self._rules)
+            seat.hear(epochs, self._rules, self._bypasses, self._metrics, self._background)
+            await seat.join(epochs, self._rules, self._bypasses)
         await _bind(
-            lambda host, port: listener.open(host, port, *((seat.data, seat.turn) if seat is not None else ())),
+            lambda host, port: listener.open(host, port, *((seat.data, seat.share) if seat is not None else ())),
             settings.listen, "--listen",
         )  # fmt: skip
         stack.push_async_callback(self._leave, health, listener)
@@ -218,10 +240,7 @@ class _Composition:
     async def _exchange(self, cache: Cache, epochs: Epochs, leases: Leases, upstream: HttpUpstream) -> Exchange:
         settings, background = self._settings, self._background
         watched = Watched(upstream, settings.upstream, self._report)
-        keys, hosts = (
-            Keyring(hashlib.blake2b(settings.name_key.encode(), digest_size=32).digest()),
-            Hosts(settings.hosts),
-        )
+        keys, hosts = self._keys, self._hosts
         naming = Naming(keys, hosts.home)
         fetcher = Fetcher(
             upstream=watched, cache=cache, epochs=epochs, flights=Flights(), naming=naming, leases=leases,
@@ -231,6 +250,8 @@ class _Composition:
             rules=lambda: self._rules.current, identity=await self._identity(), cache=cache, epochs=epochs,
             fetcher=fetcher, upstream=watched, background=background,
             keys=keys, naming=naming, clock=time.time, random=random.random, hosts=hosts, noted=self._noted,
+            is_off=self._bypasses.covers,
+            purged=lambda by, purge, accepted: self._purges.note(by, purge, accepted=accepted),
         )  # fmt: skip
 
     async def _identity(self) -> IdentityResolver:
@@ -281,10 +302,20 @@ class _Composition:
         self._stack.push_async_callback(listener.close)
         return listener
 
-    async def _admin(self, health: Health) -> int:
+    async def _admin(self, health: Health, cache: Cache, epochs: Epochs, store: Store) -> int:
         """The admin port: this process's own, or that of all workers, once this one is to speak for them."""
-        seat = self._seat
-        runner = web.AppRunner(application(health, self._exposition), access_log=None, handle_signals=False)
+        settings, seat = self._settings, self._seat
+        parts = Parts(
+            health, self._metrics, self._rules, cache, epochs, self._purges, self._traffic, self._bypasses, self._audit,
+            self._keys, self._hosts.home, settings.profile, settings.admin.loopback, lambda: _about(store), time.time,
+            self._exposition, self._spread_bypasses,
+        )  # fmt: skip
+        gate = Gate(
+            settings.admin_tokens, lenient=settings.profile == "development",
+            listens_on_loopback=settings.admin.loopback, allowed=settings.allowed_ips,
+        )  # fmt: skip
+        admin = application(gate, self._audit, endpoints(parts))
+        runner = web.AppRunner(admin, access_log=None, handle_signals=False, shutdown_timeout=_ADMIN_LEAVES)
         await runner.setup()
         self._stack.push_async_callback(runner.cleanup)
 
@@ -305,6 +336,10 @@ class _Composition:
 
     async def _exposition(self) -> bytes:
         return await self._seat.exposition(self._metrics) if self._seat is not None else self._metrics.exposition()
+
+    async def _spread_bypasses(self) -> None:
+        if self._seat is not None:
+            await self._seat.switched(self._bypasses)
 
     def _follow(self) -> None:
         """Reload the rules when their file changes, and on SIGHUP."""
@@ -346,6 +381,7 @@ class _Composition:
 
     def _finished(self, request: Request, outcome: Outcome, status: int, seconds: float) -> None:
         self._metrics.count(outcome, seconds)
+        self._traffic.note(request, outcome)
         if self._settings.access_log:
             self._log_request(request, outcome, status, seconds)
 
@@ -357,6 +393,8 @@ class _Composition:
 
     def _noted(self, event: str, details: Mapping[str, object]) -> None:
         self._metrics.note(event)
+        if event == "tenant-conflict":
+            self._audit.record(event, result="denied", target=details)
         if event != "unmatched-write":  # one a request: the counter tells
             self._log.warning(event, **details)
 
@@ -371,9 +409,23 @@ class _Composition:
         """Of the rules: the parent has reported it."""
         self._serving.advance()
 
+    def _unwritten(self, why: str) -> None:
+        self._metrics.note("audit-unwritten")
+        self._log.error("audit-unwritten", detail=why)
+
     def _lost(self, error: BaseException) -> None:
         self._metrics.note("background-failed")
         self._log.error("background-failed", error=type(error).__name__, detail=str(error))
+
+
+def _about(store: Store) -> dict[str, object]:
+    if not isinstance(store, Guarded):
+        return {"kind": store.name, "breaker": "none"}
+    calls = store.calls.values()
+    return {
+        "kind": store.name, "breaker": store.state, "operations": sum(sum(each.buckets) for each in calls),
+        "failed": sum(each.failed for each in calls), "not_tried": store.rejected,
+    }  # fmt: skip
 
 
 def _redis(settings: Settings, report: Report) -> RedisLink:

@@ -1,7 +1,7 @@
 """Which rules are in force, and how do new ones take over? Validated, tested, swapped; the last good ones stay."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 from proxy.errors import ConfigError
@@ -18,11 +18,20 @@ class LiveRules:
     """The rules file and the rule set that it last gave."""
 
     def __init__(
-        self, file: Path, profile: str, clock: Callable[[], float], report: Report, *, has_encryption_key: bool = False
+        self,
+        file: Path,
+        profile: str,
+        clock: Callable[[], float],
+        report: Report,
+        *,
+        has_encryption_key: bool = False,
+        elsewhere: Callable[[], Awaitable[bytes | Problem]] | None = None,
     ) -> None:
+        """`elsewhere`: another process reads the file; it gives the content as it is now."""
         self._file = file
         self._profile = profile
         self._has_encryption_key = has_encryption_key
+        self._elsewhere = elsewhere
         self._clock = clock
         self._report = report
         self._judged: bytes | Problem = b""  # what the verdict in force, or the problems, are about
@@ -64,7 +73,13 @@ class LiveRules:
 
     async def reload(self) -> None:
         """Take the file over if it is different and good; otherwise keep what is in force and say why."""
-        await self.take_over(await asyncio.to_thread(self._read))
+        await self.take_over(
+            await asyncio.to_thread(self._read) if self._elsewhere is None else await self._elsewhere()
+        )
+
+    async def validate(self, data: bytes) -> RuleSet | tuple[Problem, ...]:
+        """What would become of these rules in place of those in force; nothing changes."""
+        return await asyncio.to_thread(self._judge, data)
 
     async def watch(self, interval: float = INTERVAL) -> None:
         """Reload when the content of the file changes, until cancelled.

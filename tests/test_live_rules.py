@@ -10,6 +10,7 @@ import pytest
 
 from proxy.errors import ConfigError
 from proxy.live_rules import LiveRules
+from proxy.rules.compile import RuleSet
 from tests.doubles import FakeClock
 
 INTERVAL = 0.01
@@ -372,3 +373,12 @@ def test_other_profiles_only_warn(file, how, profile):
     ((event, details),) = followed.events
     assert event == "rules-warning"
     assert "without an encryption key" in str(details)
+
+
+async def test_other_rules_are_judged_without_a_change(file):
+    followed = Followed(file)
+    followed.live.load()
+    good, bad = [await followed.live.validate(text.encode()) for text in (rules("1h"), "version: [")]
+    assert isinstance(good, RuleSet)
+    assert isinstance(bad, tuple)
+    assert (followed.ttl, followed.names(), followed.live.problems) == (900, [], ())

@@ -23,7 +23,7 @@ from proxy.cache.binding import (
     soft_of,
 )
 from proxy.cache.copies import Copies, Known
-from proxy.cache.doorbell import Doorbell
+from proxy.cache.doorbell import Doorbell, Report
 from proxy.cache.repeats import Recent, Refused
 from proxy.cache.stamp import Stamp, stamp
 from proxy.errors import StoreError
@@ -75,6 +75,7 @@ class Epochs:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         max_copies: int = 196_608,  # all of the shared hash (131,072, hard and soft) and 65,536 of tenants
         max_pending: int = 4096,
+        report: Report = lambda event, details: None,
     ) -> None:
         self._store = store
         self._clock = clock
@@ -88,11 +89,12 @@ class Epochs:
         self.sole = sole
         self._others = store.shared and not sole
         self._disturbed_at = float("-inf")
+        self._creating: dict[tuple[str, tuple[str, ...]], asyncio.Task[str | None]] = {}
         self._repeater: asyncio.Task[None] | None = None
         self._renewer: asyncio.Task[None] | None = None
         self._listener: asyncio.Task[None] | None = None
         self.doorbell = Doorbell(
-            store, random(8).hex(), heard=self._copies.drop, deaf=self._copies.distrust, sleep=sleep
+            store, random(8).hex(), heard=self._copies.drop, deaf=self._copies.distrust, sleep=sleep, report=report
         )
         self.figures = Figures()
         store.on_disturbance(self._disturbed)
@@ -218,11 +220,29 @@ class Epochs:
         missing = [name for name, value in zip(names, values, strict=True) if value is None and not may_be_absent(name)]
         if missing:
             # "set if absent", and read again: two creators then agree on the first one's
-            await self._store.create_epochs(hashed, {name: self._random(EPOCH_BYTES) for name in missing})
+            await self._create(hashed, tuple(missing))
             sent, ticket = self._clock(), self._copies.next_ticket()
             values = await self._store.epochs(hashed, names)
         read = dict(zip(names, values, strict=True))
         return self._copies.accept(hashed, read, ticket, sent, self._refused.of(hashed))
+
+    async def _create(self, hashed: str, names: tuple[str, ...]) -> None:
+        """One write, however many find the same missing at once: all requests of a cold tenant do."""
+        creating = self._creating.get((hashed, names))
+        if creating is None:
+            creating = self._background.start(self._created(hashed, names))
+            self._creating[hashed, names] = creating
+            creating.add_done_callback(lambda _: self._creating.pop((hashed, names), None))
+        if (failed := await asyncio.shield(creating)) is not None:
+            raise StoreError(failed)
+
+    async def _created(self, hashed: str, names: tuple[str, ...]) -> str | None:
+        """What the store says against it."""
+        try:
+            await self._store.create_epochs(hashed, {name: self._random(EPOCH_BYTES) for name in names})
+        except StoreError as error:
+            return str(error)
+        return None
 
     async def _renew(self) -> None:
         """Read copies in use again before they run out, so that no hit waits for it."""

@@ -29,20 +29,22 @@ _NOT_IN_A_FILL = frozenset(
         "range",
     }
 )
-_DIRECTIVES = frozenset({"cache-control"})  # not Pragma: what caches read there is often a way to debug them
+_NOT_IN_A_READ = _NOT_IN_A_FILL - {"cache-control"}  # Pragma is: what caches read there is often a way to debug them
+_TYPE = frozenset({"content-type"})
 _TAGGED = frozenset({"if-match", "if-none-match", "if-range"})
 
 
 def passing(request: Request) -> Fields:
     """The head of a request that is forwarded as it is: end-to-end fields, and who forwards it for whom."""
-    fields = Fields(
-        (name, plain_etag(value) if name.lower() in _TAGGED else value)
-        for name, value in end_to_end(request.fields)
-        if (name.lower() != "expect" or request.has_body)  # no content, nothing to expect (RFC 9110 10.1.1)
-        and (request.peer_trusted or name.lower() not in _FORWARDED)
-    )
+    fields = end_to_end(request.fields)
+    if not request.has_body:
+        fields = fields.without(("expect",))  # no content, nothing to expect (RFC 9110 10.1.1)
+    if not request.peer_trusted:
+        fields = fields.without(_FORWARDED)
+    if not _TAGGED.isdisjoint(fields.names()):
+        fields = Fields([(name, plain_etag(value) if name.lower() in _TAGGED else value) for name, value in fields])
     dropped = ("x-forwarded-for", "via", "range") if _is_part_of_ours(request.fields) else ("x-forwarded-for", "via")
-    return Fields((*fields.without(dropped), *_added(request, fields)))
+    return fields.without(dropped).plus(*_added(request, fields))
 
 
 def filling(request: Request, conditions: Iterable[tuple[str, str]] = (), *, directives: bool = False) -> Fields:
@@ -51,12 +53,13 @@ def filling(request: Request, conditions: Iterable[tuple[str, str]] = (), *, dir
     `directives`: the client's Cache-Control counts here, and so it does with the caches behind us: "a proxy ... MUST
     pass cache directives through in forwarded messages" (RFC 9111 5.2).
     """
-    fields = passing(request).without(_NOT_IN_A_FILL - _DIRECTIVES if directives else _NOT_IN_A_FILL)
+    dropped = _NOT_IN_A_READ if directives else _NOT_IN_A_FILL
     if not request.peer_trusted:
-        fields = fields.without(_ADDRESSES)
+        dropped |= _ADDRESSES
     if not request.has_body:
-        fields = fields.without(("content-type",))  # of nothing, and some upstreams answer by it
-    return Fields((*fields, ("Accept-Encoding", "identity"), *conditions))
+        dropped |= _TYPE  # of nothing, and some upstreams answer by it
+    fields = passing(request).without(dropped)
+    return fields.plus(("Accept-Encoding", "identity"), *conditions)
 
 
 def _is_part_of_ours(fields: Fields) -> bool:

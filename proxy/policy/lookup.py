@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 from itertools import product
 from urllib.parse import unquote
 
@@ -45,7 +44,7 @@ _HIDDEN = re.compile(r"[A-Za-z0-9._~/\\;#?%\x00-\x1f\x7f-\x9f-]")
 def as_forwarded(request: Request) -> Request:
     """The request without what Connection takes out of it on the way to the upstream."""
     fields = for_the_other_side(request.fields)
-    return request if fields is request.fields else replace(request, fields=fields)
+    return request if fields is request.fields else request.with_fields(fields)
 
 
 def bypass_reason(request: Request) -> Reason | None:

@@ -19,7 +19,7 @@ _IN_NOT_MODIFIED = frozenset({"age", "cache-control", "content-location", "date"
 def stored_head(entry: Entry, route: Route, now: float) -> Fields:
     """The head of a stored response, without what depends on the body's encoding."""
     fields = _kept_head(entry.head, route.client_cache, route.scope is Scope.PUBLIC)
-    return Fields((*fields.pairs, ("Age", str(int(entry.age_at(now) + ROUNDED_UP)))))
+    return fields.plus(("Age", str(int(entry.age_at(now) + ROUNDED_UP))))
 
 
 def passing_head(fields: Fields, route: Route) -> Fields:

@@ -16,7 +16,7 @@ _COURTESY = 0.005  # seconds in which those who have fewer connections may take 
 _LOOK = 0.1  # seconds between two counts of those that are left
 
 
-class Turn(Protocol):
+class Share(Protocol):
     """Who else takes connections, and how many each has."""
 
     def has(self, connections: int) -> None: ...
@@ -29,12 +29,12 @@ class Turn(Protocol):
 class SharedSite(web.BaseSite):
     """A site on a listening socket that other processes have as well."""
 
-    __slots__ = ("_again", "_connecting", "_counting", "_has", "_loop", "_sock", "_turn")
+    __slots__ = ("_again", "_connecting", "_counting", "_has", "_loop", "_share", "_sock")
 
-    def __init__(self, runner: web.BaseRunner, sock: socket.socket, turn: Turn | None = None) -> None:
+    def __init__(self, runner: web.BaseRunner, sock: socket.socket, share: Share | None = None) -> None:
         super().__init__(runner)
         self._sock = sock
-        self._turn = turn
+        self._share = share
         self._has = 0
         self._loop = asyncio.get_running_loop()
         self._connecting: set[asyncio.Task[object]] = set()
@@ -53,8 +53,8 @@ class SharedSite(web.BaseSite):
 
     async def stop(self) -> None:
         """Take no more: whoever is left with the socket does. What waited when this was the last one is taken still."""
-        if self._turn is not None:
-            self._turn.leaves()
+        if self._share is not None:
+            self._share.leaves()
         self._loop.remove_reader(self._sock)
         while self._accept():
             pass
@@ -70,7 +70,7 @@ class SharedSite(web.BaseSite):
         self._loop.add_reader(self._sock, self._comes)
 
     def _comes(self) -> None:
-        if self._turn is not None and self._turn.is_before_others():
+        if self._share is not None and self._share.is_before_others():
             self._wait(_COURTESY)
         else:
             self._accept()
@@ -109,5 +109,5 @@ class SharedSite(web.BaseSite):
 
     def _tell(self, connections: int) -> None:
         self._has = connections
-        if self._turn is not None:
-            self._turn.has(connections)
+        if self._share is not None:
+            self._share.has(connections)

@@ -34,6 +34,7 @@ class Exchange:
         self._pieces: deque[bytes] = deque()
         self._waiting = 0  # bytes in them
         self._over = False
+        self._due: asyncio.TimerHandle | None = None  # for the head
         self._error: BaseException | None = None
         self._news: asyncio.Future[None] | None = None
 
@@ -72,19 +73,38 @@ class Exchange:
                 finally:
                     expiry.cancel()
 
+    def whole(self) -> bytes | None:
+        """The whole body, taken at once, when all of it is here."""
+        if not self._over:
+            return None
+        pieces, self._pieces = self._pieces, deque()
+        self._waiting = 0
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
     def close(self) -> None:
         """Let go of the connection, which is reused only when the response is here whole."""
         self._pieces.clear()
         self._abandon(UpstreamError("http_response_incomplete"))
 
-    # What the connection tells
-
     async def answered(self) -> None:
         """Until the final head is here; the error that prevented it otherwise."""
-        while self.head is None:
-            if self._error is not None:
-                raise self._error
-            await self._moved()
+        try:
+            while self.head is None:
+                if self._error is not None:
+                    raise self._error
+                await self._moved()
+        finally:
+            if self._due is not None:
+                self._due.cancel()
+                self._due = None
+
+    def expect_head(self, until: float) -> None:
+        """The final head must be here by this time of the loop's clock, whatever was said before."""
+        if self._due is not None:
+            self._due.cancel()
+        self._due = asyncio.get_running_loop().call_at(until, self._head_is_late)
+
+    # What the connection tells
 
     def on_head(self, head: Head) -> None:
         if head.interim:
@@ -108,6 +128,9 @@ class Exchange:
         if not self._over and self._error is None:
             self._error = error
             self._wake()
+
+    def _head_is_late(self) -> None:
+        self._abandon(UpstreamError("http_response_timeout", status=504))
 
     def _expire(self) -> None:
         self._abandon(UpstreamError("connection_read_timeout"))

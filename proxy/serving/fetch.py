@@ -184,7 +184,21 @@ class Fetcher:
             found = await self._newer(reading, stamp)
         if found is None:
             found = await self._leases.take(reading.key, stamp, lambda: self._newer(reading, stamp))
+        if isinstance(found, Lease):
+            found = await self._fetched_before(reading, stamp, found) or found
         return None if isinstance(found, Reason) else found
+
+    async def _fetched_before(self, reading: Reading, stamp: Stamp, lease: Lease) -> Entry | None:
+        """What another replica fetched, stored, and gave its lease back for, between our look and our claim."""
+        try:
+            found = await self._newer(reading, stamp)
+        except BaseException:
+            self._leases.release(lease, after=None)
+            raise
+        if not isinstance(found, Entry):
+            return None
+        self._leases.release(lease, after=None)
+        return found
 
     async def _newer(self, reading: Reading, stamp: Stamp) -> Entry | Reason | None:
         found = await self._cache.find_newer(reading.key, reading.route.digest, stamp, reading.entry)
@@ -237,9 +251,16 @@ class Fetcher:
             if isinstance(storable, Reason):
                 landed = storable
                 return self._not_stored(reading, stream, storable, reason)
-            stored = self._stored(reading, stream, storable, reason, flight, asked_at)
-            flight = None  # it lands when the body is here
-            return stored
+            outcome = replace(_missed(reading, reason, reason), stored=True)
+            body_now = stream.whole()
+            if body_now is None:
+                stored = self._stored(reading, stream, storable, outcome, flight, asked_at)
+                flight = None  # it lands when the body is here
+                return stored
+            landed = Reason.TOO_LARGE
+            if len(body_now) <= storable.max_body:
+                landed = await self._put(reading, storable, body_now, asked_at, self._clock() - asked_at)
+            return _at_once(reading, stream, outcome, body_now)
         except UpstreamError as failure:
             landed = failure
             return await self._failed(reading, failure)
@@ -260,13 +281,12 @@ class Fetcher:
         )
 
     def _stored(
-        self, reading: Reading, stream: Stream, storable: storing.Storable, reason: Reason, flight: Flight | None,
+        self, reading: Reading, stream: Stream, storable: storing.Storable, outcome: Outcome, flight: Flight | None,
         asked_at: float,
     ) -> Reply:  # fmt: skip
         """Stream the response to the client and into the cache."""
         fill = Fill(stream, storable.max_body, stream.length)
         _ = self._background.start(self._keep(reading, storable, fill, flight, asked_at))
-        outcome = replace(_missed(reading, reason, reason), stored=True)
         reply = unchanged(stream, reading.request, reading.route, outcome)
         if reply is not None:
             fill.abandon()
@@ -352,7 +372,7 @@ class Fetcher:
         return from_stream(stream, reading.request, reading.route, outcome)
 
     async def _through(self, reading: Reading, body: Body, outcome: Outcome) -> Reply:
-        request = replace(reading.request, fields=forwarding.passing(reading.request))
+        request = reading.request.with_fields(forwarding.passing(reading.request))
         asked_at = self._clock()
         try:
             stream = await self._upstream.fetch(request, body, interim=reading.interim)
@@ -386,6 +406,12 @@ class Fetcher:
         fields, text = upstream_problem(failure)
         outcome = _missed(reading, Reason.UPSTREAM_FAILED, Reason.UPSTREAM_FAILED)
         return Reply.own(failure.status, fields, text, outcome)
+
+
+def _at_once(reading: Reading, stream: Stream, outcome: Outcome, body: bytes) -> Reply:
+    """The reply of a response whose body was here with its head: stored by now, so that it needs no fill."""
+    reply = unchanged(stream, reading.request, reading.route, outcome)
+    return reply if reply is not None else from_stream(stream, reading.request, reading.route, outcome, body)
 
 
 def _fill(reading: Reading, conditions: tuple[tuple[str, str], ...]) -> Request:

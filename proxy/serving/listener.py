@@ -18,13 +18,15 @@ from aiohttp.web_protocol import RequestPayloadError
 from proxy.errors import SidecacheError, UpstreamError
 from proxy.policy.fields import HOP_BY_HOP, protected_nomination
 from proxy.policy.message import Fields, Request
-from proxy.serving.accepting import SharedSite, Turn
+from proxy.serving.accepting import Share, SharedSite
 from proxy.serving.connection import Interim
 from proxy.serving.hits import Hits, RequestOf
 from proxy.serving.interim import PATIENCE, InterimResponses
 from proxy.serving.protocol import LateBodyError, Limits, Server, ServerProtocol, reset
 from proxy.serving.reply import Reply
 from proxy.serving.response import HttpResponse, refused
+from proxy.serving.sending import send
+from proxy.serving.turns import Turn
 from proxy.serving.upstream import Body
 
 BACKLOG = 1024
@@ -96,17 +98,20 @@ class Listener:
         self._leaving = False
         self._under_way = 0
         self._quiet = asyncio.Event()
+        self._newest: tuple[RawRequestMessage, Request | None] | None = None  # what `_parsed` made last, and of what
         self.port = 0
 
-    async def open(self, host: str, port: int, shared: Sequence[socket.socket] = (), turn: Turn | None = None) -> None:
+    async def open(
+        self, host: str, port: int, shared: Sequence[socket.socket] = (), share: Share | None = None
+    ) -> None:
         """Listen, on sockets that other processes have as well if there are any. OSError: the address is not ours."""
         server = Server(
-            self._answer, limits=self._limits, hits=self._hits, trusts=self._is_trusted, access_log=None,
-            auto_decompress=False, read_bufsize=_READ_BUFFER,
+            self._answer, limits=self._limits, hits=self._hits, trusts=self._is_trusted, turns=self._turn,
+            access_log=None, auto_decompress=False, read_bufsize=_READ_BUFFER,
         )  # fmt: skip
         self._runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=_LAST)
         await self._runner.setup()
-        sites: list[web.BaseSite] = [SharedSite(self._runner, each, turn) for each in shared]
+        sites: list[web.BaseSite] = [SharedSite(self._runner, each, share) for each in shared]
         for site in sites or [web.TCPSite(self._runner, host, port, backlog=BACKLOG)]:
             await site.start()
         self.port = shared[0].getsockname()[1] if shared else self._runner.addresses[0][1]
@@ -178,9 +183,45 @@ class Listener:
         try:
             return await self._exchanged(incoming, request)
         finally:
-            self._under_way -= 1
-            if not self._under_way:
-                self._quiet.set()
+            self._done()
+
+    def _done(self) -> None:
+        self._under_way -= 1
+        if not self._under_way:
+            self._quiet.set()
+
+    def _turn(self, protocol: ServerProtocol, message: RawRequestMessage, peer: str, trusted: bool) -> Turn | None:
+        """The answer to a request of which `_answer` would make nothing else first. None: it may."""
+        newest, self._newest = self._newest, None
+        if message.should_close or message.upgrade or message.chunked or message.version != HttpVersion11:
+            return None
+        if newest is None or newest[0] is not message:  # else `Hits` has asked for it just now
+            newest = (message, self._parsed(message, peer, trusted))
+        request = newest[1]
+        return self._take_turn(protocol, request) if request is not None else None
+
+    async def _take_turn(self, protocol: ServerProtocol, request: Request) -> bool:
+        """What `_answer` does, for a request without a body."""
+        self._under_way += 1
+        reply: Reply | None = None
+        try:
+            started = asyncio.get_running_loop().time()
+            interim = InterimResponses(protocol, speaks=True, awaits=False)
+            try:
+                reply = await self._handle(request, None, interim)
+            finally:
+                interim.end()
+            self._finished(request, reply, asyncio.get_running_loop().time() - started)
+            return await send(protocol, request.method, reply, closing=self._leaving or reply.last)
+        except Exception as error:
+            protocol.logger.error("a request failed", exc_info=error)
+            if reply is None:
+                await send(protocol, request.method, refused(500), closing=True)
+            else:
+                reset(protocol.transport)
+            raise
+        finally:
+            self._done()
 
     async def _exchanged(self, incoming: web.BaseRequest, request: Request) -> web.StreamResponse:
         started = asyncio.get_running_loop().time()
@@ -253,7 +294,8 @@ class Listener:
             or self._reserved(request.path) is not None
             or self._upgrade.takes(request)
         ):
-            return None
+            request = None
+        self._newest = (message, request)
         return request
 
     def _is_trusted(self, peer: str) -> bool:
@@ -304,7 +346,8 @@ def _is_plainly_framed(fields: Fields, version: HttpVersion) -> bool:
         # "A server ... that receives an HTTP/1.0 message containing a Transfer-Encoding header field MUST treat the
         # message as if the framing is faulty" (RFC 9112 6.1)
         return False
-    return not any("_" in name and name.lower().replace("_", "-") in _NEVER_DISGUISED for name in fields.names())
+    underscored = [name for name in fields.names() if "_" in name]
+    return not any(name.replace("_", "-") in _NEVER_DISGUISED for name in underscored)
 
 
 class _IncomingBody:

@@ -30,6 +30,11 @@ class Pool:
     def idle(self) -> int:
         return len(self._idle)
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether `take` has an idle connection to give and keeps nobody waiting."""
+        return bool(self._idle) and not self._free.locked()
+
     async def take(self, *, fresh: bool = False) -> Connection:
         """A connection for one request, waited for as long as the caller does. `fresh`: no request was sent on it."""
         await self._free.acquire()

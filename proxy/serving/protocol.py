@@ -18,6 +18,7 @@ from aiohttp.web_protocol import RequestHandler, RequestPayloadError, _ErrInfo
 from proxy.serving.chunks import ChunkSizes
 from proxy.serving.pace import Pace
 from proxy.serving.response import REFUSALS, HttpResponse, refused
+from proxy.serving.turns import Turn, TurnTaker, wake
 
 CRLF = b"\r\n"
 MAX_HEAD = 16 << 10  # longer ones take the ordinary way
@@ -57,6 +58,14 @@ class Short(Protocol):
     ) -> tuple[bytes, bytes] | None: ...
 
 
+# The turn of a request without a body. None: it takes the ordinary way.
+Turns = Callable[["ServerProtocol", RawRequestMessage, str, bool], Turn | None]
+
+
+def _no_turns(*_: Any) -> None:
+    return None
+
+
 class Server(web.Server):
     """Makes our protocol; a wrong argument is an error here, where aiohttp would fall back to its defaults."""
 
@@ -68,7 +77,7 @@ class LateBodyError(RequestPayloadError):
     """The body came too slowly."""
 
 
-class ServerProtocol(RequestHandler):
+class ServerProtocol(TurnTaker):
     """One client's connection. What is refused gets a fixed answer, where aiohttp's own quotes the client's bytes."""
 
     __slots__ = (
@@ -88,6 +97,7 @@ class ServerProtocol(RequestHandler):
         "_timer",
         "_trusted",
         "_trusts",
+        "_turns",
         "_unsure",
         "on_lost",
     )
@@ -99,6 +109,7 @@ class ServerProtocol(RequestHandler):
         limits: Limits,
         hits: Short | None = None,
         trusts: Callable[[str], bool] = lambda peer: False,
+        turns: Turns = _no_turns,
         **settings: Any,
     ) -> None:
         super().__init__(
@@ -109,6 +120,7 @@ class ServerProtocol(RequestHandler):
         self._limits = limits
         self._hits = hits
         self._trusts = trusts
+        self._turns = turns
         self._peer, self._trusted = "", False
         self._between = True  # what came last ended a head without a body: the next byte begins a message
         self._arriving: StreamReader = EMPTY_PAYLOAD  # the body of the newest request
@@ -129,7 +141,7 @@ class ServerProtocol(RequestHandler):
         super().connection_made(transport)
         peer = transport.get_extra_info("peername")
         self._peer = str(peer[0]) if isinstance(peer, tuple) else ""  # as `BaseRequest.remote`
-        self._trusted = self._hits is not None and self._trusts(self._peer)
+        self._trusted = self._trusts(self._peer)
         self._wait(self._limits.head_time, self._head_is_late)
 
     @property
@@ -143,13 +155,13 @@ class ServerProtocol(RequestHandler):
         if self._upgraded:
             super().data_received(data)
             return
-        if self._hits is not None and self._between and self._is_lone_head(data):
-            self._head_received(data, self._hits)
+        if self._between and self._is_lone_head(data):
+            self._head_received(data)
         else:
             self._received(data)
 
     def _is_lone_head(self, data: bytes) -> bool:
-        """Whether this may be one whole head that can be answered at once.
+        """Whether this may be one whole head that can be answered without aiohttp's handler.
 
         Nothing is under way on this connection, nothing waits to be handled or to be sent: 3,000 heads of a client that
         does not read must not become 3,000 answers in memory. A head that arrives within a body is body.
@@ -168,8 +180,9 @@ class ServerProtocol(RequestHandler):
             and not transport.get_write_buffer_size()
         )
 
-    def _head_received(self, data: bytes, hits: Short) -> None:
-        answer = hits.known(data, self._trusted)
+    def _head_received(self, data: bytes) -> None:
+        hits = self._hits
+        answer = hits.known(data, self._trusted) if hits is not None else None
         if answer is not None:
             self._answered(answer)
             return
@@ -181,18 +194,28 @@ class ServerProtocol(RequestHandler):
             self._waiter = waiter
         if not self._messages or self._refused or self._upgraded:
             if self._messages:
-                _wake(waiter)
+                wake(waiter)
             return
         message, payload = self._messages[0]
         if payload is EMPTY_PAYLOAD and isinstance(message, RawRequestMessage):
-            answer = hits.parsed(data, message, self._peer, self._trusted)
+            answer = hits.parsed(data, message, self._peer, self._trusted) if hits is not None else None
             if answer is not None:
-                self._messages.clear()
-                assert self._parser is not None
-                self._parser.message_consumed()
+                self._taken()
                 self._answered(answer)
                 return
-        _wake(waiter)
+            turn = self._turns(self, message, self._peer, self._trusted)
+            if turn is not None:
+                assert waiter is not None, "it is what tells a lone head"
+                self._taken()
+                self.begin_turn(turn, waiter)
+                return
+        wake(waiter)
+
+    def _taken(self) -> None:
+        """The one message that is here is not aiohttp's to handle."""
+        self._messages.clear()
+        assert self._parser is not None
+        self._parser.message_consumed()
 
     def _answered(self, answer: tuple[bytes, bytes]) -> None:
         """Write an answer, and keep the time as aiohttp does after one of its own."""
@@ -240,7 +263,8 @@ class ServerProtocol(RequestHandler):
         if isinstance(message, _ErrInfo):
             self.take_no_more(RequestPayloadError("what follows is no request"))
             return
-        self._raw_size = received - _head_size(message) if new == 1 and before is None else 0
+        begun = payload is not EMPTY_PAYLOAD and new == 1 and before is None
+        self._raw_size = received - _head_size(message) if begun else 0
         status = self._oversized(new, received) if at_most > self._limits.head else None
         if status is None and new == 1 and before is None and message.chunked:
             # one that shares a segment with others is not followed: its body has a deadline all the same
@@ -441,15 +465,10 @@ class ServerProtocol(RequestHandler):
         super().connection_lost(exc)
 
 
-def _wake(waiter: asyncio.Future[None] | None) -> None:
-    if waiter is not None and not waiter.done():
-        waiter.set_result(None)
-
-
 def _head_size(message: RawRequestMessage | _ErrInfo) -> int:
     """Bytes of the head, white space around values aside."""
     assert isinstance(message, RawRequestMessage)
-    fields = sum(len(name) + len(value) + _FIELD_LINE for name, value in message.raw_headers)
+    fields = sum([len(name) + len(value) + _FIELD_LINE for name, value in message.raw_headers])
     return len(message.path) + _REST_OF_THE_LINE + fields
 
 

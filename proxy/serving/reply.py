@@ -89,18 +89,33 @@ def _part(entry: Entry, fields: Fields, wanted: ranges.Partial | ranges.Unsatisf
 
 
 def from_stream(
-    stream: Stream, request: Request, route: Route | None, outcome: Outcome, chunks: AsyncIterator[bytes] | None = None
+    stream: Stream,
+    request: Request,
+    route: Route | None,
+    outcome: Outcome,
+    body: bytes | AsyncIterator[bytes] | None = None,
 ) -> Reply:
-    """The upstream's response as it arrives. `route` is the matched read, whose bodies may be encoded for the wire."""
+    """The upstream's response as it arrives. `route` is the matched read, whose bodies may be encoded for the wire.
+
+    `body`, where it was taken from the stream already.
+    """
     response = stream.response
-    body = chunks if chunks is not None else stream.chunks()
+    coding = None
     if route is None:
         fields = end_to_end(response.fields)
     else:
         fields, coding = _passing(stream, request, route)
-        if coding is not None:
-            body = compressed(body, coding)
+    if body is None:
+        body = stream.whole()
+    if body is None:
+        body = stream.chunks()
+    if coding is not None:
+        body = compressed(_pieces(body) if isinstance(body, bytes) else body, coding)
     return Reply(response.status, _finished(fields, outcome), body, outcome, response.reason, stream.close)
+
+
+async def _pieces(body: bytes) -> AsyncIterator[bytes]:
+    yield body
 
 
 def unchanged(stream: Stream, request: Request, route: Route, outcome: Outcome) -> Reply | None:
@@ -141,4 +156,4 @@ async def _encode(entry: Entry, coding: str) -> None:
 
 
 def _finished(fields: Fields, outcome: Outcome) -> Fields:
-    return Fields((*fields, ("Cache-Status", outcome.cache_status()), ("Via", VIA)))
+    return fields.plus(("Cache-Status", outcome.cache_status()), ("Via", VIA))

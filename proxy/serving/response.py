@@ -88,15 +88,18 @@ class HttpResponse(web.StreamResponse):
         _hand_over(writer, _head(self._status, self._reason or "", (*self._pairs, *self._framing)))
 
 
-def head_of(reply: Reply) -> bytes:
-    """The head of a stored response on a connection of HTTP/1.1 that goes on: all that `HttpResponse` would make."""
+def head_of(reply: Reply, pairs: Iterable[tuple[str, str]] | None = None) -> bytes:
+    """The head of a stored response on a connection of HTTP/1.1 that goes on: all that `HttpResponse` would make.
+
+    `pairs` are its fields where they are not the reply's.
+    """
     reason = REASON_PHRASES.get(reply.status, "") if reply.reason is None else reply.reason
-    return _head(reply.status, reason, reply.fields)
+    return _head(reply.status, reason, reply.fields if pairs is None else pairs)
 
 
 def _head(status: int, reason: str, pairs: Iterable[tuple[str, str]]) -> bytes:
-    lines = [f"HTTP/1.1 {status} {reason}", *[f"{name}: {value}" for name, value in pairs]]
-    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+    lines = [f"HTTP/1.1 {status} {reason}", *[f"{name}: {value}" for name, value in pairs], "\r\n"]
+    return "\r\n".join(lines).encode("latin-1")
 
 
 def _hand_over(writer: AbstractStreamWriter, head: bytes) -> None:

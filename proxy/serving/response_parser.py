@@ -181,11 +181,11 @@ def read_head(raw: bytes, method: str) -> Head:
     if status_line is None:
         raise BadResponse("a status line")
     lines = _FIELD_LINE.findall(text, status_line.end())
-    if sum(len(name) + len(value) + 3 for name, value in lines) != len(text) - status_line.end():
+    if sum([len(name) + len(value) + 3 for name, value in lines]) != len(text) - status_line.end():
         raise BadResponse("a field line")
     if len(lines) > MAX_FIELDS or (len(text) > MAX_LINE and any(len(value) > MAX_LINE for _, value in lines)):
         raise BadResponse("too many fields, or too long")
-    fields = Fields((name, value.strip(" \t")) for name, value in lines)
+    fields = Fields([(name, value.strip(" \t")) for name, value in lines])
     minor, status, reason = status_line.groups()
     return _framed(
         Response(int(status), fields, (reason or "").strip(" \t")), method, persistent_by_default=minor == "1"

@@ -29,6 +29,9 @@ class Stream(Protocol):
     def length(self) -> int | None:
         """Of the body, when the head tells it."""
 
+    def whole(self) -> bytes | None:
+        """The whole body, where it is here already: `chunks` has nothing left then. None: read it there."""
+
     def chunks(self) -> AsyncIterator[bytes]:
         """The body as it arrives. UpstreamError when it ends early: what was read is then not the whole body."""
 
@@ -105,30 +108,35 @@ class HttpUpstream:
     ) -> tuple[Exchange, Connection]:
         """The exchange whose final head is here. An idempotent request may be sent twice (RFC 9112 9.3.1)."""
         sending = _Sending(request, body, self._origin, self._timeouts, interim)
+        # an idle one needs no time that had to be measured
+        connection = await (pool.take() if pool.is_ready else _taken(pool, sending))
+        exchange = sending.on(connection)
         try:
-            async with asyncio.timeout(self._timeouts.first_byte) as deadline:
-                connection = await pool.take()
-                exchange = sending.on(connection, deadline)
-                try:
-                    return await _head(exchange, connection)
-                except UpstreamError as failure:
-                    if exchange.began or connection.used == 1 or not sending.repeatable:
-                        raise
-                    if failure.kind != "connection_terminated":
-                        raise
-                connection = await pool.take(fresh=True)
-                return await _head(sending.on(connection, deadline), connection)
-        except TimeoutError as error:
-            if sending.begun:
-                raise UpstreamError("http_response_timeout", status=504) from error
-            raise UpstreamError("connection_limit_reached", status=504, delivered=False) from error
+            return await _head(exchange, connection)
+        except UpstreamError as failure:
+            if exchange.began or connection.used == 1 or not sending.repeatable:
+                raise
+            if failure.kind != "connection_terminated":
+                raise
+        connection = await _taken(pool, sending, fresh=True)
+        return await _head(sending.on(connection), connection)
+
+
+async def _taken(pool: Pool, sending: "_Sending", *, fresh: bool = False) -> Connection:
+    try:
+        async with asyncio.timeout_at(sending.until):
+            return await pool.take(fresh=fresh)
+    except TimeoutError as error:
+        if sending.begun:
+            raise UpstreamError("http_response_timeout", status=504) from error
+        raise UpstreamError("connection_limit_reached", status=504, delivered=False) from error
 
 
 async def _head(exchange: Exchange, connection: Connection) -> tuple[Exchange, Connection]:
     try:
         await exchange.answered()
     except BaseException:
-        connection.abandon(exchange)  # cancelled or out of time
+        connection.abandon(exchange)
         raise
     return exchange, connection
 
@@ -147,24 +155,26 @@ class _Sending:
         self._timeouts = timeouts
         self._interim = interim
         self.begun = False
+        self.until = asyncio.get_running_loop().time() + timeouts.first_byte  # for the head of the response
 
     @property
     def repeatable(self) -> bool:
         return self._body is None and self._method in IDEMPOTENT_METHODS
 
-    def on(self, connection: Connection, deadline: asyncio.Timeout) -> Exchange:
-        loop = asyncio.get_running_loop()
-
+    def on(self, connection: Connection) -> Exchange:
         def moved(last: bool) -> None:
             """As long as a body moves on, the upstream has time to answer."""
-            if exchange.head is None and not deadline.expired():
-                deadline.reschedule(loop.time() + (self._timeouts.first_byte if last else self._timeouts.idle))
+            if exchange.head is None:
+                now = asyncio.get_running_loop().time()
+                self.until = now + (self._timeouts.first_byte if last else self._timeouts.idle)
+                exchange.expect_head(self.until)
 
         self.begun = True
         exchange = connection.ask(
             self._method, self._bytes, self._body, self._length,
             interim=self._interim, idle=self._timeouts.idle, moved=moved,
         )  # fmt: skip
+        exchange.expect_head(self.until)
         return exchange
 
 
@@ -179,7 +189,7 @@ def _head_of(request: Request, body: Body, origin: Origin) -> bytes:
         fields = fields.with_field("Content-Length", str(len(body)))
     elif body is None and length not in (None, "0"):
         fields = fields.without(("content-length",))
-    lines.extend(f"{name}: {value}" for name, value in fields)
+    lines += [f"{name}: {value}" for name, value in fields.pairs]
     if isinstance(body, AsyncIterator) and length is None:
         lines.append("Transfer-Encoding: chunked")
     text = "\r\n".join(lines)

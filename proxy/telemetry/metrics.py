@@ -75,6 +75,10 @@ class Metrics:
             cell = self._cells[labels] = [0, 0]
         return cell
 
+    def totals(self) -> Mapping[tuple[str, str, str], int]:
+        """Requests so far by feature ("": none), result and reason code."""
+        return {labels: sum(cell) for labels, cell in list(self._cells.items())}
+
     def _answered(self) -> Iterator[Metric]:
         requests = CounterMetricFamily(
             "sidecache_requests", "Requests by feature, result and reason code.", labels=["feature", "result", "reason"]

@@ -14,7 +14,7 @@ from pathlib import Path
 import proxy
 from proxy.settings import Settings
 from proxy.workers.seat import Assignment
-from proxy.workers.turns import Turns
+from proxy.workers.shares import Shares
 
 # As `python -m` would, but with nothing of the working directory on the path.
 BOOT = (
@@ -28,7 +28,7 @@ class Ports:
 
     data: Sequence[socket.socket]
     admin: Sequence[socket.socket]
-    turns: Turns
+    shares: Shares
 
     def close(self) -> None:
         for each in (*self.data, *self.admin):
@@ -45,12 +45,12 @@ async def start(
     with theirs:
         assignment = Assignment(
             number, settings, rules, theirs.fileno(), tuple(each.fileno() for each in ports.data),
-            tuple(each.fileno() for each in ports.admin), ports.turns.descriptor,
+            tuple(each.fileno() for each in ports.admin), ports.shares.descriptor,
         )  # fmt: skip
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-P", "-c", boot, "sidecache-worker", str(number),
             stdin=asyncio.subprocess.PIPE,
-            pass_fds=(assignment.channel, *assignment.data, *assignment.admin, assignment.turns),
+            pass_fds=(assignment.channel, *assignment.data, *assignment.admin, assignment.shares),
             start_new_session=True,  # a terminal's Ctrl-C and hang-up are the parent's to deal with
         )  # fmt: skip
     assert process.stdin is not None

@@ -2,9 +2,9 @@
 
 Its names of messages are the protocol between parent and workers:
 
-    to the parent      join (from now on I hear of everything), listening, leaving, tell and ask (pass this on)
-    to every worker    purged, doubt (an other one ended), rules, leave, speak (the admin port is yours)
-    asked of them      unaccepted (purges that the store has not taken), figures
+    to the parent      join (from now on I hear of everything), listening, leaving, reload, tell and ask (pass this on)
+    to every worker    purged, doubt (another one ended), rules, bypasses, leave, speak (the admin port is yours)
+    asked of them      unaccepted (purges that the store has not taken), switched, figures
 """
 
 import asyncio
@@ -12,8 +12,9 @@ import os
 import socket
 from base64 import b64decode, b64encode
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
+from proxy.bypasses import Bypass, Bypasses
 from proxy.cache.background import Background
 from proxy.cache.epochs import Epochs
 from proxy.live_rules import LiveRules
@@ -22,7 +23,7 @@ from proxy.settings import Settings
 from proxy.telemetry.metrics import Metrics
 from proxy.telemetry.together import exposition
 from proxy.workers.channel import Channel, Content, Handler
-from proxy.workers.turns import Turns
+from proxy.workers.shares import Shares
 
 LOST = 70  # the exit code of a worker that lost its parent
 
@@ -37,7 +38,7 @@ class Assignment:
     channel: int
     data: tuple[int, ...]
     admin: tuple[int, ...]
-    turns: int
+    shares: int
 
 
 class Seat:
@@ -48,7 +49,7 @@ class Seat:
         self.rules = assignment.rules
         self.data = [socket.socket(fileno=number) for number in assignment.data]
         self.admin = [socket.socket(fileno=number) for number in assignment.admin]
-        self.turn = Turns(assignment.turns, assignment.settings.workers).of(assignment.number)
+        self.share = Shares(assignment.shares, assignment.settings.workers).of(assignment.number)
         self.all_leave = False  # the others as well
         self._socket = socket.socket(fileno=assignment.channel)
         self._handlers: dict[str, Handler] = {}
@@ -78,7 +79,9 @@ class Seat:
         if self._channel is not None:
             self._channel.close()
 
-    def hear(self, epochs: Epochs, rules: LiveRules, metrics: Metrics, background: Background) -> None:
+    def hear(
+        self, epochs: Epochs, rules: LiveRules, bypasses: Bypasses, metrics: Metrics, background: Background
+    ) -> None:
         """Be ready for what others tell."""
 
         async def purged(content: Content) -> None:
@@ -96,8 +99,15 @@ class Seat:
         async def figures(_: Content) -> Content:
             return [str(self.number), metrics.figures()]
 
+        async def bypassed(content: Content) -> None:
+            bypasses.take_over([Bypass(**each) for each in content])
+
+        async def switched(_: Content) -> Content:
+            return [asdict(each) for each in bypasses.active()]
+
         self._handlers |= {
             "purged": purged, "doubt": doubt, "unaccepted": unaccepted, "rules": changed, "figures": figures,
+            "bypasses": bypassed, "switched": switched,
         }  # fmt: skip
 
     def speak(self, listen: Callable[[], Awaitable[None]]) -> None:
@@ -108,11 +118,13 @@ class Seat:
 
         self._handlers["speak"] = spoken
 
-    async def join(self, epochs: Epochs, rules: LiveRules) -> None:
+    async def join(self, epochs: Epochs, rules: LiveRules, bypasses: Bypasses) -> None:
         """From here on this worker hears of everything, and knows what it has missed."""
         latest = await self._made().ask("join")
         for purges in await self._made().ask("tell", ["unaccepted", None]):
             epochs.told({}, purges)
+        for switches in (await self._made().ask("ask", ["switched", None]))[:1]:  # all know the same
+            bypasses.take_over([Bypass(**each) for each in switches])
         await rules.take_over(unpacked(latest))
 
     async def listening(self) -> None:
@@ -125,6 +137,14 @@ class Seat:
     async def purged(self, accepted: Mapping[str, Sequence[str]], refused: Mapping[str, Sequence[str]]) -> None:
         """`Siblings` of the epochs."""
         await self._made().ask("tell", ["purged", {"accepted": accepted, "refused": refused}])
+
+    async def switched(self, bypasses: Bypasses) -> None:
+        """Here caching was switched off or on: all know when this returns."""
+        await self._made().ask("tell", ["bypasses", [asdict(each) for each in bypasses.active()]])
+
+    async def read_rules(self) -> bytes | Problem:
+        """The file as the parent reads it now; the other workers hear of it as well."""
+        return unpacked(await self._made().ask("reload"))
 
     async def exposition(self, metrics: Metrics) -> bytes:
         """The figures of all, those of workers that do not answer left out."""

@@ -21,7 +21,7 @@ from proxy.workers.hub import Hub, Member
 from proxy.workers.listening import listening
 from proxy.workers.process import BOOT, Ports, start
 from proxy.workers.seat import packed
-from proxy.workers.turns import new_turns
+from proxy.workers.shares import new_shares
 
 _LONG_ENOUGH = 10.0  # seconds: who ends earlier than that after its start waits before the next
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 10.0
@@ -39,8 +39,8 @@ async def supervise(
         supervisor.prepare()
         data = [sockets.enter_context(each) for each in await listening(settings.listen, "--listen")]
         admin = [sockets.enter_context(each) for each in await listening(settings.admin, "--admin")]
-        with closing(new_turns(settings.workers)) as turns:
-            await supervisor.run(Ports(data, admin, turns), stop, ready)
+        with closing(new_shares(settings.workers)) as shares:
+            await supervisor.run(Ports(data, admin, shares), stop, ready)
 
 
 @dataclass(eq=False)
@@ -144,7 +144,7 @@ class Supervisor:
             began = loop.time()
             worker = await self._start(number, ports)
             code = await worker.process.wait()
-            ports.turns.of(number).leaves()
+            ports.shares.of(number).leaves()
             self._ended(worker, code)
             if self._leaving.is_set():
                 return
@@ -210,6 +210,10 @@ class Supervisor:
             worker.leaving = True
             self._choose_speaker()
 
+        async def reload(_: Content) -> Content:
+            await self._rules.reload()
+            return packed(self._rules.latest)
+
         async def tell(content: Content) -> Content:
             return await self._hub.tell(*content, besides=member)
 
@@ -218,7 +222,9 @@ class Supervisor:
             answers = await self._hub.ask(name, question, besides=member)
             return [*answers, ["parent", self._metrics.figures()]] if name == "figures" else answers
 
-        return {"join": join, "listening": now_listening, "leaving": leaving, "tell": tell, "ask": ask}
+        return {
+            "join": join, "listening": now_listening, "leaving": leaving, "reload": reload, "tell": tell, "ask": ask,
+        }  # fmt: skip
 
     def _choose_speaker(self) -> None:
         """One worker answers the admin port for all; another when it leaves."""

@@ -61,6 +61,22 @@ async def test_the_first_read_makes_the_epochs_and_the_next_finds_the_same(world
     assert await world.replica().current("org_a", TAGS) == first
 
 
+@pytest.mark.parametrize("down", [False, True])
+async def test_however_many_need_the_same_epochs_they_are_created_once(world, down):
+    world.store.down = {"create_epochs"} if down else set()
+    world.store.held = {"create_epochs"}
+    reading = asyncio.gather(*(world.stamp() for _ in range(50)))
+    await settle()
+    world.store.held = set()
+    while world.store.gates:
+        world.store.open_gate()
+        await settle()
+    stamps = await reading
+    assert world.store.count("create_epochs") == 2  # of the tenant's hash, and of everybody's
+    assert len(set(map(str, stamps))) == 1
+    assert {stamp.local for stamp in stamps} == {down}
+
+
 async def test_two_creators_agree(world):
     world.store.held = {"create_epochs"}
     one, other = (asyncio.ensure_future(world.replica().current("", TAGS)) for _ in range(2))

@@ -2,6 +2,7 @@
 
 import asyncio
 import ipaddress
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from proxy.serving.reserved import Reserved
 from proxy.telemetry.metrics import Metrics
 from tests.serving.test_listener import NoBridge
 from tests.serving.world import RULES, World, answered, compiled, unsigned
-from tests.wire import LIMIT
+from tests.wire import LIMIT, Client, connect
 
 DATE = "Tue, 14 Nov 2023 22:13:20 GMT"
 
@@ -63,7 +64,7 @@ class Served:
     async def settle(self) -> None:
         """Let what replies leave behind end: fills, purges, refreshes."""
         async with asyncio.timeout(LIMIT):
-            while len(self.world.background):
+            while len(self.world.background):  # noqa: ASYNC110
                 await asyncio.sleep(0)
 
 
@@ -105,6 +106,19 @@ async def served(
     finally:
         await listener.close()
         await world.background.drain(2.0)
+
+
+async def prompt(port: int, **more: Any) -> Client:
+    """A client whose every piece is sent at once."""
+    client = await connect(port, **more)
+    client.writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return client
+
+
+async def turns() -> None:
+    """Let what was sent be read, apart from what is sent next."""
+    for _ in range(6):
+        await asyncio.sleep(0)
 
 
 def head(target: str = "/api/jobs", *lines: str, method: str = "GET", token: str | None = None) -> bytes:

@@ -10,7 +10,7 @@ from proxy.serving.accepting import SharedSite
 
 
 class Given:
-    """A turn as the test says."""
+    """A share as the test says."""
 
     def __init__(self) -> None:
         self.waits = False
@@ -57,17 +57,17 @@ async def asked(port: int) -> bytes:
 
 @pytest.mark.parametrize("waits", [False, True])
 async def test_connections_are_answered_whoevers_turn_it_is(runner, listening, waits):
-    """Whose turn it is not waits a moment, and then takes what nobody else has taken."""
-    turn = Given()
-    turn.waits = waits
-    site = SharedSite(runner, listening, turn)
+    """Whose share it is not waits a moment, and then takes what nobody else has taken."""
+    share = Given()
+    share.waits = waits
+    site = SharedSite(runner, listening, share)
     await site.start()
     port = listening.getsockname()[1]
     assert site.name == f"http://127.0.0.1:{port}"
     for said in await asyncio.gather(*(asked(port) for _ in range(5))):
         assert said.endswith(b"here")
-    assert turn.told[0] == 0
-    assert max(turn.told) >= 1
+    assert share.told[0] == 0
+    assert max(share.told) >= 1
 
 
 async def test_two_sites_share_the_connections_of_one_socket(runner, listening):
@@ -79,12 +79,12 @@ async def test_two_sites_share_the_connections_of_one_socket(runner, listening):
 
 
 async def test_what_waits_when_the_socket_closes_is_taken_still(runner, listening):
-    turn = Given()
-    site = SharedSite(runner, listening, turn)
+    share = Given()
+    site = SharedSite(runner, listening, share)
     await site.start()
     with socket.create_connection(listening.getsockname(), timeout=5) as client:
         client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         await site.stop()
         assert await asyncio.to_thread(client.recv, 4096)
-    assert turn.left
+    assert share.left
     assert listening.fileno() == -1

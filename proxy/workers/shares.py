@@ -1,4 +1,4 @@
-"""Whose turn is it to take a connection? The worker's that has the fewest, by a few bytes of memory that all share.
+"""Whose turn is it to take a connection? The worker's that has the fewest, by a few bytes of memory all have.
 
 Whoever wakes up first would take all that come at once, and keep them: clients hold their connections for long.
 """
@@ -12,28 +12,28 @@ _SLOT = struct.Struct("=I")
 _ABSENT = 2**32 - 1  # of a worker that takes none
 
 
-class Turn:
+class Share:
     """One worker's part of it."""
 
-    def __init__(self, turns: "Turns", number: int) -> None:
-        self._turns = turns
+    def __init__(self, shares: "Shares", number: int) -> None:
+        self._shares = shares
         self._number = number
 
     def has(self, connections: int) -> None:
         """What this worker has from now on."""
-        self._turns.put(self._number, min(connections, _ABSENT - 1))
+        self._shares.put(self._number, min(connections, _ABSENT - 1))
 
     def leaves(self) -> None:
         """It takes no more."""
-        self._turns.put(self._number, _ABSENT)
+        self._shares.put(self._number, _ABSENT)
 
     def is_before_others(self) -> bool:
         """Whether another worker has fewer connections than this one."""
-        counts = self._turns.counts()
+        counts = self._shares.counts()
         return counts[self._number] > min(counts)
 
 
-class Turns:
+class Shares:
     """How many connections each worker has. `descriptor` is that of the memory."""
 
     def __init__(self, descriptor: int, count: int) -> None:
@@ -41,8 +41,8 @@ class Turns:
         self._count = count
         self._memory = mmap.mmap(descriptor, count * _SLOT.size)
 
-    def of(self, number: int) -> Turn:
-        return Turn(self, number)
+    def of(self, number: int) -> Share:
+        return Share(self, number)
 
     def put(self, number: int, connections: int) -> None:
         _SLOT.pack_into(self._memory, number * _SLOT.size, connections)
@@ -55,16 +55,16 @@ class Turns:
         os.close(self.descriptor)
 
 
-def new_turns(count: int) -> Turns:
+def new_shares(count: int) -> Shares:
     """For workers that are yet to be started; the memory ends with the last process that has it."""
     size = count * _SLOT.size
     if hasattr(os, "memfd_create"):
-        descriptor = os.memfd_create("sidecache-turns")
+        descriptor = os.memfd_create("sidecache-shares")
     else:
         with tempfile.TemporaryFile() as file:
             descriptor = os.dup(file.fileno())
     os.ftruncate(descriptor, size)
-    turns = Turns(descriptor, count)
+    shares = Shares(descriptor, count)
     for number in range(count):
-        turns.of(number).leaves()
-    return turns
+        shares.of(number).leaves()
+    return shares
