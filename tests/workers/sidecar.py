@@ -75,6 +75,15 @@ class Workers:
     async def admin(self, path: str) -> wire.Message:
         return await wire.fetch(self._port("admin"), path, host="127.0.0.1")
 
+    async def post(self, path: str, document: dict[str, Any], method: str = "POST") -> tuple[int, bytes]:
+        body = json.dumps(document).encode()
+        client = await wire.connect(self._port("admin"))
+        answer = await client.ask(
+            path, "Content-Type: application/json", method=method, body=body, host=f"127.0.0.1:{self._port('admin')}"
+        )
+        await client.close()
+        return answer.status, answer.body
+
     async def metrics(self) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
         text = (await self.admin("/metrics")).body.decode()
         return {

@@ -361,6 +361,46 @@ async def test_one_admin_port_tells_of_all(server, tmp_path):
         assert b"PONG" in (await made.admin("/api/health")).body
 
 
+async def test_what_one_worker_is_told_to_bypass_all_bypass_and_one_that_begins_too(server, tmp_path):
+    async with workers(server, tmp_path) as made:
+        clients = [client for each in (await made.spread(1)).values() for client in each]
+        await warmed(clients)
+        status, _ = await made.post("/api/cache/bypass", {"state": "on", "for": "10m"})
+        assert status == 200
+        for client in clients:
+            assert "switched-off" in (await read(client)).cache
+        os.kill(made.pids[1], signal.SIGKILL)
+        await made.has("worker-started", 3)
+        for each in (await made.spread(1)).values():
+            assert "switched-off" in (await read(each[0])).cache
+        assert (await made.post("/api/cache/bypass", {"state": "off"}))[0] == 200
+        await warmed([each[0] for each in (await made.spread(1)).values()])
+
+
+async def test_rules_that_one_worker_is_told_to_reload_all_have(server, tmp_path):
+    async with workers(server, tmp_path) as made:
+        (tmp_path / "rules.yaml").write_text("broken: [")
+        assert (await made.post("/api/rules/reload", {}))[0] == 422
+        (tmp_path / "rules.yaml").write_text(RULES.replace("ttl: 15m", "ttl: 50s"))
+        assert (await made.post("/api/rules/reload", {}))[0] == 200
+
+        async def everywhere() -> bool:
+            return await ttls(made) <= {"49", "48", "47", "46"}
+
+        await made.until(everywhere)
+
+
+async def test_a_purge_by_the_admin_port_holds_in_all(server, tmp_path):
+    async with workers(server, tmp_path, **ALONE) as made:
+        clients = [client for each in (await made.spread(2)).values() for client in each]
+        await warmed(clients)
+        status, _ = await made.post(
+            "/api/cache/invalidate", {"tenant": ORG, "feature": "jobs", "confirm": "jobs"}, "DELETE"
+        )
+        assert status == 200
+        assert not any(is_hit(answer.cache) for answer in [await read(clients[0]), await read(clients[-1])][:1])
+
+
 def _version() -> str:
     from proxy import __version__
 
