@@ -4,7 +4,7 @@ What is switched off is forwarded like any uncached request: nothing is looked u
 so that what is kept meanwhile is right when it counts again.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 MAX_SECONDS = 24 * 3600.0
@@ -56,6 +56,11 @@ class Bypasses:
         self._switches[name] = bypass
         self._changed()  # answers that were prepared before must not be given any more
         return bypass
+
+    def take_over(self, switches: Iterable[Bypass]) -> None:
+        """What another process of this sidecar has switched takes the place of all that was here."""
+        self._switches = {(bypass.feature, bypass.tenant): bypass for bypass in switches}
+        self._changed()
 
     def off(self, feature: str | None, tenant: str | None, *, only: str | None = None) -> tuple[Bypass, ...]:
         """Switch caching on again: what was switched off for exactly this; all of it when nothing is named.

@@ -65,6 +65,7 @@ class Settings:
     first_byte_timeout: float = 30.0
     idle_timeout: float = 60.0
     drain: float = 25.0
+    workers: int = 1
     access_log: bool = False
     warnings: tuple[str, ...] = ()
 
@@ -138,6 +139,7 @@ class _Reader:
             idle_timeout=self._milliseconds("SIDECACHE_IDLE_TIMEOUT_MS", 60000),
             drain=float(self._integer("SIDECACHE_DRAIN_S", 25, 0, _HOUR)),
             access_log=self._switch("SIDECACHE_ACCESS_LOG"),
+            workers=self._integer("SIDECACHE_WORKERS", 1, 1, 64, flag="workers"),
         )
         self._check_together(settings)
         self._note_unknown_names()
@@ -214,8 +216,8 @@ class _Reader:
             self._problems.append(f"{source}: {quoted(value)} is not one of {', '.join(_SWITCHES)}")
         return bool(switched)
 
-    def _integer(self, name: str, default: int, least: int, most: int) -> int:
-        value, source = self._raw(name)
+    def _integer(self, name: str, default: int, least: int, most: int, *, flag: str | None = None) -> int:
+        value, source = self._raw(name, flag)
         if value is None:
             return default
         if not re.fullmatch(r"[0-9]{1,15}", value) or not least <= int(value) <= most:
@@ -412,6 +414,11 @@ class _Reader:
             self._warnings.append(
                 f"{admin}: {settings.admin} is reachable from outside without TLS: tokens cross the network as they are"
             )
+        if settings.workers > 1 and settings.provider == "memory":
+            self._problems.append(
+                f"{self._source('SIDECACHE_WORKERS')}: {settings.workers} workers need a store that they share; "
+                "the embedded one (REDIS_PROVIDER=memory) is for 1"
+            )
         if settings.dev_auth and not (settings.profile == "development" and listen.loopback):
             self._problems.append("SIDECACHE_DEV_AUTH: unsigned tokens are for development on a loopback address only")
         if listen == settings.admin and listen.port:
@@ -450,7 +457,7 @@ _NAMES = (
     "SIDECACHE_FIRST_BYTE_TIMEOUT_MS SIDECACHE_HOSTS SIDECACHE_IDLE_TIMEOUT_MS SIDECACHE_JWKS_URL "
     "SIDECACHE_JWT_AUDIENCE SIDECACHE_JWT_ISSUER SIDECACHE_L1_BYTES SIDECACHE_LISTEN SIDECACHE_NAME_KEY "
     "SIDECACHE_POOL_SIZE SIDECACHE_PREFIX SIDECACHE_PROFILE SIDECACHE_RULES SIDECACHE_SOLE_REPLICA "
-    "SIDECACHE_STORE_TIMEOUT_MS SIDECACHE_TOKEN SIDECACHE_TRUSTED_PEERS SIDECACHE_UPSTREAM"
+    "SIDECACHE_STORE_TIMEOUT_MS SIDECACHE_TOKEN SIDECACHE_TRUSTED_PEERS SIDECACHE_UPSTREAM SIDECACHE_WORKERS"
 ).split()
 
 _LATER = ("SIDECACHE_ALLOWED_ORIGINS SIDECACHE_METRICS_LISTEN SIDECACHE_OIDC_CLIENT_ID").split()

@@ -346,7 +346,7 @@ async def test_what_is_delayed_is_done_on_the_way_out_while_all_it_needs_is_stil
     async with portal() as upstream, contextlib.AsyncExitStack() as stack:
         settings = make(f"http://127.0.0.1:{upstream}")
         composition = app._Composition(settings, stack, structlog.get_logger())
-        sidecar = await composition.start()
+        sidecar = await composition.start(lambda: None)
 
         async def late() -> None:
             answers.append(await ask(sidecar.admin_port, "/api/health"))
@@ -359,7 +359,7 @@ async def test_what_is_delayed_is_done_on_the_way_out_while_all_it_needs_is_stil
 async def test_a_failure_in_the_background_is_logged_and_counted(make, logged):
     async with contextlib.AsyncExitStack() as stack:
         composition = app._Composition(make("http://127.0.0.1:9"), stack, structlog.get_logger())
-        sidecar = await composition.start()
+        sidecar = await composition.start(lambda: None)
 
         async def fail() -> None:
             raise ValueError("broken")

@@ -90,6 +90,7 @@ def test_development_needs_an_upstream_only_and_says_what_it_does_without_tokens
         ("SIDECACHE_TRUSTED_PEERS", "10.0.0.0/8 ::1", "trusted_peers",
          (ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("::1/128"))),
         ("SIDECACHE_L1_BYTES", "1048576", "l1_bytes", 1 << 20),
+        ("SIDECACHE_WORKERS", "1", "workers", 1),
         ("SIDECACHE_CONNECT_TIMEOUT_MS", "250", "connect_timeout", 0.25),
         ("SIDECACHE_FIRST_BYTE_TIMEOUT_MS", "1", "first_byte_timeout", 0.001),
         ("SIDECACHE_IDLE_TIMEOUT_MS", "3600000", "idle_timeout", 3600.0),
@@ -130,6 +131,7 @@ def test_a_good_value_is_understood(name, value, attribute, expected):
          "or name them in SIDECACHE_ADMIN_TOKENS"),
         ("SIDECACHE_ADMIN_LISTEN", "0.0.0.0:8080", "SIDECACHE_ADMIN_LISTEN: 0.0.0.0:8080 is reachable from outside"),
         ("SIDECACHE_ADMIN_LISTEN", "[::]:9900", "SIDECACHE_ADMIN_LISTEN: [::]:9900 is reachable from outside"),
+        ("SIDECACHE_WORKERS", "0", "SIDECACHE_WORKERS: '0' is not a whole number from 1 to 64"),
         ("SIDECACHE_L1_BYTES", "64MiB", "SIDECACHE_L1_BYTES: '64MiB' is not a whole number from 1048576 to "),
         ("SIDECACHE_L1_BYTES", "5", "SIDECACHE_L1_BYTES: '5' is not a whole number from 1048576 to "),
         ("SIDECACHE_DRAIN_S", "-1", "SIDECACHE_DRAIN_S: '-1' is not a whole number from 0 to 3600"),
@@ -584,3 +586,13 @@ def test_a_token_for_the_commands_is_read_alone_and_is_no_setting_of_the_sidecar
     with pytest.raises(ConfigError, match="SIDECACHE_TOKEN: not a token"):
         admin_token({"SIDECACHE_TOKEN": "a\r\nX: b"})
     assert settings(SIDECACHE_TOKEN="x").warnings == settings().warnings
+
+
+@pytest.mark.parametrize(("flags", "source"), [({}, "SIDECACHE_WORKERS"), ({"workers": 2}, "--workers")])
+def test_several_workers_need_a_store_that_they_share(flags, source):
+    with pytest.raises(ConfigError) as error:
+        load(DEVELOPMENT | {"SIDECACHE_WORKERS": "2"}, **flags)
+    assert error.value.problems == (
+        f"{source}: 2 workers need a store that they share; the embedded one (REDIS_PROVIDER=memory) is for 1",
+    )
+    assert load(DEVELOPMENT | {"REDIS_PROVIDER": "redis", "REDIS_HOST": "cache", "SIDECACHE_WORKERS": "2"}).workers == 2

@@ -180,8 +180,13 @@ class Audit:
             self._writing = None
 
 
-def opened(where: str, clock: Callable[[], float], failed: Failed) -> Audit:
-    """The log that SIDECACHE_AUDIT_LOG names: off, stdout or a file. ConfigError when that cannot be written."""
+def opened(where: str, clock: Callable[[], float], failed: Failed, *, worker: int | None = None) -> Audit:
+    """The log that SIDECACHE_AUDIT_LOG names: off, stdout or a file. ConfigError when that cannot be written.
+
+    A chain has one writer: of several workers each has a file of its own, `audit.jsonl` becomes `audit.0.jsonl`.
+    """
+    if worker is not None and where not in ("off", "stdout"):
+        where = str(Path(where).with_suffix(f".{worker}{Path(where).suffix}"))
     try:
         sink = None if where == "off" else AuditStream() if where == "stdout" else AuditFile(Path(where))
         return Audit(sink, clock, failed)

@@ -1,6 +1,6 @@
 """Is it alive, ready, how is its store, what are its figures? What orchestrators and scrapers ask."""
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -12,15 +12,14 @@ from proxy.admin.endpoint import Endpoint
 from proxy.admin.health import Health
 from proxy.admin.problems import answer
 from proxy.errors import StoreError
-from proxy.telemetry.metrics import Metrics
 
 
 class Probes:
     """`inside`: the port listens on loopback, so that whoever asks is on this machine (or in this pod)."""
 
-    def __init__(self, health: Health, metrics: Metrics, *, inside: bool) -> None:
+    def __init__(self, health: Health, exposition: Callable[[], Awaitable[bytes]], *, inside: bool) -> None:
         self._health = health
-        self._metrics = metrics
+        self._exposition = exposition
         self._inside = inside
 
     def endpoints(self) -> Iterator[Endpoint]:
@@ -58,7 +57,7 @@ class Probes:
 
     async def exposition(self, _: Asked) -> web.Response:
         return web.Response(
-            body=self._metrics.exposition(), headers={"Content-Type": CONTENT_TYPE_LATEST, "Cache-Control": "no-store"}
+            body=await self._exposition(), headers={"Content-Type": CONTENT_TYPE_LATEST, "Cache-Control": "no-store"}
         )
 
 

@@ -1,6 +1,6 @@
 """What does the admin port consist of? Every endpoint, made from the parts of one sidecar."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from proxy.admin.audit import Audit
@@ -44,12 +44,14 @@ class Parts:
     inside: bool  # the port listens on loopback
     about_store: Callable[[], Mapping[str, object]]
     clock: Callable[[], float]
+    exposition: Callable[[], Awaitable[bytes]]  # of all processes of this sidecar
+    spread: Callable[[], Awaitable[None]]  # returns when all of them know what is switched off
 
 
 def endpoints(parts: Parts) -> Iterator[Endpoint]:
     p = parts
     reasons = p.profile == "production"
-    yield from Probes(p.health, p.metrics, inside=p.inside).endpoints()
+    yield from Probes(p.health, p.exposition, inside=p.inside).endpoints()
     yield from Status(
         p.health, p.cache, p.epochs, p.metrics, p.traffic, p.bypasses, about_store=p.about_store, clock=p.clock
     ).endpoints()
@@ -58,7 +60,7 @@ def endpoints(parts: Parts) -> Iterator[Endpoint]:
     yield from Explaining(
         p.rules, p.cache, p.purges, p.traffic, p.bypasses, keys=p.keys, home=p.home, clock=p.clock
     ).endpoints()
-    yield from Switching(p.rules, p.bypasses, p.audit, reasons=reasons).endpoints()
+    yield from Switching(p.rules, p.bypasses, p.audit, p.spread, reasons=reasons).endpoints()
     yield from Ruling(p.rules, p.audit, editable=p.profile == "development").endpoints()
     yield from Values(p.rules, p.cache, p.epochs, p.purges, p.audit, p.clock).endpoints()
     yield from History(p.audit, p.purges, p.clock).endpoints()

@@ -1,6 +1,6 @@
 """How is caching switched off for a while? By feature, by tenant or altogether; it comes back by itself."""
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 from aiohttp import web
@@ -18,10 +18,19 @@ from proxy.live_rules import LiveRules
 class Switching:
     """`POST /api/cache/bypass`. A switch holds in this sidecar; other replicas are switched by themselves."""
 
-    def __init__(self, rules: LiveRules, bypasses: Bypasses, audit: Audit, *, reasons: bool) -> None:
+    def __init__(
+        self,
+        rules: LiveRules,
+        bypasses: Bypasses,
+        audit: Audit,
+        spread: Callable[[], Awaitable[None]],
+        *,
+        reasons: bool,
+    ) -> None:
         self._rules = rules
         self._bypasses = bypasses
         self._audit = audit
+        self._spread = spread
         self._reasons = reasons
 
     def endpoints(self) -> Iterator[Endpoint]:
@@ -52,6 +61,7 @@ class Switching:
             named = tenant if "tenant" in asked or feature is not None else None
             for bypass in self._bypasses.off(feature, named, only=own):
                 self._audit.record("bypass-off", asked.actor, tenant=bypass.tenant, target=_target(bypass))
+        await self._spread()
         return answer({"bypasses": shown(self._bypasses, asked.actor.tenant)})
 
     def _on(self, asked: Asked, feature: str | None, tenant: str | None, reason: str | None) -> None:

@@ -8,6 +8,7 @@ them. Which epochs bind what is `binding`'s to say, how long a copy is believed 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from proxy.cache.background import Background
 from proxy.cache.binding import (
@@ -36,6 +37,8 @@ _RECENT_SECONDS = 300.0  # no failover loses writes older than this
 _PURGED_AGAIN = (2.0, 15.0)  # after a disturbance, beside at once: a new primary may lose a first repetition as well
 _DISTURBANCES_APART = 1.0  # those that come closer are one
 
+Fields = Mapping[str, Sequence[str]]  # names of fields by hash
+
 
 @dataclass(slots=True)
 class Figures:
@@ -47,8 +50,15 @@ class Figures:
     refused: int = 0  # purges the store did not accept at once
 
 
+class Siblings(Protocol):
+    """The other processes of this replica, each with copies of its own."""
+
+    async def purged(self, accepted: Fields, refused: Fields) -> None:
+        """Fields by hash, as the store took them or not: each sibling has heard of them, or is no more."""
+
+
 class Epochs:
-    """The epochs of one replica. `clock` must not go backwards: it measures how old a copy is, nothing else.
+    """One process's epochs. `clock` must not go backwards: it measures how old a copy is, nothing else.
 
     `sole`: no other replica purges what this one serves, so a copy may be believed for ever.
     """
@@ -61,6 +71,7 @@ class Epochs:
         background: Background,
         *,
         sole: bool = False,
+        siblings: Siblings | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         max_copies: int = 196_608,  # all of the shared hash (131,072, hard and soft) and 65,536 of tenants
         max_pending: int = 4096,
@@ -71,6 +82,7 @@ class Epochs:
         self._random = random
         self._background = background
         self._sleep = sleep
+        self._siblings = siblings
         self._copies = Copies(float("inf") if sole else TRUSTED_SECONDS, max_copies=max_copies)
         self._refused = Refused(max_pending)
         self._recent = Recent(_RECENT_SECONDS, max_pending)
@@ -265,13 +277,25 @@ class Epochs:
                 first, *guards = purged_fields(space, tag)
                 names = (soft_of(first) if soft else first, *guards)
                 fields.setdefault(hash_of(space), {}).update(dict.fromkeys(names))
-        return await asyncio.shield(self._background.start(self._advance_all(fields)))
+        return await asyncio.shield(self._background.start(self._advance_everywhere(fields)))
 
-    async def _advance_all(self, fields: Mapping[str, Mapping[str, None]]) -> bool:
+    async def _advance_everywhere(self, fields: Mapping[str, Mapping[str, None]]) -> bool:
+        accepted = await self._advance_all(fields)
+        if self._siblings is not None:
+            # after the store: what they read from now on is the new epoch
+            told: tuple[dict[str, list[str]], dict[str, list[str]]] = ({}, {})
+            for hashed, names in fields.items():
+                told[0 if hashed in accepted else 1][hashed] = list(names)
+            await self._siblings.purged(*told)
+        return len(accepted) == len(fields)
+
+    async def _advance_all(self, fields: Mapping[str, Mapping[str, None]]) -> set[str]:
+        """The hashes whose purge the store took."""
         purges = {hashed: tuple(names) for hashed, names in fields.items()}
         accepted = await asyncio.gather(*[self._advance_hash(hashed, names) for hashed, names in purges.items()])
-        self._ring({hashed: names for (hashed, names), done in zip(purges.items(), accepted, strict=True) if done})
-        return all(accepted)
+        taken = {hashed: names for (hashed, names), done in zip(purges.items(), accepted, strict=True) if done}
+        self._ring(taken)
+        return set(taken)
 
     async def _advance_hash(self, hashed: str, names: tuple[str, ...]) -> bool:
         accepted = await self._attempt(hashed, names)
@@ -289,6 +313,22 @@ class Epochs:
         except StoreError:
             return False
         return True
+
+    def told(self, accepted: Fields, refused: Fields) -> None:
+        """What a sibling purged. It counts as purged here: should its process end, this one repeats it all the same."""
+        for hashed, names in {**accepted, **refused}.items():
+            self._recent.add(hashed, names, self._clock())
+            if hashed in refused:
+                self._remember(hashed, names)
+            self._copies.drop(hashed, names)
+
+    def unaccepted(self) -> dict[str, list[str]]:
+        """The purges that the store has not accepted, for a sibling that begins."""
+        return {hashed: list(names) for hashed, names in self._refused.items()}
+
+    def distrust(self) -> None:
+        """A sibling ended, perhaps between a purge and telling of it."""
+        self._copies.distrust()
 
     def _ring(self, purged: Mapping[str, Sequence[str]]) -> None:
         if self._others and purged:

@@ -55,7 +55,7 @@ async def test_metrics_are_in_the_format_they_say(world, client):
 @pytest.fixture
 async def outside(world):
     """The same on a port that is not on loopback."""
-    probes = Probes(world.health, world.metrics, inside=False)
+    probes = Probes(world.health, world.exposition, inside=False)
     gate = Gate(ENTRIES, listens_on_loopback=False)
     async with TestClient(TestServer(application(gate, world.audit, probes.endpoints()))) as client:
         yield client

@@ -97,6 +97,7 @@ class World:
         self.metrics = Metrics()
         self.traffic = Traffic(lambda method, path: self.rules.current.match(method, path), clock)
         self.switched = 0
+        self.told: list[int] = []  # how many switches other processes were told of
         self.bypasses = Bypasses(clock, self._switched)
         self.unwritten: list[str] = []
         self.audit = Audit(None, clock, self.unwritten.append)
@@ -106,10 +107,17 @@ class World:
     def _switched(self) -> None:
         self.switched += 1
 
+    async def exposition(self) -> bytes:
+        return self.metrics.exposition()
+
+    async def spread(self) -> None:
+        self.told.append(len(self.bypasses.active()))
+
     def parts(self) -> Parts:
         return Parts(
             self.health, self.metrics, self.rules, self.cache, self.epochs, self.purges, self.traffic, self.bypasses,
             self.audit, KEYS, None, self.profile, True, lambda: {"kind": "memory"}, self.clock,
+            self.exposition, self.spread,
         )  # fmt: skip
 
     def key(self, path: str = "/api/jobs", tenant: str = "org_a") -> Key:
