@@ -8,9 +8,9 @@ There is no `if` on a header here: if one is wanted, a function in `policy/` is 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from proxy.cache.background import Background
 from proxy.cache.epochs import Epochs
@@ -54,6 +54,14 @@ class Hosts:
     def home(self) -> str | None:
         """The one name that makes no variant of a key."""
         return next(iter(self.names)) if len(self.names) == 1 else None
+
+
+class _Begun(NamedTuple):
+    """A read that `at_once` did not find in memory: `handle`, when it is asked next, goes on from here."""
+
+    request: Request
+    rules: RuleSet
+    reading: Reading
 
 
 class Hit(NamedTuple):
@@ -101,9 +109,16 @@ class Exchange:
         self._is_off = is_off
         self._purged = purged
         self._noted = noted  # what an operator should hear of: conflicts, unmatched writes, failed assertions
+        self._begun: _Begun | None = None
 
-    async def handle(self, request: Request, body: Body, interim: Interim | None = None) -> Reply:
+    def handle(self, request: Request, body: Body, interim: Interim | None = None) -> Coroutine[Any, Any, Reply]:
         """The reply to one request; 1xx go to `interim`. Never raises for what client, upstream or store do."""
+        begun, self._begun = self._begun, None
+        if begun is not None and begun.request is request and begun.rules is self._rules():
+            return self._look(begun.reading._replace(interim=interim))
+        return self._handle(request, body, interim)
+
+    async def _handle(self, request: Request, body: Body, interim: Interim | None) -> Reply:
         request = lookup.as_forwarded(request)
         rules = self._rules()
         match = rules.match(request.method, request.path)
@@ -116,9 +131,9 @@ class Exchange:
             return await self._pass(request, body, interim, Outcome(Reason.NO_RULE, forward=Forward.BYPASS))
         return await self._read(request, body, interim, match, rules)
 
-    def at_once(self, request: Request) -> Hit | None:
+    def at_once(self, asked: Request) -> Hit | None:
         """A fresh hit in memory, decided without waiting for anything. None: `handle` decides."""
-        request = lookup.as_forwarded(request)
+        request = lookup.as_forwarded(asked)
         rules = self._rules()
         match = rules.match(request.method, request.path)
         if match is None or lookup.is_write(request, match) or not lookup.is_served(request, self._hosts.names):
@@ -135,7 +150,11 @@ class Exchange:
                 return None
             identity = who
         reading = self._keyed(request, match, identity)
-        return self._hit(reading) if isinstance(reading, Reading) else None
+        if not isinstance(reading, Reading):
+            return None
+        hit = self._hit(reading)
+        self._begun = _Begun(asked, rules, reading) if hit is None else None
+        return hit
 
     def _hit(self, reading: Reading) -> Hit | None:
         found = self._cache.find_in_memory(reading.key, reading.route.digest)
@@ -146,13 +165,13 @@ class Exchange:
                 return None
         if found is None:
             return None
-        reading = replace(reading, stamp=found.stamp, entry=found.entry)
+        reading = reading._replace(stamp=found.stamp, entry=found.entry)
         decision = self._decided(reading, found)
         if not isinstance(decision, reuse.Serve):
             return None
         if decision.refresh:
             self._fetcher.refresh(reading, None)
-        outcome = replace(reading.outcome(decision.reason), hit=True, ttl=found.entry.ttl_at(self._clock()))
+        outcome = reading.outcome(decision.reason, hit=True, ttl=found.entry.ttl_at(self._clock()))
         return Hit(reading, outcome, self._identity.headers)
 
     def is_write(self, request: Request) -> bool:
@@ -165,7 +184,10 @@ class Exchange:
         reading = await self._prepared(request, body, match, rules)
         if isinstance(reading, _Bypass):
             return await self._pass(reading.request, reading.body, interim, reading.outcome)
-        reading = replace(reading, interim=interim)
+        return await self._look(reading._replace(interim=interim))
+
+    async def _look(self, reading: Reading) -> Reply:
+        """The reply from the cache, or through it."""
         body = reading.request.body  # a keyed body was read whole; any other read has none
         reading, decision = await self._find(reading)
         match decision:
@@ -223,15 +245,15 @@ class Exchange:
                 isinstance(found, Missing) and found.reason is Reason.COLD
             ):
                 found = Missing(Reason.VARIANT, found.stamp)
-        reading = replace(reading, stamp=found.stamp)
+        reading = reading._replace(stamp=found.stamp)
         if isinstance(found, Missing):
             return reading, reuse.decide_without(reading.request, reading.route, found.reason)
-        reading = replace(reading, entry=found.entry)
+        reading = reading._replace(entry=found.entry)
         return reading, self._decided(reading, found)
 
     def _second(self, reading: Reading, names: tuple[str, ...]) -> Reading:
         key = with_selected(reading.key, reading.request, names, reading.route, self._hosts.home, self._keys)
-        return replace(reading, key=key)
+        return reading._replace(key=key)
 
     def _decided(self, reading: Reading, found: Found) -> reuse.Decision:
         return reuse.decide(

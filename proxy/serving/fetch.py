@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 from proxy.cache.background import Background
 from proxy.cache.coalesce import Flight, Flights, Landed, Shared
@@ -30,9 +31,8 @@ from proxy.serving.upstream import Body, Stream, Upstream
 FOLLOWER_WAIT = 10.0  # seconds a follower waits for another's fetch before it asks for itself
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """One read on its way: everything that was decided about it so far."""
+class Reading(NamedTuple):
+    """One read on its way: everything that was decided about it so far. A tuple, because every read makes several."""
 
     request: Request
     match: Match
@@ -54,8 +54,13 @@ class Reading:
         assert self.entry is not None
         return bound(self.entry, self.key)
 
-    def outcome(self, reason: Reason) -> Outcome:
-        return Outcome(reason, feature=self.route.feature, key=self.key.full, tenant=self.key.space)
+    def outcome(
+        self, reason: Reason, *, hit: bool = False, forward: Forward | None = None, ttl: int | None = None
+    ) -> Outcome:
+        key = self.key
+        return Outcome(
+            reason, hit=hit, forward=forward, ttl=ttl, feature=self.route.feature, key=key.full, tenant=key.space
+        )
 
 
 class Fetcher:
@@ -134,7 +139,9 @@ class Fetcher:
 
     async def serve(self, reading: Reading, reason: Reason) -> Reply:
         """The reply from the reading's entry."""
-        return await self._served(reading, replace(reading.outcome(reason), hit=True))
+        assert reading.entry is not None, "only a reading with an entry is served"
+        outcome = reading.outcome(reason, hit=True, ttl=reading.entry.ttl_at(self._clock()))
+        return await self._from_entry(reading.entry, reading, outcome)
 
     async def _served(self, reading: Reading, outcome: Outcome) -> Reply:
         entry = reading.entry
@@ -208,7 +215,7 @@ class Fetcher:
 
     async def _collapsed(self, reading: Reading, landed: Shared, reason: Reason) -> Reply:
         """The reply from an entry that was fetched for somebody else at the same time."""
-        shared = replace(reading, entry=landed.entry)
+        shared = reading._replace(entry=landed.entry)
         outcome = replace(_missed(shared, landed.reason, reason), hit=True, collapsed=True)
         return await self._served(shared, outcome)
 
@@ -236,7 +243,7 @@ class Fetcher:
                 updated = validation.freshened(stale, stream.response)
                 if isinstance(updated, Reason):  # it speaks of another representation: ask for the whole one
                     whole, flight = flight, None
-                    return await self._lead(replace(reading, entry=None), body, reason, whole)
+                    return await self._lead(reading._replace(entry=None), body, reason, whole)
                 landed, reply = await self._revalidated(reading, stale, updated, asked_at)
                 return reply
             if (
@@ -359,7 +366,7 @@ class Fetcher:
             return storable, await self._from_entry(entry, reading, replace(outcome, reason=storable))
         landed = await self._put(reading, storable, stale.body, asked_at, self._clock() - asked_at)
         if isinstance(landed, Shared):
-            return landed, await self._served(replace(reading, entry=landed.entry), replace(outcome, stored=True))
+            return landed, await self._served(reading._replace(entry=landed.entry), replace(outcome, stored=True))
         fresh = replace(stale, head=storable.head, stored_at=storable.stored_at, age=storable.age, encodings={})
         return landed, await self._from_entry(fresh, reading, outcome)
 
@@ -418,7 +425,10 @@ def _fill(reading: Reading, conditions: tuple[tuple[str, str], ...]) -> Request:
     """The request of a fill: only what is in the key reaches the upstream."""
     request = reading.request
     fields = forwarding.filling(request, conditions, directives=reading.awaited and reading.route.client_control)
-    return replace(request, target=reading.key.target, fields=fields)
+    return Request(
+        request.method, reading.key.target, fields, request.scheme, request.peer, request.peer_trusted,
+        request.has_body, request.body,
+    )  # fmt: skip
 
 
 def _flight_key(reading: Reading) -> Hashable:
@@ -429,7 +439,7 @@ def _flight_key(reading: Reading) -> Hashable:
 def _as_get(reading: Reading) -> Reading:
     """The same for a response that nobody waits for, and that has a body."""
     request = reading.request
-    return replace(reading, request=replace(request, method=_filling_method(request)), interim=None, awaited=False)
+    return reading._replace(request=replace(request, method=_filling_method(request)), interim=None, awaited=False)
 
 
 def _filling_method(request: Request) -> str:
@@ -447,7 +457,7 @@ def _stood_in(reading: Reading, status: int | None) -> Outcome:
 
 def _missed(reading: Reading, told: Reason, missed: Reason) -> Outcome:
     """A request that went to the upstream because of `missed`; `told` is what is worth knowing about it."""
-    return replace(reading.outcome(told), forward=_FORWARDS.get(missed, Forward.URI_MISS))
+    return reading.outcome(told, forward=_FORWARDS.get(missed, Forward.URI_MISS))
 
 
 _FORWARDS = {

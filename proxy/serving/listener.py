@@ -198,17 +198,22 @@ class Listener:
         if newest is None or newest[0] is not message:  # else `Hits` has asked for it just now
             newest = (message, self._parsed(message, peer, trusted))
         request = newest[1]
-        return self._take_turn(protocol, request) if request is not None else None
+        if request is None:
+            return None
+        interim = InterimResponses(protocol, speaks=True, awaits=False)
+        # called here, and only waited for in the turn: what `Hits` has decided about this request counts still
+        return self._take_turn(protocol, request, interim, self._handle(request, None, interim))
 
-    async def _take_turn(self, protocol: ServerProtocol, request: Request) -> bool:
+    async def _take_turn(
+        self, protocol: ServerProtocol, request: Request, interim: InterimResponses, handled: Awaitable[Reply]
+    ) -> bool:
         """What `_answer` does, for a request without a body."""
         self._under_way += 1
         reply: Reply | None = None
         try:
             started = asyncio.get_running_loop().time()
-            interim = InterimResponses(protocol, speaks=True, awaits=False)
             try:
-                reply = await self._handle(request, None, interim)
+                reply = await handled
             finally:
                 interim.end()
             self._finished(request, reply, asyncio.get_running_loop().time() - started)
