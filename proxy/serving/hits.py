@@ -65,6 +65,9 @@ IRRELEVANT = NEUTRAL_HEADERS - _READ
 _MAX_LINES = 50  # of either kind in a head, together fewer than the parser takes
 
 
+_ABBREVIATIONS = frozenset("cf ch dnt id ip ray ua".split())
+
+
 def _any_of(words: list[str]) -> str:
     """A pattern of these words that reads each character once."""
     if words == [""]:
@@ -77,8 +80,12 @@ def _any_of(words: list[str]) -> str:
     return f"(?:{pattern}){'?' if optional else ''}" if optional or len(tails) > 1 else pattern
 
 
-def _spellings(name: str) -> tuple[str, str]:
-    return name, "-".join(part.capitalize() for part in name.split("-"))
+def _spellings(name: str) -> set[str]:
+    """As HTTP/2 gateways, libraries and people write it."""
+    parts = name.split("-")
+    capitalized = "-".join(part.capitalize() for part in parts)
+    abbreviated = "-".join(part.upper() if part in _ABBREVIATIONS else part.capitalize() for part in parts)
+    return {name, capitalized, abbreviated, capitalized.replace("id", "Id")}  # X-B3-TraceId
 
 
 # Visible ASCII up to the end of the line: a line with anything else stays, and then this head is like no other.

@@ -433,3 +433,11 @@ def test_a_head_is_taken_apart_at_what_is_ours():
         b"\r\nCache-Status: sidecache; hit; ttl=",
         b"\r\nVia: v\r\n\r\n",
     )
+
+
+@pytest.mark.parametrize(
+    "name", ["X-Request-ID", "DNT", "X-B3-TraceId", "Sec-CH-UA", "CF-Ray", "X-Real-IP", "traceparent"]
+)
+def test_a_field_is_left_out_in_each_spelling_that_is_in_use(name):
+    lone = b"GET / HTTP/1.1\r\nHost: portal.test\r\n\r\n"
+    assert _UNREAD.sub(b"", lone[:-2] + name.encode() + b": 1\r\n\r\n") == lone
