@@ -436,7 +436,7 @@ def test_a_head_is_taken_apart_at_what_is_ours():
 
 
 @pytest.mark.parametrize(
-    "name", ["X-Request-ID", "DNT", "X-B3-TraceId", "Sec-CH-UA", "CF-Ray", "X-Real-IP", "traceparent"]
+    "name", ["X-Request-ID", "DNT", "X-B3-TraceId", "Sec-CH-UA", "CF-RAY", "X-Real-IP", "traceparent"]
 )
 def test_a_field_is_left_out_in_each_spelling_that_is_in_use(name):
     lone = b"GET / HTTP/1.1\r\nHost: portal.test\r\n\r\n"
