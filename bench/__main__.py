@@ -1,7 +1,7 @@
 """Which figures does this machine give? Each measurement in a process of its own: a table here, JSON in bench/results.
 
 make bench            the short set, less than five minutes
-make bench-full       all workloads beside the peers, and the plots of docs/benchmarks.md
+make bench-full       all workloads beside the peers, the shared store, and the plots of docs/benchmarks.md
 python -m bench NAME  one
 """
 
@@ -12,8 +12,10 @@ from pathlib import Path
 RESULTS = Path(__file__).parent / "results"
 
 # what docs/benchmarks.md holds, in its order
-MEASUREMENTS = ("versus", "start_and_memory", "match_cost", "decide", "entry_overhead", "streaming")
-MAX_SECONDS = 300
+SHORT = ("versus", "start_and_memory", "match_cost", "decide", "entry_overhead", "streaming")
+LONG = ("store", "coherence")  # with real stores
+MEASUREMENTS = (*SHORT, *LONG)
+MAX_SECONDS = 600
 MAX_SECONDS_FULL = 3600
 
 
@@ -26,7 +28,7 @@ def main(arguments: list[str]) -> int:
         return 2
     RESULTS.mkdir(exist_ok=True)
     failed = 0
-    for name in names or MEASUREMENTS:
+    for name in names or (MEASUREMENTS if full else SHORT):
         print(f"== {name}", flush=True)
         command = [sys.executable, "-m", f"bench.{name}", "--json", str(RESULTS / f"{name}.json")]
         command += ["--full"] if full and name == "versus" else []

@@ -6,27 +6,31 @@ import hashlib
 import os
 import random
 import signal
-import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import aiohttp
 from aiohttp import web
 
-from proxy import __version__
+from proxy import __version__, figures
 from proxy.addresses import Address
+from proxy.admin.access import Gate
 from proxy.admin.api import application
+from proxy.admin.audit import opened
 from proxy.admin.health import Health
+from proxy.admin.surface import Parts, endpoints
+from proxy.bypasses import Bypasses
 from proxy.cache.background import Background
 from proxy.cache.coalesce import Flights
 from proxy.cache.epochs import Epochs
 from proxy.cache.lease import Leases
+from proxy.cache.purges import Purges
 from proxy.cache.seal import Sealer
 from proxy.cache.tiers import Cache
-from proxy.errors import ConfigError, StoreError
+from proxy.errors import StoreError
 from proxy.identity.jwks import Jwks, fetch_document
 from proxy.identity.sources import IdentityResolver
 from proxy.identity.tokens import TokenVerifier
@@ -34,6 +38,7 @@ from proxy.live_rules import LiveRules
 from proxy.policy.key import Keyring
 from proxy.policy.message import Request
 from proxy.policy.outcome import Outcome
+from proxy.serving.accepting import SharedSite
 from proxy.serving.exchange import Exchange, Hosts
 from proxy.serving.fetch import Fetcher
 from proxy.serving.hits import Hits, RequestOf, ServingEpoch
@@ -45,6 +50,7 @@ from proxy.serving.reserved import Reserved
 from proxy.serving.upgrade import UpgradeBridge
 from proxy.serving.upstream import HttpUpstream, Timeouts
 from proxy.settings import Settings
+from proxy.signals import on_signals
 from proxy.stores.access import Access
 from proxy.stores.base import Store
 from proxy.stores.breaker import Guarded
@@ -53,7 +59,11 @@ from proxy.stores.iam import IamTokens
 from proxy.stores.memory import MemoryStore
 from proxy.stores.redis import RedisLink, Report
 from proxy.telemetry.logs import Logger, logger
-from proxy.telemetry.metrics import Metrics, Sample
+from proxy.telemetry.loop_lag import LoopLag
+from proxy.telemetry.metrics import Metrics
+from proxy.telemetry.traffic import Traffic
+from proxy.workers.listening import cannot_listen
+from proxy.workers.seat import Seat
 
 if TYPE_CHECKING:
     from proxy.stores.upstash import UpstashLink
@@ -65,8 +75,12 @@ _FINISHING = 0.8
 
 _PREPARED_SHARE = 4  # answers ready to be written may take this part of the first tier's bytes on top of them
 
+_ADMIN_LEAVES = 1.0  # seconds for answers of the admin port that are under way
+
 # Reports of a change for the better.
-_GOOD_NEWS = frozenset({"store-available", "rules-loaded", "jwks-available", "jwks-changed", "upstream-reachable"})
+_GOOD_NEWS = frozenset(
+    "store-available doorbell-works rules-loaded jwks-available jwks-changed upstream-reachable".split()
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,26 +91,32 @@ class Running:
     admin_port: int
 
 
-async def serve(settings: Settings, *, ready: Callable[[], None] | None = None) -> None:
-    """Run until SIGTERM or SIGINT. ConfigError when the rules or an address cannot be used."""
+async def serve(settings: Settings, *, seat: Seat | None = None, ready: Callable[[], None] | None = None) -> None:
+    """Run until SIGTERM or SIGINT. ConfigError when the rules or an address cannot be used. `seat`: as a worker."""
     stop = asyncio.Event()
-    with _on_signals(stop.set):
-        async with running(settings):
-            _freeze_start_up_objects()
+    with on_signals(stop.set):
+        async with running(settings, seat=seat, leave=stop.set):
+            if seat is None:
+                _freeze_start_up_objects()
             if ready is not None:
                 ready()
             await stop.wait()
 
 
 @asynccontextmanager
-async def running(settings: Settings) -> AsyncIterator[Running]:
-    """A sidecar that accepts requests; drained and closed on the way out."""
+async def running(
+    settings: Settings, *, seat: Seat | None = None, leave: Callable[[], None] = lambda: None
+) -> AsyncIterator[Running]:
+    """A sidecar that accepts requests, or one worker of it; drained and closed on the way out."""
     require_c_parser()
     log = logger()
-    for warning in settings.warnings:
-        log.warning("setting", warning=warning)
     async with AsyncExitStack() as stack:
-        sidecar = await _Composition(settings, stack, log).start()
+        if seat is not None:
+            yield await _Composition(settings, stack, log, seat).start(leave)
+            return
+        for warning in settings.warnings:
+            log.warning("setting", warning=warning)
+        sidecar = await _Composition(settings, stack, log).start(leave)
         log.info(
             "listening",
             data=str(Address(settings.listen.host, sidecar.data_port)),
@@ -109,8 +129,9 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
 class _Composition:
     """Builds the parts from the bottom up; `stack` closes them from the top down."""
 
-    def __init__(self, settings: Settings, stack: AsyncExitStack, log: Logger) -> None:
+    def __init__(self, settings: Settings, stack: AsyncExitStack, log: Logger, seat: Seat | None = None) -> None:
         self._settings = settings
+        self._seat = seat
         self._stack = stack
         self._log = log
         self._metrics = Metrics()
@@ -118,22 +139,38 @@ class _Composition:
         self._serving = ServingEpoch()
         self._sealer = Sealer(settings.name_key.encode(), settings.encryption_keys)
         self._rules = LiveRules(
-            settings.rules, settings.profile, time.time, self._report,
+            settings.rules, settings.profile, time.time, self._report if seat is None else self._heard,
             has_encryption_key=bool(settings.encryption_keys),
+            elsewhere=seat.read_rules if seat is not None else None,
         )  # fmt: skip
+        self._traffic = Traffic(lambda method, path: self._rules.current.match(method, path), time.time)
+        self._bypasses = Bypasses(time.time, self._serving.advance)
+        self._purges = Purges(time.time)
+        self._audit = opened(
+            settings.audit_log, time.time, self._unwritten, worker=seat.number if seat is not None else None
+        )
+        self._keys = Keyring(hashlib.blake2b(settings.name_key.encode(), digest_size=32).digest())
+        self._hosts = Hosts(settings.hosts)
         self._drained_by = float("inf")  # of the loop's clock, once we are leaving
+        self._admin_runner: web.AppRunner | None = None
 
-    async def start(self) -> Running:
-        settings, stack = self._settings, self._stack
-        self._rules.load()
+    async def start(self, leave: Callable[[], None]) -> Running:
+        settings, stack, seat = self._settings, self._stack, self._seat
+        if seat is not None:
+            await seat.open(self._background, leave)
+            stack.callback(seat.close)
+        self._rules.load(seat.rules if seat is not None else None)
         self._warn_of_strict()
+        stack.push_async_callback(self._audit.close)
         store = self._store()
         stack.push_async_callback(store.close)
         sole = settings.sole_replica
-        epochs = Epochs(store, time.monotonic, os.urandom, self._background, sole=sole)
+        epochs = Epochs(
+            store, time.monotonic, os.urandom, self._background, sole=sole, siblings=seat, report=self._report
+        )
         stack.push_async_callback(epochs.close)
         epochs.start()
-        leases = Leases(store, self._background, time.monotonic, others=not sole)
+        leases = Leases(store, self._background, time.monotonic, others=not sole or seat is not None)
         cache = Cache(
             store, epochs, l1_bytes=settings.l1_bytes, clock=time.time, sealer=self._sealer,
             background=self._background,
@@ -145,13 +182,34 @@ class _Composition:
         )
         stack.push_async_callback(upstream.close)
         exchange = await self._exchange(cache, epochs, leases, upstream)
-        admin_port = await self._admin(health)
+        admin_port = await self._admin(health, cache, epochs, store)
         stack.push_async_callback(self._finish_background)
-        self._follow()
-        listener = await self._listener(exchange, cache, epochs, upstream, health)
-        self._metrics.watch(lambda: self._figures(cache, epochs, listener))
+        if seat is None:
+            self._follow()
+        listener = self._listener(exchange, cache, epochs, upstream, health)
+        self._watch(cache, epochs, listener)
+        if seat is not None:
+            _freeze_start_up_objects()  # it takes a moment, in which nobody waits yet
+            seat.hear(epochs, self._rules, self._bypasses, self._metrics, self._background)
+            await seat.join(epochs, self._rules, self._bypasses)
+        await _bind(
+            lambda host, port: listener.open(host, port, *((seat.data, seat.share) if seat is not None else ())),
+            settings.listen, "--listen",
+        )  # fmt: skip
         stack.push_async_callback(self._leave, health, listener)
+        if seat is not None:
+            await seat.listening()
         return Running(listener.port, admin_port)
+
+    def _watch(self, cache: Cache, epochs: Epochs, listener: Listener) -> None:
+        self._metrics.watch(
+            lambda: figures.of_serving(cache, epochs, listener, self._sealer, self._background, time.time())
+        )
+        self._metrics.watch(lambda: figures.of_rules(self._rules))
+        lag = LoopLag()
+        self._metrics.watch(lambda: figures.of_loop(lag))
+        lag.start()
+        self._stack.callback(lag.close)
 
     def _store(self) -> Store:
         """The store of these settings; none of them is reached yet, and none need be."""
@@ -160,7 +218,7 @@ class _Composition:
             return MemoryStore(settings.l1_bytes, time.time)
         link = _upstash(settings) if settings.provider == "upstash" else _redis(settings, self._report)
         guarded = Guarded(CommandStore(link), timeout=settings.store_timeout, clock=time.monotonic, report=self._report)
-        self._metrics.watch(lambda: _store_figures(guarded))
+        self._metrics.watch(lambda: figures.of_store(guarded))
         watching = self._background.start(self._watched(link, guarded), lasting=True)
         self._stack.callback(watching.cancel)
         return guarded
@@ -182,10 +240,7 @@ class _Composition:
     async def _exchange(self, cache: Cache, epochs: Epochs, leases: Leases, upstream: HttpUpstream) -> Exchange:
         settings, background = self._settings, self._background
         watched = Watched(upstream, settings.upstream, self._report)
-        keys, hosts = (
-            Keyring(hashlib.blake2b(settings.name_key.encode(), digest_size=32).digest()),
-            Hosts(settings.hosts),
-        )
+        keys, hosts = self._keys, self._hosts
         naming = Naming(keys, hosts.home)
         fetcher = Fetcher(
             upstream=watched, cache=cache, epochs=epochs, flights=Flights(), naming=naming, leases=leases,
@@ -195,6 +250,8 @@ class _Composition:
             rules=lambda: self._rules.current, identity=await self._identity(), cache=cache, epochs=epochs,
             fetcher=fetcher, upstream=watched, background=background,
             keys=keys, naming=naming, clock=time.time, random=random.random, hosts=hosts, noted=self._noted,
+            is_off=self._bypasses.covers,
+            purged=lambda by, purge, accepted: self._purges.note(by, purge, accepted=accepted),
         )  # fmt: skip
 
     async def _identity(self) -> IdentityResolver:
@@ -224,7 +281,7 @@ class _Composition:
             max_bytes=self._settings.l1_bytes // _PREPARED_SHARE,
         )  # fmt: skip
 
-    async def _listener(
+    def _listener(
         self, exchange: Exchange, cache: Cache, epochs: Epochs, upstream: HttpUpstream, health: Health
     ) -> Listener:
         settings = self._settings
@@ -243,19 +300,46 @@ class _Composition:
             hits=lambda request_of: self._hits(exchange, cache, epochs, request_of),
         )
         self._stack.push_async_callback(listener.close)
-        await _bind(listener.open, settings.listen, "--listen")
         return listener
 
-    async def _admin(self, health: Health) -> int:
-        runner = web.AppRunner(application(health, self._metrics), access_log=None, handle_signals=False)
+    async def _admin(self, health: Health, cache: Cache, epochs: Epochs, store: Store) -> int:
+        """The admin port: this process's own, or that of all workers, once this one is to speak for them."""
+        settings, seat = self._settings, self._seat
+        parts = Parts(
+            health, self._metrics, self._rules, cache, epochs, self._purges, self._traffic, self._bypasses, self._audit,
+            self._keys, self._hosts.home, settings.profile, settings.admin.loopback, lambda: _about(store), time.time,
+            self._exposition, self._spread_bypasses,
+        )  # fmt: skip
+        gate = Gate(
+            settings.admin_tokens, lenient=settings.profile == "development",
+            listens_on_loopback=settings.admin.loopback, allowed=settings.allowed_ips,
+        )  # fmt: skip
+        admin = application(gate, self._audit, endpoints(parts))
+        runner = web.AppRunner(admin, access_log=None, handle_signals=False, shutdown_timeout=_ADMIN_LEAVES)
         await runner.setup()
         self._stack.push_async_callback(runner.cleanup)
 
         async def listen(host: str, port: int) -> None:
             await web.TCPSite(runner, host, port).start()
 
+        async def speak() -> None:
+            assert seat is not None
+            for each in seat.admin:
+                await SharedSite(runner, each).start()
+
+        if seat is not None:
+            seat.speak(speak)
+            self._admin_runner = runner
+            return int(seat.admin[0].getsockname()[1])
         await _bind(listen, self._settings.admin, "--admin")
         return int(runner.addresses[0][1])
+
+    async def _exposition(self) -> bytes:
+        return await self._seat.exposition(self._metrics) if self._seat is not None else self._metrics.exposition()
+
+    async def _spread_bypasses(self) -> None:
+        if self._seat is not None:
+            await self._seat.switched(self._bypasses)
 
     def _follow(self) -> None:
         """Reload the rules when their file changes, and on SIGHUP."""
@@ -275,8 +359,17 @@ class _Composition:
         self._drained_by = asyncio.get_running_loop().time() + self._settings.drain
         health.draining = True
         listener.leaving()
-        if self._settings.profile != "development":
+        if self._seat is not None and not self._seat.all_leave:
+            await self._hand_over(self._seat)
+        elif self._settings.profile != "development":
             await asyncio.sleep(self._settings.drain * _LEAVING)
+
+    async def _hand_over(self, seat: Seat) -> None:
+        """The other workers stay, and take what comes: nobody need notice that this one leaves."""
+        await seat.leaving()
+        assert self._admin_runner is not None
+        for site in list(self._admin_runner.sites):
+            await site.stop()
 
     async def _finish_background(self) -> None:
         """Fills and purges end before what they use is closed: in what is left of the drain time."""
@@ -284,65 +377,11 @@ class _Composition:
         share = self._settings.drain * (1 - _LEAVING - _FINISHING)
         await self._background.drain(share if left == float("inf") else max(left, share))
 
-    def _figures(self, cache: Cache, epochs: Epochs, listener: Listener) -> Iterator[Sample]:
-        stats, rules = cache.stats(), self._rules
-        yield Sample("sidecache_build_info", "The version that runs.", {__version__: 1}, "version")
-        yield Sample("sidecache_l1_bytes", "Bytes in the first tier.", stats.size)
-        yield Sample("sidecache_l1_max_bytes", "Bytes the first tier may hold.", stats.max_size)
-        yield Sample("sidecache_l1_entries", "Entries in the first tier.", stats.entries)
-        yield Sample(
-            "sidecache_l1_evictions_total", "Entries that made room for others.", stats.evictions, counter=True
-        )
-        yield Sample(
-            "sidecache_records_rejected_total", "Records of the store that were not what was asked for.",
-            {reason.value: count for reason, count in stats.rejected.items()}, "reason", counter=True,
-        )  # fmt: skip
-        uses = self._sealer.uses()
-        yield Sample(
-            "sidecache_records_sealed_total", "Records encrypted for the store.",
-            {key_id: use.sealed for key_id, use in uses.items()}, "key_id", counter=True,
-        )  # fmt: skip
-        yield Sample(
-            "sidecache_records_opened_total", "Encrypted records of the store that were used.",
-            {key_id: use.opened for key_id, use in uses.items()}, "key_id", counter=True,
-        )  # fmt: skip
-        yield Sample(
-            "sidecache_encryption_key_needed_seconds",
-            "Until the last record that this process has written or read with this key is of no more use.",
-            {key_id: max(0.0, use.needed_until - time.time()) for key_id, use in uses.items()}, "key_id",
-        )  # fmt: skip
-        yield Sample("sidecache_store_failures_total", "Failed operations.", stats.store_failures, counter=True)
-        figures, doorbell = epochs.figures, epochs.doorbell
-        yield Sample(
-            "sidecache_epochs_pending", "Purges that the store has not accepted yet; they hold here.", epochs.pending
-        )
-        yield Sample(
-            "sidecache_epochs_total", "What became of epochs, and of what is told of them.",
-            {
-                "local": figures.local, "renewed": figures.renewals, "disturbed": figures.disturbances,
-                "refused": figures.refused, "rung": doorbell.rung, "answered": doorbell.answered,
-            },
-            "event", counter=True,
-        )  # fmt: skip
-        if (hits := listener.hits) is not None:
-            yield Sample(
-                "sidecache_hits_at_once_total", "Hits answered in the call that brought their bytes, by how alike.",
-                {"same-head": hits.repeated, "same-choice": hits.chosen, "decided": hits.decided}, "way", counter=True,
-            )  # fmt: skip
-            yield Sample("sidecache_prepared_bytes", "Bytes of answers that are ready to be written.", hits.size)
-        yield Sample("sidecache_client_connections", "Open client connections.", listener.connections)
-        yield Sample(
-            "sidecache_background_tasks",
-            "Work under way beside requests, the watch on the rules included.",
-            len(self._background),
-        )
-        yield Sample("sidecache_rules_valid", "1 when the rules file as it is now is in force.", not rules.problems)
-        yield Sample("sidecache_rules_loaded_timestamp_seconds", "When the rules in force came.", rules.loaded_at)
-
     # What the parts report
 
     def _finished(self, request: Request, outcome: Outcome, status: int, seconds: float) -> None:
         self._metrics.count(outcome, seconds)
+        self._traffic.note(request, outcome)
         if self._settings.access_log:
             self._log_request(request, outcome, status, seconds)
 
@@ -354,6 +393,8 @@ class _Composition:
 
     def _noted(self, event: str, details: Mapping[str, object]) -> None:
         self._metrics.note(event)
+        if event == "tenant-conflict":
+            self._audit.record(event, result="denied", target=details)
         if event != "unmatched-write":  # one a request: the counter tells
             self._log.warning(event, **details)
 
@@ -364,9 +405,27 @@ class _Composition:
         if event == "rules-loaded":
             self._warn_of_strict()
 
+    def _heard(self, event: str, details: Mapping[str, object]) -> None:
+        """Of the rules: the parent has reported it."""
+        self._serving.advance()
+
+    def _unwritten(self, why: str) -> None:
+        self._metrics.note("audit-unwritten")
+        self._log.error("audit-unwritten", detail=why)
+
     def _lost(self, error: BaseException) -> None:
         self._metrics.note("background-failed")
         self._log.error("background-failed", error=type(error).__name__, detail=str(error))
+
+
+def _about(store: Store) -> dict[str, object]:
+    if not isinstance(store, Guarded):
+        return {"kind": store.name, "breaker": "none"}
+    calls = store.calls.values()
+    return {
+        "kind": store.name, "breaker": store.state, "operations": sum(sum(each.buckets) for each in calls),
+        "failed": sum(each.failed for each in calls), "not_tried": store.rejected,
+    }  # fmt: skip
 
 
 def _redis(settings: Settings, report: Report) -> RedisLink:
@@ -397,57 +456,11 @@ def _upstash(settings: Settings) -> "UpstashLink":
     )  # fmt: skip
 
 
-def _store_figures(store: Guarded) -> Iterator[Sample]:
-    yield Sample(
-        "sidecache_store_up", "1 while the store is asked, 0 while the breaker is open.", store.state == "closed"
-    )
-    yield Sample(
-        "sidecache_store_rejected_total", "Operations not tried: the breaker was open.", store.rejected, counter=True
-    )
-    calls = store.calls
-    yield Sample(
-        "sidecache_store_operations_total", "Operations by kind.",
-        {kind: sum(each.buckets) for kind, each in calls.items()}, "operation", counter=True,
-    )  # fmt: skip
-    yield Sample(
-        "sidecache_store_operations_failed_total", "Operations that failed, by kind.",
-        {kind: each.failed for kind, each in calls.items()}, "operation", counter=True,
-    )  # fmt: skip
-    yield Sample(
-        "sidecache_store_operation_seconds_total", "Time spent in operations, by kind.",
-        {kind: each.seconds for kind, each in calls.items()}, "operation", counter=True,
-    )  # fmt: skip
-
-
 async def _bind(listen: Callable[[str, int], Awaitable[None]], address: Address, flag: str) -> None:
     try:
         await listen(address.host, address.port)
     except OSError as error:
-        # a name that does not resolve has an error number of its own kind
-        number = None if isinstance(error, socket.gaierror) else error.errno
-        reason = os.strerror(number) if number else error.strerror or str(error)
-        raise ConfigError(f"cannot listen on {address}: {reason.lower()}; {flag} HOST:PORT chooses another") from None
-
-
-@contextmanager
-def _on_signals(stop: Callable[[], None]) -> Iterator[None]:
-    """Call `stop` on SIGTERM and SIGINT; a second one ends the process at once."""
-    loop, numbers = asyncio.get_running_loop(), (signal.SIGTERM, signal.SIGINT)
-
-    def leave() -> None:
-        for number in numbers:
-            loop.remove_signal_handler(number)
-
-    def stopped() -> None:
-        leave()
-        stop()
-
-    for number in numbers:
-        loop.add_signal_handler(number, stopped)
-    try:
-        yield
-    finally:
-        leave()
+        raise cannot_listen(address, error, flag) from None
 
 
 def _freeze_start_up_objects() -> None:

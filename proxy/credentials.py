@@ -96,6 +96,56 @@ class AdminToken(NamedTuple):
     entry: str
 
 
+@dataclass(frozen=True, slots=True)
+class AdminEntry:
+    """One entry of SIDECACHE_ADMIN_TOKENS: whose token it is, and what it may do. The token itself is not in it."""
+
+    name: str
+    role: str
+    tenant: str | None
+    digest: str = field(repr=False)  # SHA-256 of the token, in hex
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.role}{f' of {self.tenant}' if self.tenant is not None else ''})"
+
+
+class AdminEntries(NamedTuple):
+    """What SIDECACHE_ADMIN_TOKENS holds. No problem quotes a digest."""
+
+    entries: tuple[AdminEntry, ...]
+    problems: tuple[str, ...]
+
+
+def read_admin_tokens(text: str) -> AdminEntries:
+    entries: list[AdminEntry] = []
+    problems: list[str] = []
+    for number, written in enumerate(re.split(r"[,\s]+", text.strip(", \t\r\n")), 1):
+        found = _read_admin(written, entries)
+        if isinstance(found, AdminEntry):
+            entries.append(found)
+        else:
+            problems.append(f"entry {number}: {found}")
+    return AdminEntries(tuple(entries), tuple(problems))
+
+
+def _read_admin(written: str, before: list[AdminEntry]) -> AdminEntry | str:
+    parts = written.split(":")
+    if len(parts) not in (3, 4):
+        return "is not NAME:ROLE[:TENANT]:SHA256HEX"
+    name, role, digest = parts[0], parts[1], parts[-1]
+    tenant = parts[2] if len(parts) == 4 else None
+    for wrong in _wrong_in(name, role, tenant):
+        return wrong
+    if not re.fullmatch(r"[0-9a-f]{64}", digest):
+        return "does not end with the 64 hex digits of a SHA-256: a token itself does not belong here"
+    for other in before:
+        if other.name == name:
+            return f"another entry has the name {name}"
+        if other.digest == digest:
+            return f"the same token as {other.name}'s"
+    return AdminEntry(name, role, tenant, digest)
+
+
 def new_admin_token(name: str, role: str, tenant: str | None, random: Random) -> AdminToken:
     """ValueError, in words, when a part of the entry could not be read back."""
     for wrong in _wrong_in(name, role, tenant):

@@ -1,7 +1,7 @@
 """Which rules are in force, and how do new ones take over? Validated, tested, swapped; the last good ones stay."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 from proxy.errors import ConfigError
@@ -18,15 +18,25 @@ class LiveRules:
     """The rules file and the rule set that it last gave."""
 
     def __init__(
-        self, file: Path, profile: str, clock: Callable[[], float], report: Report, *, has_encryption_key: bool = False
+        self,
+        file: Path,
+        profile: str,
+        clock: Callable[[], float],
+        report: Report,
+        *,
+        has_encryption_key: bool = False,
+        elsewhere: Callable[[], Awaitable[bytes | Problem]] | None = None,
     ) -> None:
+        """`elsewhere`: another process reads the file; it gives the content as it is now."""
         self._file = file
         self._profile = profile
         self._has_encryption_key = has_encryption_key
+        self._elsewhere = elsewhere
         self._clock = clock
         self._report = report
         self._judged: bytes | Problem = b""  # what the verdict in force, or the problems, are about
         self._judging = asyncio.Lock()
+        self._source = b""
         self._current: RuleSet | None = None
         self.loaded_at = 0.0
         self.problems: tuple[Problem, ...] = ()  # why the file as it is now is not in force
@@ -40,20 +50,36 @@ class LiveRules:
     def file(self) -> Path:
         return self._file
 
-    def load(self) -> None:
-        """The first rules; ConfigError with every problem when there are none to be had."""
-        data = self._read()
+    @property
+    def source(self) -> bytes:
+        """The text of the rules in force."""
+        return self._source
+
+    @property
+    def latest(self) -> bytes | Problem:
+        """The content of the file that was judged last: that of the rules in force, unless it was refused."""
+        return self._judged
+
+    def load(self, source: bytes | None = None) -> None:
+        """The first rules, from the file or `source`; ConfigError with every problem when there are none to be had."""
+        data = self._read() if source is None else source
         if isinstance(data, Problem):
             raise ConfigError(f"{self._file}: {data.message}; --rules FILE says where the rules are")
         verdict = self._judge(data)
         if not isinstance(verdict, RuleSet):
             raise ConfigError(*map(str, verdict))
         self._judged = data
-        self._take(verdict)
+        self._take(verdict, data)
 
     async def reload(self) -> None:
         """Take the file over if it is different and good; otherwise keep what is in force and say why."""
-        await self._take_over(await asyncio.to_thread(self._read))
+        await self.take_over(
+            await asyncio.to_thread(self._read) if self._elsewhere is None else await self._elsewhere()
+        )
+
+    async def validate(self, data: bytes) -> RuleSet | tuple[Problem, ...]:
+        """What would become of these rules in place of those in force; nothing changes."""
+        return await asyncio.to_thread(self._judge, data)
 
     async def watch(self, interval: float = INTERVAL) -> None:
         """Reload when the content of the file changes, until cancelled.
@@ -67,17 +93,19 @@ class LiveRules:
             await asyncio.sleep(interval)
             data = await asyncio.to_thread(self._read)
             if data == last:
-                await self._take_over(data)
+                await self.take_over(data)
             last = data
 
-    async def _take_over(self, data: bytes | Problem) -> None:
+    async def take_over(self, data: bytes | Problem) -> None:
+        """The same with a content of the file that somebody else has read."""
         async with self._judging:  # one after the other: an older content never replaces a newer one
             if data == self._judged:
                 return
             verdict = await asyncio.to_thread(self._judge, data)
             self._judged = data
             if isinstance(verdict, RuleSet):
-                self._take(verdict)
+                assert isinstance(data, bytes), "what could not be read gives no rules"
+                self._take(verdict, data)
                 self._report("rules-loaded", {"file": str(self._file), "digest": verdict.digest})
             else:
                 self.problems = verdict
@@ -107,8 +135,9 @@ class LiveRules:
         failures = tuple(result.problem for result in run(rules) if result.problem is not None)
         return failures or rules
 
-    def _take(self, rules: RuleSet) -> None:
+    def _take(self, rules: RuleSet, source: bytes) -> None:
         self._current = rules
+        self._source = source
         self.loaded_at = self._clock()
         self.problems = ()
         for warning in rules.warnings:

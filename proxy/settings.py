@@ -10,7 +10,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from proxy.addresses import HOST, Address, is_bracketed, is_url, quoted
-from proxy.credentials import EncryptionKey, read_encryption_keys
+from proxy.credentials import AdminEntry, EncryptionKey, read_admin_tokens, read_encryption_keys
 from proxy.errors import ConfigError
 
 Profile = Literal["development", "staging", "production"]
@@ -36,6 +36,9 @@ class Settings:
     provider: str = "memory"
     listen: Address = Address("0.0.0.0", 8080)
     admin: Address = Address("127.0.0.1", 9900)
+    admin_tokens: tuple[AdminEntry, ...] = field(default=(), repr=False)
+    allowed_ips: tuple[Network, ...] = ()  # who may reach the admin port at all; none named: everybody
+    audit_log: str = "stdout"  # or off, or a file
     prefix: str = "/.sidecache"  # "" switches the reserved paths off
     hosts: frozenset[str] = frozenset()
     trusted_peers: tuple[Network, ...] = ()
@@ -62,6 +65,7 @@ class Settings:
     first_byte_timeout: float = 30.0
     idle_timeout: float = 60.0
     drain: float = 25.0
+    workers: int = 1
     access_log: bool = False
     warnings: tuple[str, ...] = ()
 
@@ -82,6 +86,11 @@ def load(environ: Mapping[str, str], **flags: Any) -> Settings:
 def admin_address(environ: Mapping[str, str], flag: str | None) -> Address:
     """Where the admin port is, without the rest of the configuration: for commands that only talk to it."""
     return _Reader(_with_local_file(environ, None), {"admin": flag}).admin_alone()
+
+
+def admin_token(environ: Mapping[str, str]) -> str | None:
+    """What commands show at the admin port."""
+    return _Reader(_with_local_file(environ, None), {}).token_alone()
 
 
 class _Reader:
@@ -107,6 +116,9 @@ class _Reader:
             provider=provider,
             listen=self._address("SIDECACHE_LISTEN", "0.0.0.0:8080", flag="listen"),
             admin=self._admin(),
+            admin_tokens=self._admin_tokens(),
+            allowed_ips=tuple(self._networks("SIDECACHE_ALLOWED_IPS")),
+            audit_log=self._text("SIDECACHE_AUDIT_LOG") or "stdout",
             prefix=self._prefix(),
             hosts=frozenset(self._hosts()),
             trusted_peers=tuple(self._networks("SIDECACHE_TRUSTED_PEERS")),
@@ -127,6 +139,7 @@ class _Reader:
             idle_timeout=self._milliseconds("SIDECACHE_IDLE_TIMEOUT_MS", 60000),
             drain=float(self._integer("SIDECACHE_DRAIN_S", 25, 0, _HOUR)),
             access_log=self._switch("SIDECACHE_ACCESS_LOG"),
+            workers=self._integer("SIDECACHE_WORKERS", 1, 1, 64, flag="workers"),
         )
         self._check_together(settings)
         self._note_unknown_names()
@@ -140,6 +153,14 @@ class _Reader:
         if self._problems:
             raise ConfigError(*self._problems)
         return address
+
+    def token_alone(self) -> str | None:
+        token, source = self._raw("SIDECACHE_TOKEN")
+        if token is not None and not re.fullmatch(r"[!-~]{1,512}", token):
+            self._problems.append(f"{source}: not a token of visible characters")
+        if self._problems:
+            raise ConfigError(*self._problems)
+        return token
 
     def _admin(self) -> Address:
         return self._address("SIDECACHE_ADMIN_LISTEN", "127.0.0.1:9900", flag="admin")
@@ -195,8 +216,8 @@ class _Reader:
             self._problems.append(f"{source}: {quoted(value)} is not one of {', '.join(_SWITCHES)}")
         return bool(switched)
 
-    def _integer(self, name: str, default: int, least: int, most: int) -> int:
-        value, source = self._raw(name)
+    def _integer(self, name: str, default: int, least: int, most: int, *, flag: str | None = None) -> int:
+        value, source = self._raw(name, flag)
         if value is None:
             return default
         if not re.fullmatch(r"[0-9]{1,15}", value) or not least <= int(value) <= most:
@@ -227,7 +248,7 @@ class _Reader:
                     f"{self._source(name)}: {quoted(word)} is not an address range such as 10.0.0.0/8 or 127.0.0.1/32"
                 )
                 continue
-            if network.prefixlen == 0:
+            if network.prefixlen == 0 and name == "SIDECACHE_TRUSTED_PEERS":
                 self._warnings.append(f"{self._source(name)}: {word} lets every client say who it is")
             yield network
 
@@ -374,11 +395,29 @@ class _Reader:
         self._problems += [f"{source}: {problem}; `sidecache keygen` makes one" for problem in problems]
         return keys
 
+    def _admin_tokens(self) -> tuple[AdminEntry, ...]:
+        value, source = self._raw("SIDECACHE_ADMIN_TOKENS")
+        entries, problems = read_admin_tokens(value) if value is not None else ((), ())
+        self._problems += [
+            f"{source}: {problem}; `sidecache keygen --admin NAME ROLE` makes one" for problem in problems
+        ]
+        return entries
+
     def _check_together(self, settings: Settings) -> None:
         admin, listen = self._source("SIDECACHE_ADMIN_LISTEN"), settings.listen
-        if not settings.admin.loopback:
+        if not settings.admin.loopback and not settings.admin_tokens:
             self._problems.append(
-                f"{admin}: {settings.admin} is reachable from outside and has no tokens; use 127.0.0.1"
+                f"{admin}: {settings.admin} is reachable from outside and has no tokens; "
+                "use 127.0.0.1, or name them in SIDECACHE_ADMIN_TOKENS"
+            )
+        elif not settings.admin.loopback:
+            self._warnings.append(
+                f"{admin}: {settings.admin} is reachable from outside without TLS: tokens cross the network as they are"
+            )
+        if settings.workers > 1 and settings.provider == "memory":
+            self._problems.append(
+                f"{self._source('SIDECACHE_WORKERS')}: {settings.workers} workers need a store that they share; "
+                "the embedded one (REDIS_PROVIDER=memory) is for 1"
             )
         if settings.dev_auth and not (settings.profile == "development" and listen.loopback):
             self._problems.append("SIDECACHE_DEV_AUTH: unsigned tokens are for development on a loopback address only")
@@ -412,18 +451,16 @@ _SWITCHES = {"0": False, "1": True, "false": False, "true": True, "off": False, 
 # What Kubernetes sets in every pod beside a service of our name.
 _KUBERNETES = re.compile(r"SIDECACHE_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP)(_(PROTO|PORT|ADDR))?)?)")
 _NAMES = (
-    "SIDECACHE_ACCESS_LOG SIDECACHE_ADMIN_LISTEN SIDECACHE_CONNECT_TIMEOUT_MS SIDECACHE_DEV_AUTH SIDECACHE_DRAIN_S "
+    "SIDECACHE_ACCESS_LOG SIDECACHE_ADMIN_LISTEN SIDECACHE_ADMIN_TOKENS SIDECACHE_ALLOWED_IPS SIDECACHE_AUDIT_LOG "
+    "SIDECACHE_CONNECT_TIMEOUT_MS SIDECACHE_DEV_AUTH SIDECACHE_DRAIN_S "
     "SIDECACHE_ENCRYPTION_KEYS "
     "SIDECACHE_FIRST_BYTE_TIMEOUT_MS SIDECACHE_HOSTS SIDECACHE_IDLE_TIMEOUT_MS SIDECACHE_JWKS_URL "
     "SIDECACHE_JWT_AUDIENCE SIDECACHE_JWT_ISSUER SIDECACHE_L1_BYTES SIDECACHE_LISTEN SIDECACHE_NAME_KEY "
     "SIDECACHE_POOL_SIZE SIDECACHE_PREFIX SIDECACHE_PROFILE SIDECACHE_RULES SIDECACHE_SOLE_REPLICA "
-    "SIDECACHE_STORE_TIMEOUT_MS SIDECACHE_TRUSTED_PEERS SIDECACHE_UPSTREAM"
+    "SIDECACHE_STORE_TIMEOUT_MS SIDECACHE_TOKEN SIDECACHE_TRUSTED_PEERS SIDECACHE_UPSTREAM SIDECACHE_WORKERS"
 ).split()
 
-_LATER = (
-    "SIDECACHE_ADMIN_TOKENS SIDECACHE_ALLOWED_IPS SIDECACHE_ALLOWED_ORIGINS SIDECACHE_AUDIT_LOG "
-    "SIDECACHE_METRICS_LISTEN SIDECACHE_OIDC_CLIENT_ID SIDECACHE_TOKEN"
-).split()
+_LATER = ("SIDECACHE_ALLOWED_ORIGINS SIDECACHE_METRICS_LISTEN SIDECACHE_OIDC_CLIENT_ID").split()
 
 
 def _with_local_file(environ: Mapping[str, str], profile: object) -> Mapping[str, str]:

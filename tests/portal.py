@@ -6,7 +6,7 @@ import json
 import random
 import time
 from bisect import bisect_right
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -120,12 +120,30 @@ class User:
         self._clients.clear()
 
 
+class Versions:
+    """Which version was the newest at what time."""
+
+    def __init__(self) -> None:
+        self._times: list[float] = []
+        self._versions: list[int] = []
+
+    def note(self, now: float, version: int) -> None:
+        if not self._versions or version > self._versions[-1]:
+            self._times.append(now)
+            self._versions.append(version)
+
+    def newest(self, before: float) -> int:
+        index = bisect_right(self._times, before)
+        return self._versions[index - 1] if index else 0
+
+
 class History:
     """What clients saw of a portal through its replicas, and what of that must not be.
 
     C1 tenant, path and checksum are those asked for. C2 nothing is newer than what was written. C3 no read is older
     than a write that was acknowledged before it began: through the same replica, and through the others `BOUND` before.
-    C5 of two reads through one replica, one after the other, the second is not older. C7 every answer is a 200.
+    C5 through one replica no hit is older than a hit before it, nor any read than one that ended `BOUND` before: a
+    fetch may bring what is newer than the store's epochs tell as yet. C7 every answer is a 200.
     """
 
     def __init__(self, portal: Portal, ports: list[int], *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -136,24 +154,29 @@ class History:
         self.slowest = 0.0
         self._clock = clock
         self._own: Counter[tuple[int, str, str]] = Counter()  # the newest acknowledged through that replica
-        self._seen: Counter[tuple[int, str, str]] = Counter()
-        self._written: dict[tuple[str, str], tuple[list[float], list[int]]] = {}
+        self._hit: Counter[tuple[int, str, str]] = Counter()  # the newest that was a hit there
+        self._seen: dict[tuple[int, str, str], Versions] = defaultdict(Versions)
+        self._written: dict[tuple[str, str], Versions] = defaultdict(Versions)
 
     async def read(self, user: User, replica: int, tenant: str, path: str) -> str:
         """One read, checked; its Cache-Status."""
         at, began = (replica, tenant, path), self._clock()
         bound = 0.0 if path.startswith("/api/prices") else BOUND
-        own, anybody, seen = self._own[at], self._acknowledged(tenant, path, began - bound), self._seen[at]
+        own, anybody = self._own[at], self._written[tenant, path].newest(began - bound)
+        hit, seen = self._hit[at], self._seen[at].newest(began - BOUND)
         answer = await user.ask(replica, tenant, path)
         self._took(began)
         if not self._answered(answer, tenant, path):
             return answer.cache
         version = opened(answer.body)["versions"][path]
         self._check("C2", version <= self.portal.versions[tenant, path], f"{version} of {path} is from the future")
-        for kind, least in (("C3 same", own), ("C3 other", anybody), ("C5", seen)):
+        floors = {"C3 same": own, "C3 other": anybody, "C5": max(seen, hit) if is_hit(answer.cache) else seen}
+        for kind, least in floors.items():
             self._check(kind, version >= least, f"{version} < {least}: {tenant} {path} at {replica}: {answer.cache}")
-        self._seen[at] = max(self._seen[at], version)
-        self.hits += is_hit(answer.cache)
+        self._seen[at].note(self._clock(), version)
+        if is_hit(answer.cache):
+            self.hits += 1
+            self._hit[at] = max(self._hit[at], version)
         return answer.cache
 
     async def write(self, user: User, replica: int, tenant: str, path: str) -> None:
@@ -166,10 +189,7 @@ class History:
         for each, version in opened(answer.body)["versions"].items():
             at = (replica, tenant, each)
             self._own[at] = max(self._own[at], version)
-            times, versions = self._written.setdefault((tenant, each), ([], []))
-            if not versions or version > versions[-1]:
-                times.append(now)
-                versions.append(version)
+            self._written[tenant, each].note(now, version)
 
     def stale(self) -> int:
         return sum(len(told) for kind, told in self.wrong.items() if kind.startswith(("C3", "C5")))
@@ -185,11 +205,6 @@ class History:
 
     def _took(self, began: float) -> None:
         self.slowest = max(self.slowest, self._clock() - began)
-
-    def _acknowledged(self, tenant: str, path: str, before: float) -> int:
-        times, versions = self._written.get((tenant, path), ([], []))
-        index = bisect_right(times, before)
-        return versions[index - 1] if index else 0
 
     def _check(self, kind: str, holds: bool, told: str) -> None:
         if not holds:

@@ -39,6 +39,9 @@ GRANTED = (
     "+cluster|slots +info"
 )
 ACL = f"user default on >{ADMIN_PASSWORD} ~* &* +@all\nuser {USER} on >{PASSWORD} {GRANTED}\n"
+# What is shipped for operators: the same rights, on our own names only.
+SHIPPED_ACL = Path(__file__).parents[1] / "deploy" / "redis" / "users.acl"
+SHIPPED_USER, SHIPPED_PASSWORD = "sidecache", "change-me"
 _random = random.SystemRandom()
 _QUICK = ["--save", "", "--appendonly", "no", "--daemonize", "no", "--bind", "127.0.0.1", "--loglevel", "warning"]
 
@@ -105,13 +108,16 @@ class Server:
     tls: Authority | None = None
     acl: bool = False
     insecure: bool = False
+    user: str = USER
+    password: str = PASSWORD
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
     _admin: "redis.Redis | None" = field(default=None, repr=False)
 
     @property
     def access(self) -> Access:
         return Access(
-            "127.0.0.1", self.port, username=USER if self.acl else None, password=PASSWORD if self.acl else None,
+            "127.0.0.1", self.port, username=self.user if self.acl else None,
+            password=self.password if self.acl else None,
             tls=self.tls is not None, tls_ca=str(self.tls.ca) if self.tls else None,
         )  # fmt: skip
 
@@ -211,6 +217,16 @@ class RedisCluster:
 def redis_server(*more: str, tls: Authority | None = None, acl: bool = False, port: int | None = None) -> Server:
     assert REDIS is not None
     return _server(REDIS, *more, tls=tls, acl=acl, port=port)
+
+
+def shipped_server(*more: str) -> Server:
+    """A server with the users that deploy/ ships, and nobody else but an owner for the tests."""
+    made = redis_server(*more, acl=True)
+    file = Path(made.command[made.command.index("--aclfile") + 1])
+    own = SHIPPED_ACL.read_text().replace("user default off", f"user default on >{ADMIN_PASSWORD} ~* &* +@all")
+    file.write_text(own)
+    made.user, made.password = SHIPPED_USER, SHIPPED_PASSWORD
+    return made
 
 
 def valkey_server(*more: str) -> Server:

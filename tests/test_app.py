@@ -20,8 +20,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from proxy import app
 from proxy.addresses import Address
+from proxy.admin.audit import verify
 from proxy.app import Running, running, serve
-from proxy.credentials import new_encryption_key
+from proxy.credentials import new_admin_token, new_encryption_key
 from proxy.errors import ConfigError
 from proxy.live_rules import LiveRules
 from proxy.settings import Settings, load
@@ -345,7 +346,7 @@ async def test_what_is_delayed_is_done_on_the_way_out_while_all_it_needs_is_stil
     async with portal() as upstream, contextlib.AsyncExitStack() as stack:
         settings = make(f"http://127.0.0.1:{upstream}")
         composition = app._Composition(settings, stack, structlog.get_logger())
-        sidecar = await composition.start()
+        sidecar = await composition.start(lambda: None)
 
         async def late() -> None:
             answers.append(await ask(sidecar.admin_port, "/api/health"))
@@ -358,7 +359,7 @@ async def test_what_is_delayed_is_done_on_the_way_out_while_all_it_needs_is_stil
 async def test_a_failure_in_the_background_is_logged_and_counted(make, logged):
     async with contextlib.AsyncExitStack() as stack:
         composition = app._Composition(make("http://127.0.0.1:9"), stack, structlog.get_logger())
-        sidecar = await composition.start()
+        sidecar = await composition.start(lambda: None)
 
         async def fail() -> None:
             raise ValueError("broken")
@@ -453,3 +454,71 @@ async def test_strict_features_on_upstash_are_told_of_at_the_start_and_on_a_relo
     )
     async with running(settings):
         assert bool(events(logged, "strict-best-effort")) is warned
+
+
+# The admin port
+
+
+async def administer(sidecar: Running, method: str, path: str, token: str | None = None, **document: Any) -> Any:
+    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+    url = f"http://127.0.0.1:{sidecar.admin_port}{path}"
+    said = {"json": document} if method != "GET" else {}
+    async with client() as session, session.request(method, url, headers=headers, **said) as response:
+        return {"status": response.status, **await response.json(content_type=None)}
+
+
+async def test_a_purge_on_the_admin_port_makes_the_next_read_fresh(make):
+    async with portal() as upstream, running(make(f"http://127.0.0.1:{upstream}")) as sidecar:
+        for _ in range(3):
+            assert (await ask(sidecar.data_port))[2] == '{"asked": 1}'
+        told = await administer(sidecar, "DELETE", "/api/cache/invalidate", tags=["jobs"], tenant="org_a")
+        assert (told["status"], told["accepted"]) == (200, True)
+        assert (await ask(sidecar.data_port))[1:] == ("sidecache; fwd=uri-miss; stored; detail=purged", '{"asked": 2}')
+
+
+async def test_a_switch_reaches_answers_that_were_prepared_before(make):
+    async with portal() as upstream, running(make(f"http://127.0.0.1:{upstream}")) as sidecar:
+        for _ in range(4):  # so often that the short way has it
+            await ask(sidecar.data_port)
+        await administer(sidecar, "POST", "/api/cache/bypass", state="on", **{"for": "1m"})
+        assert (await ask(sidecar.data_port))[1:] == ("sidecache; fwd=bypass; detail=switched-off", '{"asked": 2}')
+        status = await administer(sidecar, "GET", "/api/cache/status")
+        assert status["verdict"]["line"].startswith("DEGRADED: caching is switched off by local")
+        await administer(sidecar, "POST", "/api/cache/bypass", state="off")
+        assert (await ask(sidecar.data_port))[2] == '{"asked": 1}'
+
+
+async def test_a_write_is_found_by_why(make):
+    async with portal() as upstream, running(make(f"http://127.0.0.1:{upstream}")) as sidecar:
+        await ask(sidecar.data_port)
+        url, headers = f"http://127.0.0.1:{sidecar.data_port}/api/jobs", {"Authorization": f"Bearer {unsigned()}"}
+        async with client() as session, session.post(url, headers=headers) as response:
+            await response.read()
+        caller = {"org_id": "org_a", "headers": {"Host": f"127.0.0.1:{sidecar.data_port}"}}
+        told = await administer(sidecar, "POST", "/api/cache/explain", request="GET /api/jobs", **{"as": caller})
+    assert told["verdict"] == "fetched: purged"
+    assert [each["by"] for each in told["purges_that_touched_it"]] == ["POST /api/jobs"]
+
+
+async def test_conflicts_and_denials_are_in_the_audit_log_which_is_whole(make, rules, tmp_path):
+    rules.write_text(RULES.format(ttl="15m").replace("[jwt.org_id]", "[jwt.org_id, header.x-org-id]"))
+    log = tmp_path / "audit.jsonl"
+    admin = new_admin_token("vera", "viewer", None, os.urandom)
+    settings = make("http://127.0.0.1:9", SIDECACHE_AUDIT_LOG=str(log), SIDECACHE_ADMIN_TOKENS=admin.entry)
+    async with running(settings) as sidecar:
+        headers = {"Authorization": f"Bearer {unsigned()}", "X-Org-Id": "org_b"}
+        url = f"http://127.0.0.1:{sidecar.data_port}/api/jobs?token=hush"
+        async with client() as session, session.get(url, headers=headers) as response:
+            assert response.status == 502
+        assert (await administer(sidecar, "GET", "/api/audit", admin.token))["status"] == 403
+    lines = await asyncio.to_thread(lambda: log.read_bytes().splitlines())
+    assert [json.loads(line)["event"] for line in lines] == ["tenant-conflict", "denied"]
+    assert verify(lines).broken_at is None
+    assert not [secret for secret in (b"hush", unsigned().encode(), admin.token.encode()) if secret in b"".join(lines)]
+
+
+async def test_an_audit_log_that_cannot_be_written_is_a_start_error(make, tmp_path):
+    settings = make("http://127.0.0.1:9", SIDECACHE_AUDIT_LOG=str(tmp_path / "nowhere" / "audit.jsonl"))
+    with pytest.raises(ConfigError, match=r"SIDECACHE_AUDIT_LOG: cannot use .* no such file or directory"):
+        async with running(settings):
+            pass

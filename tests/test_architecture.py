@@ -26,6 +26,10 @@ TESTED_ELSEWHERE = {
     "proxy/demo/replies.py": "tests/demo/test_api.py",  # how every answer of the portal looks
     "proxy/demo/analytics.py": "tests/demo/test_api.py",  # a handler of the portal's API
     "proxy/demo/companies.py": "tests/demo/test_api.py",
+    "proxy/figures.py": "tests/test_app.py",  # what a scrape of the whole finds
+    "proxy/signals.py": "tests/test_app.py",
+    "proxy/workers/process.py": "tests/workers/test_supervisor.py",  # what is started is tested as a whole
+    "proxy/cli/worker.py": "tests/workers/test_supervisor.py",
     "proxy/serving/fetch.py": "tests/serving/test_exchange.py",  # half of the exchange: tested with it, as scripts
 }
 

@@ -14,6 +14,7 @@ from proxy.credentials import (
     new_admin_token,
     new_encryption_key,
     new_name_key,
+    read_admin_tokens,
     read_encryption_keys,
 )
 
@@ -114,3 +115,35 @@ def test_an_admin_token_is_stored_as_its_digest():
 def test_an_entry_that_could_not_be_read_back_is_refused(words, wrong):
     with pytest.raises(ValueError, match=wrong):
         new_admin_token(*words, os.urandom)
+
+
+def made(name: str, role: str = "viewer", tenant: str | None = None) -> str:
+    return new_admin_token(name, role, tenant, os.urandom).entry
+
+
+def test_entries_of_admin_tokens_are_read_back_and_show_no_digest():
+    first, second = made("ci", "operator"), made("anna", "viewer", "org_a")
+    entries, problems = read_admin_tokens(f"{first}, {second}\n")
+    assert problems == ()
+    assert [str(entry) for entry in entries] == ["ci (operator)", "anna (viewer of org_a)"]
+    assert entries[0].digest not in repr(entries)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        # realistic
+        ("sidecache_secret", "entry 1: is not NAME:ROLE[:TENANT]:SHA256HEX"),
+        ("ci:boss:" + "0" * 64, "entry 1: 'boss' is not one of"),
+        ("ci:viewer:sidecache_secret", "entry 1: does not end with the 64 hex digits"),
+        ("ci:viewer:" + "0" * 64 + ",ci:operator:" + "1" * 64, "entry 2: another entry has the name ci"),
+        ("ci:viewer:" + "0" * 64 + ",me:operator:" + "0" * 64, "entry 2: the same token as ci's"),
+        # pathological
+        ("", "entry 1: is not"), (":viewer:" + "0" * 64, "entry 1: '' is not a name"), ("a:b:c:d:e", "entry 1: is not"),
+        ("ci:viewer::" + "0" * 64, "entry 1: '' is not a tenant"), ("ci:viewer:" + "A" * 64, "entry 1: does not end"),
+    ],
+)  # fmt: skip
+def test_an_entry_that_is_none_is_named_by_its_place_and_never_quoted(text, problem):
+    _, (found, *_) = read_admin_tokens(text)
+    assert found.startswith(problem)
+    assert "secret" not in found

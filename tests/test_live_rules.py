@@ -10,6 +10,7 @@ import pytest
 
 from proxy.errors import ConfigError
 from proxy.live_rules import LiveRules
+from proxy.rules.compile import RuleSet
 from tests.doubles import FakeClock
 
 INTERVAL = 0.01
@@ -320,6 +321,24 @@ async def test_of_two_reloads_at_once_the_newer_content_stays(file):
     assert followed.ttl == 7200
 
 
+# What another process has read
+
+
+async def test_a_content_that_somebody_else_has_read_is_judged_the_same(file):
+    followed = Followed(file)
+    followed.live.load(rules("1h").encode())
+    assert (followed.ttl, followed.live.source, followed.live.latest) == (
+        3600,
+        rules("1h").encode(),
+        followed.live.source,
+    )
+    await followed.live.take_over(b"broken: [")
+    assert followed.names() == ["rules-refused"]
+    assert (followed.ttl, followed.live.source, followed.live.latest) == (3600, rules("1h").encode(), b"broken: [")
+    await followed.live.take_over(rules("2h").encode())
+    assert (followed.ttl, followed.live.source, followed.live.problems) == (7200, rules("2h").encode(), ())
+
+
 # Encryption
 
 ENCRYPTING = pytest.mark.parametrize("how", ["sensitive: true", "encrypt: all"])
@@ -354,3 +373,12 @@ def test_other_profiles_only_warn(file, how, profile):
     ((event, details),) = followed.events
     assert event == "rules-warning"
     assert "without an encryption key" in str(details)
+
+
+async def test_other_rules_are_judged_without_a_change(file):
+    followed = Followed(file)
+    followed.live.load()
+    good, bad = [await followed.live.validate(text.encode()) for text in (rules("1h"), "version: [")]
+    assert isinstance(good, RuleSet)
+    assert isinstance(bad, tuple)
+    assert (followed.ttl, followed.names(), followed.live.problems) == (900, [], ())

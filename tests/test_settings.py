@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from proxy.addresses import Address
-from proxy.credentials import new_encryption_key
+from proxy.credentials import new_admin_token, new_encryption_key
 from proxy.errors import ConfigError
-from proxy.settings import Settings, admin_address, load
+from proxy.settings import Settings, admin_address, admin_token, load
 
 KEY = "k" * 32
 DEVELOPMENT = {"SIDECACHE_PROFILE": "development", "SIDECACHE_UPSTREAM": "http://127.0.0.1:3000"}
@@ -90,6 +90,7 @@ def test_development_needs_an_upstream_only_and_says_what_it_does_without_tokens
         ("SIDECACHE_TRUSTED_PEERS", "10.0.0.0/8 ::1", "trusted_peers",
          (ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("::1/128"))),
         ("SIDECACHE_L1_BYTES", "1048576", "l1_bytes", 1 << 20),
+        ("SIDECACHE_WORKERS", "1", "workers", 1),
         ("SIDECACHE_CONNECT_TIMEOUT_MS", "250", "connect_timeout", 0.25),
         ("SIDECACHE_FIRST_BYTE_TIMEOUT_MS", "1", "first_byte_timeout", 0.001),
         ("SIDECACHE_IDLE_TIMEOUT_MS", "3600000", "idle_timeout", 3600.0),
@@ -126,9 +127,11 @@ def test_a_good_value_is_understood(name, value, attribute, expected):
         ("SIDECACHE_LISTEN", "::1:8080", "SIDECACHE_LISTEN: '::1:8080' is not HOST:PORT such as 0.0.0.0:8080"),
         ("SIDECACHE_LISTEN", "127.0.0.1:70000", "SIDECACHE_LISTEN: '127.0.0.1:70000' is not HOST:PORT"),
         ("SIDECACHE_ADMIN_LISTEN", "0.0.0.0:9900",
-         "SIDECACHE_ADMIN_LISTEN: 0.0.0.0:9900 is reachable from outside and has no tokens; use 127.0.0.1"),
+         "SIDECACHE_ADMIN_LISTEN: 0.0.0.0:9900 is reachable from outside and has no tokens; use 127.0.0.1, "
+         "or name them in SIDECACHE_ADMIN_TOKENS"),
         ("SIDECACHE_ADMIN_LISTEN", "0.0.0.0:8080", "SIDECACHE_ADMIN_LISTEN: 0.0.0.0:8080 is reachable from outside"),
         ("SIDECACHE_ADMIN_LISTEN", "[::]:9900", "SIDECACHE_ADMIN_LISTEN: [::]:9900 is reachable from outside"),
+        ("SIDECACHE_WORKERS", "0", "SIDECACHE_WORKERS: '0' is not a whole number from 1 to 64"),
         ("SIDECACHE_L1_BYTES", "64MiB", "SIDECACHE_L1_BYTES: '64MiB' is not a whole number from 1048576 to "),
         ("SIDECACHE_L1_BYTES", "5", "SIDECACHE_L1_BYTES: '5' is not a whole number from 1048576 to "),
         ("SIDECACHE_DRAIN_S", "-1", "SIDECACHE_DRAIN_S: '-1' is not a whole number from 0 to 3600"),
@@ -364,7 +367,8 @@ def test_flags_stand_over_the_environment():
 
 def test_a_wrong_flag_is_named_as_a_flag():
     assert problems(DEVELOPMENT, admin="0.0.0.0:1", listen="0.0.0.0:1") == [
-        "--admin: 0.0.0.0:1 is reachable from outside and has no tokens; use 127.0.0.1",
+        "--admin: 0.0.0.0:1 is reachable from outside and has no tokens; use 127.0.0.1, "
+        "or name them in SIDECACHE_ADMIN_TOKENS",
         "--admin: 0.0.0.0:1 is the data port; choose another",
     ]
     assert problems(DEVELOPMENT, upstream="") [0].startswith("--upstream: '' is not a URL")  # fmt: skip
@@ -449,7 +453,7 @@ def test_a_local_file_that_is_a_directory_is_not_read(tmp_path):
         ("SIDECACHE_LISTN", "x", "SIDECACHE_LISTN: has no effect (did you mean 'SIDECACHE_LISTEN'?)"),
         ("SIDECACHE_UPSTREAM_URL_FILE", "x", "SIDECACHE_UPSTREAM_URL_FILE: has no effect "
          "(did you mean 'SIDECACHE_UPSTREAM'?)"),
-        ("SIDECACHE_ADMIN_TOKENS", "x", "SIDECACHE_ADMIN_TOKENS: has no effect in this version"),
+        ("SIDECACHE_METRICS_LISTEN", "x", "SIDECACHE_METRICS_LISTEN: has no effect in this version"),
         ("SIDECACHE_METRICS_LISTEN_FILE", "x", "SIDECACHE_METRICS_LISTEN_FILE: has no effect in this version"),
         ("SIDECACHE_QUX", "x", "SIDECACHE_QUX: has no effect"),
         ("REDIS_PORT", "tcp://10.0.0.7:6379", "REDIS_PORT: ignored; Kubernetes put it there for a service named redis"),
@@ -548,3 +552,47 @@ def test_the_admin_address_needs_no_other_setting():
 def test_the_admin_address_of_a_developer_may_stand_in_the_local_file(tmp_path):
     (tmp_path / ".env.local").write_text("SIDECACHE_ADMIN_LISTEN=127.0.0.1:7\n")
     assert admin_address({"SIDECACHE_PROFILE": "development"}, None).port == 7
+
+
+ADMIN = new_admin_token("ci", "operator", None, os.urandom)
+
+
+def test_the_admin_port_may_be_reached_from_outside_only_with_tokens_and_then_warns():
+    made = settings(SIDECACHE_ADMIN_LISTEN="0.0.0.0:9900", SIDECACHE_ADMIN_TOKENS=ADMIN.entry)
+    assert [str(entry) for entry in made.admin_tokens] == ["ci (operator)"]
+    assert any("0.0.0.0:9900 is reachable from outside without TLS" in warning for warning in made.warnings)
+    assert ADMIN.entry.rpartition(":")[2] not in str(dict(made.described())) + repr(made)
+
+
+def test_a_wrong_admin_token_is_named_without_its_text():
+    (problem,) = problems(DEVELOPMENT | {"SIDECACHE_ADMIN_TOKENS": "sidecache_secret"})
+    assert problem.startswith("SIDECACHE_ADMIN_TOKENS: entry 1: is not NAME:ROLE[:TENANT]:SHA256HEX; `sidecache keygen")
+    assert "secret" not in problem
+
+
+def test_addresses_that_may_ask_are_ranges_and_the_audit_goes_to_standard_output_unless_said():
+    made = settings(SIDECACHE_ALLOWED_IPS="10.0.0.0/8, 127.0.0.1")
+    assert made.allowed_ips == (ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("127.0.0.1/32"))
+    assert made.audit_log == "stdout"
+    assert settings(SIDECACHE_AUDIT_LOG="/var/log/audit.jsonl").audit_log == "/var/log/audit.jsonl"
+    assert "SIDECACHE_ALLOWED_IPS: 'x'" in problems(DEVELOPMENT | {"SIDECACHE_ALLOWED_IPS": "x"})[0]
+
+
+def test_a_token_for_the_commands_is_read_alone_and_is_no_setting_of_the_sidecar(tmp_path):
+    assert admin_token({"SIDECACHE_TOKEN": "sidecache_x"}) == "sidecache_x"
+    assert admin_token({}) is None
+    (tmp_path / "token").write_text("sidecache_y\n")
+    assert admin_token({"SIDECACHE_TOKEN_FILE": str(tmp_path / "token")}) == "sidecache_y"
+    with pytest.raises(ConfigError, match="SIDECACHE_TOKEN: not a token"):
+        admin_token({"SIDECACHE_TOKEN": "a\r\nX: b"})
+    assert settings(SIDECACHE_TOKEN="x").warnings == settings().warnings
+
+
+@pytest.mark.parametrize(("flags", "source"), [({}, "SIDECACHE_WORKERS"), ({"workers": 2}, "--workers")])
+def test_several_workers_need_a_store_that_they_share(flags, source):
+    with pytest.raises(ConfigError) as error:
+        load(DEVELOPMENT | {"SIDECACHE_WORKERS": "2"}, **flags)
+    assert error.value.problems == (
+        f"{source}: 2 workers need a store that they share; the embedded one (REDIS_PROVIDER=memory) is for 1",
+    )
+    assert load(DEVELOPMENT | {"REDIS_PROVIDER": "redis", "REDIS_HOST": "cache", "SIDECACHE_WORKERS": "2"}).workers == 2

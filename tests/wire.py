@@ -346,7 +346,7 @@ class Upstream:
 async def upstream(answer: Answer, **more: Any) -> AsyncIterator[Upstream]:
     """A recording upstream on a free port. What it was sent must have been strict HTTP/1.1."""
     made = Upstream(answer, **more)
-    server = await asyncio.start_server(made.serve, "127.0.0.1", 0, limit=1 << 18)
+    server = await asyncio.start_server(made.serve, "127.0.0.1", 0, limit=1 << 18, backlog=1024)
     made.port = server.sockets[0].getsockname()[1]
     try:
         yield made

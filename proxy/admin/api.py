@@ -1,76 +1,82 @@
-"""What does the admin port answer? Health and metrics; on loopback only, and never for a foreign Host."""
+"""How does the admin port answer? Each request is judged, read and checked before its endpoint sees it."""
 
-from collections.abc import Awaitable, Callable
-from urllib.parse import urlsplit
+from collections.abc import Awaitable, Callable, Iterable
 
-import orjson
 from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST
 
-from proxy.addresses import Address
-from proxy.admin.health import Health
-from proxy.errors import StoreError
-from proxy.telemetry.metrics import Metrics
+from proxy.admin.access import Actor, Asking, Denied, Gate
+from proxy.admin.asked import read
+from proxy.admin.audit import Audit
+from proxy.admin.endpoint import Endpoint
+from proxy.admin.openapi import described
+from proxy.admin.problems import Refused, answer, problem
+
+MAX_BODY = 16 << 20
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def application(health: Health, metrics: Metrics) -> web.Application:
+def application(gate: Gate, audit: Audit, endpoints: Iterable[Endpoint]) -> web.Application:
     """The admin port's application."""
-    api = _Api(health, metrics)
-    app = web.Application(middlewares=[_own_host_only])
-    app.router.add_get("/livez", api.livez)
-    app.router.add_get("/readyz", api.readyz)
-    app.router.add_get("/api/health", api.store_health)
-    app.router.add_get("/metrics", api.exposition)
+    all_of_them = tuple(endpoints)
+
+    async def openapi(_: object) -> web.Response:
+        return answer(document)
+
+    itself = Endpoint("GET", "/openapi.json", openapi, "This document.")
+    document = described((*all_of_them, itself))
+    app = web.Application(middlewares=[_as_problems], client_max_size=MAX_BODY)
+    for endpoint in (*all_of_them, itself):
+        app.router.add_route(endpoint.method, endpoint.path, _judged(endpoint, gate, audit))
+        if endpoint.method == "GET":
+            app.router.add_route("HEAD", endpoint.path, _judged(endpoint, gate, audit))
     return app
 
 
-class _Api:
-    def __init__(self, health: Health, metrics: Metrics) -> None:
-        self._health = health
-        self._metrics = metrics
+def _judged(endpoint: Endpoint, gate: Gate, audit: Audit) -> _Handler:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        actor = gate.judge(_asking(request), endpoint.needs)
+        if isinstance(actor, Denied):
+            _note_denial(audit, request, endpoint, actor)
+            return problem(actor.status, actor.detail)
+        try:
+            asked = await read(request, actor, endpoint.known, document=not endpoint.raw)
+            return await endpoint.handle(asked)
+        except Refused as refused:
+            if refused.status == 403:
+                _note_denial(audit, request, endpoint, Denied(403, refused.detail, actor))
+            return problem(refused.status, refused.detail, field=refused.field)
 
-    async def livez(self, _: web.Request) -> web.Response:
-        """Alive: it answers. Never asks the store: an outage there must not make an orchestrator kill the fleet."""
-        return _json(200, {"status": "alive"})
+    return handler
 
-    async def readyz(self, _: web.Request) -> web.Response:
-        return _json(200 if self._health.ready() else 503, await self._health.details())
 
-    async def store_health(self, _: web.Request) -> web.Response:
-        """The guide's health check: `{"status": "healthy", "result": "PONG"}`, or 500 with the error."""
-        store = await self._health.store()
-        if isinstance(store, StoreError):
-            return _json(500, {"status": "unhealthy", "error": str(store)})
-        return _json(200, {"status": "healthy", "result": store})
+def _asking(request: web.Request) -> Asking:
+    headers = request.headers
+    return Asking(request.remote or "", headers.get("Host"), headers.get("Origin"), headers.get("Authorization"))
 
-    async def exposition(self, _: web.Request) -> web.Response:
-        return web.Response(
-            body=self._metrics.exposition(), headers={"Content-Type": CONTENT_TYPE_LATEST, "Cache-Control": "no-store"}
-        )
+
+def _note_denial(audit: Audit, request: web.Request, endpoint: Endpoint, denied: Denied) -> None:
+    actor = denied.actor or Actor("unknown", None, None, request.remote or "")
+    audit.record(
+        "denied", actor, result=str(denied.status), tenant=actor.tenant,
+        target={"request": f"{endpoint.method} {endpoint.path}"}, reason=denied.detail,
+    )  # fmt: skip
 
 
 @web.middleware
-async def _own_host_only(request: web.Request, handler: _Handler) -> web.StreamResponse:
-    """A page in a browser can make a name of its own resolve to 127.0.0.1; its requests then carry that name, and
-    those that it sends to the address itself carry the page's origin."""
-    host, origin = request.headers.get("Host"), request.headers.get("Origin")
-    if (host is not None and not _is_loopback(f"//{host}")) or (origin is not None and not _is_loopback(origin)):
-        return _json(403, {"status": 403, "title": "Forbidden", "detail": "Ask for this port by its address."})
-    return await handler(request)
-
-
-def _is_loopback(url: str) -> bool:
+async def _as_problems(request: web.Request, handler: _Handler) -> web.StreamResponse:
+    """What the framework refuses looks like everything else here."""
     try:
-        return Address(urlsplit(url).hostname or "", 0).loopback
-    except ValueError:
-        return False
+        return await handler(request)
+    except web.HTTPException as refused:
+        made = problem(refused.status, _DETAILS.get(refused.status, refused.reason))
+        if "Allow" in refused.headers:
+            made.headers["Allow"] = refused.headers["Allow"]
+        return made
 
 
-def _json(status: int, value: object) -> web.Response:
-    return web.Response(
-        status=status,
-        body=orjson.dumps(value, option=orjson.OPT_APPEND_NEWLINE),
-        headers={"Content-Type": "application/json", "Cache-Control": "no-store"},
-    )
+_DETAILS = {
+    404: "There is nothing here; /openapi.json says what there is.",
+    405: "This method is not for this path.",
+    413: f"The body is larger than {MAX_BODY} bytes.",
+}

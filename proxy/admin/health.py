@@ -30,6 +30,10 @@ class Health:
             return "draining"
         return "degraded" if self._rules.problems or isinstance(self._answer, StoreError) else "ready"
 
+    def problems(self) -> tuple[str, ...]:
+        """Why the rules file as it is now is not in force."""
+        return tuple(map(str, self._rules.problems))
+
     async def store(self) -> str | StoreError:
         """The store's PONG, or its failure; at most one second old."""
         async with self._asking:  # who asks meanwhile gets the answer that is on its way

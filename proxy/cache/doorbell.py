@@ -15,7 +15,9 @@ from proxy.stores.base import Store
 CHANNEL = "shared:doorbell"
 _MOST_FIELDS = 512  # of one hash in a message; more are told as all of it
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0
+_IN_A_ROW = 2  # failures until one of the two ways is called lost: one may be a connection that was cut
 
+Report = Callable[[str, Mapping[str, object]], None]
 Heard = Callable[[str, Sequence[str]], None]  # a hash, and its fields that were purged
 
 
@@ -30,12 +32,16 @@ class Doorbell:
         heard: Heard,
         deaf: Callable[[], None],
         sleep: Callable[[float], Awaitable[None]],
+        report: Report = lambda event, details: None,
     ) -> None:
         self._store = store
         self._writer = writer
         self._heard = heard
         self._deaf = deaf
         self._sleep = sleep
+        self._report = report
+        self._failures = {"publish": 0, "subscribe": 0}
+        self._lost: set[str] = set()
         self.rung = 0
         self.answered = 0
 
@@ -47,8 +53,10 @@ class Doorbell:
         self.rung += 1
         try:
             await self._store.publish(CHANNEL, message)
-        except StoreError:
-            return  # they notice by themselves, within the time their copies are trusted
+        except StoreError as error:
+            await self._failed("publish", error)  # they notice by themselves, within the time their copies are trusted
+        else:
+            self._works("publish")
 
     async def listen(self) -> None:
         """Answer the doorbell until cancelled."""
@@ -59,12 +67,33 @@ class Doorbell:
                     async for each in messages:
                         if each is None:
                             pause = _FIRST_PAUSE
+                            self._works("subscribe")
                             self._deaf()  # what was rung before now was not heard
                         else:
                             self._answer(each.message)
-            except StoreError:
+            except StoreError as error:
+                await self._failed("subscribe", error)
                 await self._sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
+
+    async def _failed(self, way: str, error: StoreError) -> None:
+        """Say once that one way does not work while the store does; of a store that is lost others tell."""
+        self._failures[way] += 1
+        if self._failures[way] < _IN_A_ROW or way in self._lost:
+            return
+        try:
+            await self._store.ping()
+        except StoreError:
+            return
+        if way not in self._lost:
+            self._lost.add(way)
+            self._report("doorbell-lost", {"way": way, "error": str(error)})
+
+    def _works(self, way: str) -> None:
+        self._failures[way] = 0
+        if way in self._lost:
+            self._lost.remove(way)
+            self._report("doorbell-works", {"way": way})
 
     def _answer(self, message: bytes) -> None:
         rung = _parsed(message)

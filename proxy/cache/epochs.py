@@ -8,6 +8,7 @@ them. Which epochs bind what is `binding`'s to say, how long a copy is believed 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from proxy.cache.background import Background
 from proxy.cache.binding import (
@@ -22,7 +23,7 @@ from proxy.cache.binding import (
     soft_of,
 )
 from proxy.cache.copies import Copies, Known
-from proxy.cache.doorbell import Doorbell
+from proxy.cache.doorbell import Doorbell, Report
 from proxy.cache.repeats import Recent, Refused
 from proxy.cache.stamp import Stamp, stamp
 from proxy.errors import StoreError
@@ -36,6 +37,8 @@ _RECENT_SECONDS = 300.0  # no failover loses writes older than this
 _PURGED_AGAIN = (2.0, 15.0)  # after a disturbance, beside at once: a new primary may lose a first repetition as well
 _DISTURBANCES_APART = 1.0  # those that come closer are one
 
+Fields = Mapping[str, Sequence[str]]  # names of fields by hash
+
 
 @dataclass(slots=True)
 class Figures:
@@ -47,8 +50,15 @@ class Figures:
     refused: int = 0  # purges the store did not accept at once
 
 
+class Siblings(Protocol):
+    """The other processes of this replica, each with copies of its own."""
+
+    async def purged(self, accepted: Fields, refused: Fields) -> None:
+        """Fields by hash, as the store took them or not: each sibling has heard of them, or is no more."""
+
+
 class Epochs:
-    """The epochs of one replica. `clock` must not go backwards: it measures how old a copy is, nothing else.
+    """One process's epochs. `clock` must not go backwards: it measures how old a copy is, nothing else.
 
     `sole`: no other replica purges what this one serves, so a copy may be believed for ever.
     """
@@ -61,26 +71,30 @@ class Epochs:
         background: Background,
         *,
         sole: bool = False,
+        siblings: Siblings | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         max_copies: int = 196_608,  # all of the shared hash (131,072, hard and soft) and 65,536 of tenants
         max_pending: int = 4096,
+        report: Report = lambda event, details: None,
     ) -> None:
         self._store = store
         self._clock = clock
         self._random = random
         self._background = background
         self._sleep = sleep
+        self._siblings = siblings
         self._copies = Copies(float("inf") if sole else TRUSTED_SECONDS, max_copies=max_copies)
         self._refused = Refused(max_pending)
         self._recent = Recent(_RECENT_SECONDS, max_pending)
         self.sole = sole
         self._others = store.shared and not sole
         self._disturbed_at = float("-inf")
+        self._creating: dict[tuple[str, tuple[str, ...]], asyncio.Task[str | None]] = {}
         self._repeater: asyncio.Task[None] | None = None
         self._renewer: asyncio.Task[None] | None = None
         self._listener: asyncio.Task[None] | None = None
         self.doorbell = Doorbell(
-            store, random(8).hex(), heard=self._copies.drop, deaf=self._copies.distrust, sleep=sleep
+            store, random(8).hex(), heard=self._copies.drop, deaf=self._copies.distrust, sleep=sleep, report=report
         )
         self.figures = Figures()
         store.on_disturbance(self._disturbed)
@@ -206,11 +220,29 @@ class Epochs:
         missing = [name for name, value in zip(names, values, strict=True) if value is None and not may_be_absent(name)]
         if missing:
             # "set if absent", and read again: two creators then agree on the first one's
-            await self._store.create_epochs(hashed, {name: self._random(EPOCH_BYTES) for name in missing})
+            await self._create(hashed, tuple(missing))
             sent, ticket = self._clock(), self._copies.next_ticket()
             values = await self._store.epochs(hashed, names)
         read = dict(zip(names, values, strict=True))
         return self._copies.accept(hashed, read, ticket, sent, self._refused.of(hashed))
+
+    async def _create(self, hashed: str, names: tuple[str, ...]) -> None:
+        """One write, however many find the same missing at once: all requests of a cold tenant do."""
+        creating = self._creating.get((hashed, names))
+        if creating is None:
+            creating = self._background.start(self._created(hashed, names))
+            self._creating[hashed, names] = creating
+            creating.add_done_callback(lambda _: self._creating.pop((hashed, names), None))
+        if (failed := await asyncio.shield(creating)) is not None:
+            raise StoreError(failed)
+
+    async def _created(self, hashed: str, names: tuple[str, ...]) -> str | None:
+        """What the store says against it."""
+        try:
+            await self._store.create_epochs(hashed, {name: self._random(EPOCH_BYTES) for name in names})
+        except StoreError as error:
+            return str(error)
+        return None
 
     async def _renew(self) -> None:
         """Read copies in use again before they run out, so that no hit waits for it."""
@@ -245,13 +277,25 @@ class Epochs:
                 first, *guards = purged_fields(space, tag)
                 names = (soft_of(first) if soft else first, *guards)
                 fields.setdefault(hash_of(space), {}).update(dict.fromkeys(names))
-        return await asyncio.shield(self._background.start(self._advance_all(fields)))
+        return await asyncio.shield(self._background.start(self._advance_everywhere(fields)))
 
-    async def _advance_all(self, fields: Mapping[str, Mapping[str, None]]) -> bool:
+    async def _advance_everywhere(self, fields: Mapping[str, Mapping[str, None]]) -> bool:
+        accepted = await self._advance_all(fields)
+        if self._siblings is not None:
+            # after the store: what they read from now on is the new epoch
+            told: tuple[dict[str, list[str]], dict[str, list[str]]] = ({}, {})
+            for hashed, names in fields.items():
+                told[0 if hashed in accepted else 1][hashed] = list(names)
+            await self._siblings.purged(*told)
+        return len(accepted) == len(fields)
+
+    async def _advance_all(self, fields: Mapping[str, Mapping[str, None]]) -> set[str]:
+        """The hashes whose purge the store took."""
         purges = {hashed: tuple(names) for hashed, names in fields.items()}
         accepted = await asyncio.gather(*[self._advance_hash(hashed, names) for hashed, names in purges.items()])
-        self._ring({hashed: names for (hashed, names), done in zip(purges.items(), accepted, strict=True) if done})
-        return all(accepted)
+        taken = {hashed: names for (hashed, names), done in zip(purges.items(), accepted, strict=True) if done}
+        self._ring(taken)
+        return set(taken)
 
     async def _advance_hash(self, hashed: str, names: tuple[str, ...]) -> bool:
         accepted = await self._attempt(hashed, names)
@@ -269,6 +313,22 @@ class Epochs:
         except StoreError:
             return False
         return True
+
+    def told(self, accepted: Fields, refused: Fields) -> None:
+        """What a sibling purged. It counts as purged here: should its process end, this one repeats it all the same."""
+        for hashed, names in {**accepted, **refused}.items():
+            self._recent.add(hashed, names, self._clock())
+            if hashed in refused:
+                self._remember(hashed, names)
+            self._copies.drop(hashed, names)
+
+    def unaccepted(self) -> dict[str, list[str]]:
+        """The purges that the store has not accepted, for a sibling that begins."""
+        return {hashed: list(names) for hashed, names in self._refused.items()}
+
+    def distrust(self) -> None:
+        """A sibling ended, perhaps between a purge and telling of it."""
+        self._copies.distrust()
 
     def _ring(self, purged: Mapping[str, Sequence[str]]) -> None:
         if self._others and purged:

@@ -108,6 +108,15 @@ class Memory:
         resident.touched = True
         return _unpacked(resident)
 
+    def look(self, key: str) -> Entry | None:
+        """The entry, for somebody who only looks: it counts as asked for no more than before."""
+        resident = self._table.get(key)
+        return None if resident is None else _unpacked(resident)
+
+    def keys(self) -> list[str]:
+        """Every key, as of now."""
+        return list(self._table)
+
     def resident(self, entry: Entry) -> "Resident | None":
         """What is kept of this entry, if it is still this one."""
         resident = self._table.get(entry.key)

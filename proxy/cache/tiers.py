@@ -63,6 +63,7 @@ class Stats:
     store_failures: int
     tenants: Mapping[str, int]  # bytes in the first tier; "" holds what is public
     features: Mapping[tuple[str, str], int]  # the same, by tenant and feature
+    counts: Mapping[tuple[str, str], int]  # entries, by tenant and feature
 
 
 class Cache:
@@ -189,6 +190,25 @@ class Cache:
         """`entry.encodings` has grown: count it."""
         self._memory.grew(entry)
 
+    def keys(self) -> list[str]:
+        """The keys of the first tier, as of now."""
+        return self._memory.keys()
+
+    def look(self, full_key: str) -> Entry | None:
+        """What the first tier keeps under a key, usable or not, without counting as a use of it."""
+        return self._memory.look(full_key)
+
+    async def inspect(self, key: Key, policy: bytes) -> tuple[Entry | None, Standing | Reason]:
+        """What is stored under this key in either tier, and what `find` would make of it. Changes nothing."""
+        found = self._memory.look(key.full) or await self._load(key)
+        if not isinstance(found, Entry):
+            return None, Reason.COLD if found is None else found
+        stamp = await self._epochs.current(key.space, bound(found, key))
+        if stamp.local:
+            return found, Reason.STORE_UNAVAILABLE
+        verdict = _judge(found, key, policy, stamp, self._clock())
+        return found, verdict.standing if isinstance(verdict, Found) else verdict
+
     async def drop(self, full_key: str) -> None:
         """Forget one key in both tiers. Not a purge: another replica's first tier keeps it."""
         self._memory.drop(full_key)
@@ -208,6 +228,7 @@ class Cache:
             store_failures=self._store_failures,
             tenants=MappingProxyType(dict(tenants)),
             features=MappingProxyType({(account.tenant, account.feature): account.size for account in accounts}),
+            counts=MappingProxyType({(account.tenant, account.feature): account.entries for account in accounts}),
         )
 
     def _unproven(self, held: Entry, key: Key, policy: bytes, stamp: Stamp, verdict: Found | Reason) -> Found | Missing:
@@ -242,9 +263,14 @@ class Cache:
         if not isinstance(verdict, Found):
             return Missing(verdict, stamp.of(key.tags))
         loaded.policy = policy  # equal, and one object for all entries of a route
-        # a limit of the first tier in the way makes it no less usable
-        _ = self._memory.put(loaded, until=loaded.kept_until(), quota=None, now=now)
-        return verdict
+        held = self._memory.get(key.full)
+        if held is None or held.stored_at <= loaded.stored_at:
+            # a limit of the first tier in the way makes it no less usable
+            _ = self._memory.put(loaded, until=loaded.kept_until(), quota=None, now=now)
+            return verdict
+        # it was fetched here while the store was asked: whoever has seen it must not see the older one next
+        newer = _judge(held, key, policy, stamp, now)
+        return newer if isinstance(newer, Found) else verdict
 
     async def _load(self, key: Key) -> Entry | Reason | None:
         try:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import time
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,16 +20,22 @@ def run(
     listen: Annotated[str | None, typer.Option(help="The data port, HOST:PORT.")] = None,
     admin: Annotated[str | None, typer.Option(help="The admin port, HOST:PORT on loopback.")] = None,
     profile: Annotated[str | None, typer.Option(help="development, staging or production.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes that share the ports; they need a shared store.")
+    ] = None,
 ) -> None:
     """Run the sidecar in front of an upstream. Every flag has an environment variable; see the README."""
     # imported here: `sidecache --help` need not load the server
     from proxy.app import serve
     from proxy.settings import load
     from proxy.telemetry.logs import configure
+    from proxy.workers.supervisor import supervise
 
-    settings = load(os.environ, upstream=upstream, rules=rules, listen=listen, admin=admin, profile=profile)
+    settings = load(
+        os.environ, upstream=upstream, rules=rules, listen=listen, admin=admin, profile=profile, workers=workers
+    )
     configure()
-    run_until_done(serve(settings))
+    run_until_done(serve(settings) if settings.workers == 1 else supervise(settings, time.time))
 
 
 def run_until_done(work: Coroutine[Any, Any, None]) -> None:

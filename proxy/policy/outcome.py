@@ -58,6 +58,7 @@ class Reason(StrEnum):
     HOST = "host-not-served"
     UPGRADE = "upgrade"
     STORE_UNAVAILABLE = "store-unavailable"
+    SWITCHED_OFF = "switched-off"
     # fetched and not stored
     STATUS = "status"
     NO_STORE = "no-store"

@@ -113,6 +113,7 @@ def explain(
     status: int = 200,
     document: object = None,
     keys: Keyring = KEYS,
+    home: str | None = None,
 ) -> Explanation:
     """`status` and `document` are what the upstream answers: a write purges and publishes by them."""
     match = rules.match(request.method, request.path)
@@ -128,7 +129,7 @@ def explain(
     elif match is None:
         found = Explanation(str(request), Reason.NO_RULE)
     else:
-        found = _explain_read(rules, request, match, who, keys)
+        found = _explain_read(rules, request, match, who, keys, home)
     if match is None:
         return found
     effects = rules.effects.get(match.route.where)
@@ -143,7 +144,9 @@ def explain(
     )
 
 
-def _explain_read(rules: RuleSet, request: Request, match: Match, who: Identity | Reason, keys: Keyring) -> Explanation:
+def _explain_read(
+    rules: RuleSet, request: Request, match: Match, who: Identity | Reason, keys: Keyring, home: str | None
+) -> Explanation:
     route = match.route
     identity = who if isinstance(who, Identity) else None
     reason = bypass_reason(request)
@@ -153,7 +156,7 @@ def _explain_read(rules: RuleSet, request: Request, match: Match, who: Identity 
         reason = who
     if reason is not None:
         return Explanation(str(request), reason, route)
-    key = derive(match, request, None if route.scope is Scope.PUBLIC else identity, keys, None)
+    key = derive(match, request, None if route.scope is Scope.PUBLIC else identity, keys, home)
     # a caller without the permission is told what is kept for those who have it
     if not is_permitted(route, identity):
         return Explanation(str(request), Reason.PERMISSION, route, None if isinstance(key, Reason) else key)

@@ -32,6 +32,16 @@ from proxy.serving.reply import Reply, from_stream
 from proxy.serving.upstream import Body, Stream, Upstream
 
 Noted = Callable[[str, Mapping[str, str]], None]
+IsOff = Callable[[str, str | None], bool]  # of a feature and a tenant (None: it is public)
+PurgedBy = Callable[[str, invalidation.Purge, bool], None]  # a write's route, its tags, whether the store has them
+
+
+def _never_off(feature: str, tenant: str | None) -> bool:
+    return False
+
+
+def _untold(by: str, purge: invalidation.Purge, accepted: bool) -> None:
+    pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +91,8 @@ class Exchange:
         random: Callable[[], float],
         hosts: Hosts,
         noted: Noted,
+        is_off: IsOff = _never_off,
+        purged: PurgedBy = _untold,
     ) -> None:
         self._rules = rules
         self._identity = identity
@@ -94,6 +106,8 @@ class Exchange:
         self._clock = clock
         self._random = random  # at least 0, below 1
         self._hosts = hosts
+        self._is_off = is_off
+        self._purged = purged
         self._noted = noted  # what an operator should hear of: conflicts, unmatched writes, failed assertions
         self._begun: _Begun | None = None
 
@@ -208,6 +222,8 @@ class Exchange:
         """The read of this caller under its key; or why it has none."""
         if not lookup.is_permitted(match.route, identity):
             return Reason.PERMISSION
+        if self._is_off(match.route.feature, identity.tenant if identity is not None else None):
+            return Reason.SWITCHED_OFF
         key = self._naming.key(match, request, identity)
         return key if isinstance(key, Reason) else Reading(request, match, identity, key, key)
 
@@ -300,7 +316,8 @@ class Exchange:
         purge = invalidation.of(request, match, response, identity, rules.match, self._keys)
         if not purge:
             return
-        await self._epochs.advance(purge)
+        accepted = await self._epochs.advance(purge)
+        self._purged(str(match.route) if match is not None else request.method, purge, accepted)
         again = invalidation.settle_after(match, response)
         if again is not None:
             self._background.later(again, lambda: self._epochs.advance(purge))

@@ -191,7 +191,21 @@ class Fetcher:
             found = await self._newer(reading, stamp)
         if found is None:
             found = await self._leases.take(reading.key, stamp, lambda: self._newer(reading, stamp))
+        if isinstance(found, Lease):
+            found = await self._fetched_before(reading, stamp, found) or found
         return None if isinstance(found, Reason) else found
+
+    async def _fetched_before(self, reading: Reading, stamp: Stamp, lease: Lease) -> Entry | None:
+        """What another replica fetched, stored, and gave its lease back for, between our look and our claim."""
+        try:
+            found = await self._newer(reading, stamp)
+        except BaseException:
+            self._leases.release(lease, after=None)
+            raise
+        if not isinstance(found, Entry):
+            return None
+        self._leases.release(lease, after=None)
+        return found
 
     async def _newer(self, reading: Reading, stamp: Stamp) -> Entry | Reason | None:
         found = await self._cache.find_newer(reading.key, reading.route.digest, stamp, reading.entry)

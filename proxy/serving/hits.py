@@ -63,7 +63,6 @@ IRRELEVANT = NEUTRAL_HEADERS - _READ
 
 
 _MAX_LINES = 50  # of either kind in a head, together fewer than the parser takes
-_A_MOMENT = 1e-6  # more than the rounding of any sum of times
 
 
 def _any_of(words: list[str]) -> str:
@@ -304,7 +303,7 @@ def _render(prepared: Prepared, now: float) -> None:
     left = prepared.fresh_until - now
     prepared.head = b"%s%d%s%d%s" % (prepared.before, int(age), prepared.middle, int(left), prepared.after)
     prepared.head_from = now
-    prepared.head_until = now + min(int(age) + 1 - age, left - int(left)) - _A_MOMENT
+    prepared.head_until = now + min(int(age) + 1 - age, left - int(left))
 
 
 def _parted(reply: Reply) -> tuple[bytes, bytes, bytes] | None:

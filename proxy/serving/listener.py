@@ -3,7 +3,8 @@
 import asyncio
 import ipaddress
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Protocol
 
@@ -17,6 +18,7 @@ from aiohttp.web_protocol import RequestPayloadError
 from proxy.errors import SidecacheError, UpstreamError
 from proxy.policy.fields import HOP_BY_HOP, protected_nomination
 from proxy.policy.message import Fields, Request
+from proxy.serving.accepting import Share, SharedSite
 from proxy.serving.connection import Interim
 from proxy.serving.hits import Hits, RequestOf
 from proxy.serving.interim import PATIENCE, InterimResponses
@@ -29,6 +31,7 @@ from proxy.serving.upstream import Body
 
 BACKLOG = 1024
 _READ_BUFFER = 256 << 10
+_LOOK = 0.01  # seconds between two looks at what clients do
 _LAST = 1.0  # seconds for handlers to end that were cut off when the drain time was over
 
 _LIMITS = Limits()
@@ -98,17 +101,20 @@ class Listener:
         self._newest: tuple[RawRequestMessage, Request | None] | None = None  # what `_parsed` made last, and of what
         self.port = 0
 
-    async def open(self, host: str, port: int) -> None:
-        """Listen. OSError when the address is taken or not ours."""
+    async def open(
+        self, host: str, port: int, shared: Sequence[socket.socket] = (), share: Share | None = None
+    ) -> None:
+        """Listen, on sockets that other processes have as well if there are any. OSError: the address is not ours."""
         server = Server(
             self._answer, limits=self._limits, hits=self._hits, trusts=self._is_trusted, turns=self._turn,
             access_log=None, auto_decompress=False, read_bufsize=_READ_BUFFER,
         )  # fmt: skip
         self._runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=_LAST)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, host, port, backlog=BACKLOG)
-        await site.start()
-        self.port = self._runner.addresses[0][1]
+        sites: list[web.BaseSite] = [SharedSite(self._runner, each, share) for each in shared]
+        for site in sites or [web.TCPSite(self._runner, host, port, backlog=BACKLOG)]:
+            await site.start()
+        self.port = shared[0].getsockname()[1] if shared else self._runner.addresses[0][1]
 
     @property
     def connections(self) -> int:
@@ -135,10 +141,26 @@ class Listener:
         # aiohttp would stop to read at once, and with it the uploads that are under way
         with suppress(TimeoutError):
             async with asyncio.timeout(self._drain):
-                while self._under_way:
-                    self._quiet.clear()
-                    await self._quiet.wait()
+                await self._answered()
+                await self._asked()
+                await self._answered()
         await self._runner.cleanup()
+
+    async def _answered(self) -> None:
+        while self._under_way:
+            self._quiet.clear()
+            await self._quiet.wait()
+
+    async def _asked(self) -> None:
+        """Give connections that were made in the last moment, or on which a head is arriving, the time to ask."""
+        server = self._runner.server if self._runner is not None else None
+        if server is None:
+            return  # it was closed before
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LAST):
+                while any(map(_is_asking, server.connections)):  # noqa: ASYNC110
+                    await asyncio.sleep(_LOOK)
+        await asyncio.sleep(_LOOK)  # what was asked just now is under way by then
 
     async def _answer(self, incoming: web.BaseRequest) -> web.StreamResponse:
         protocol = incoming.protocol
@@ -347,6 +369,11 @@ class _IncomingBody:
         except (RequestPayloadError, HttpProcessingError, ConnectionError) as error:
             self.broken = 408 if isinstance(error, LateBodyError) else 400
             raise ConnectionResetError("the request's body did not arrive whole") from error
+
+
+def _is_asking(connection: web.RequestHandler) -> bool:
+    assert isinstance(connection, ServerProtocol)
+    return connection.is_asking
 
 
 def _may_expect(expect: str | None) -> bool:

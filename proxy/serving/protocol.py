@@ -144,6 +144,11 @@ class ServerProtocol(TurnTaker):
         self._trusted = self._trusts(self._peer)
         self._wait(self._limits.head_time, self._head_is_late)
 
+    @property
+    def is_asking(self) -> bool:
+        """Whether it is new and has not asked anything, or a request is arriving."""
+        return self._timer is not None
+
     def data_received(self, data: bytes) -> None:
         if self._refused:
             return

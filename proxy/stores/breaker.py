@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeVar
 
 from proxy.errors import StoreError, StoreFullError
 from proxy.stores.base import Heard, Store
+from proxy.stores.deadline import Deadline
 
 State = Literal["closed", "open", "half-open"]
 Report = Callable[[str, Mapping[str, object]], None]
@@ -213,7 +214,7 @@ class Guarded:
     async def _call(self, operation: str, call: Coroutine[Any, Any, T], timeout: float) -> T:
         began = self._clock()
         try:
-            async with asyncio.timeout(timeout):
+            async with Deadline(timeout) as deadline:
                 result = await call
         except TimeoutError:
             error = StoreError(f"the store did not answer within {timeout * 1000:.0f} ms")
@@ -229,7 +230,7 @@ class Guarded:
             raise
         # an answer that came late is one, and yet a sign
         took = self._count(operation, began)
-        if 2 * took <= timeout:
+        if not deadline.half_over:
             self._breaker.record(True)
         elif self._breaker.record(False):
             self._open(StoreError(f"{operation} took {took * 1000:.0f} ms"))
@@ -272,7 +273,7 @@ class Guarded:
             if not self._breaker.begin_probe():
                 return
             try:
-                async with asyncio.timeout(self._timeout):
+                async with Deadline(self._timeout):
                     await self._store.ping()
                     await self._store.epochs(_PROBED[0], _PROBED[1:])  # a server may answer PING and serve nothing
             except (TimeoutError, StoreError) as error:

@@ -20,8 +20,8 @@ _ACTIVE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\
 _CREDENTIAL = re.compile(r"eyJ[\w-]{8,}(?:\.[\w-]*){0,4}|(?i:(?<=bearer )|(?<=token=))[^\s&\"']+")
 
 
-def configure(stream: TextIO | None = None, *, level: int = logging.INFO) -> None:
-    """Set up logging for the process. Called once, before anything logs."""
+def configure(stream: TextIO | None = None, *, level: int = logging.INFO, worker: int | None = None) -> None:
+    """Set up logging for the process. Called once, before anything logs. `worker`: its lines say which of several."""
     stream = stream if stream is not None else sys.stderr
     renderer: Any = (
         structlog.dev.ConsoleRenderer(colors=True, pad_event_to=0)
@@ -32,6 +32,7 @@ def configure(stream: TextIO | None = None, *, level: int = logging.INFO) -> Non
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
+            *([_with_worker(worker)] if worker is not None else ()),
             _made_inert,
             renderer,
         ],
@@ -81,6 +82,13 @@ class _Libraries(logging.Handler):
                 details["at"] = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
                 trace = trace.tb_next
         logger().log(max(record.levelno, logging.WARNING), "library", **details)
+
+
+def _with_worker(number: int) -> structlog.typing.Processor:
+    def added(_: Any, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        return {"worker": number, **event}
+
+    return added
 
 
 def _made_inert(_: Any, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:

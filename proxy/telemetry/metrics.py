@@ -17,6 +17,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from proxy.policy.outcome import Outcome
+from proxy.telemetry.together import PROCESS, Across, Figures, figures
 
 Cell = list[int]  # two counts: of the ordinary way and of the short one
 
@@ -33,6 +34,7 @@ class Sample(NamedTuple):
     value: float | Mapping[str, float]
     label: str = ""
     counter: bool = False  # it only rises: its name ends in _total
+    across: Across = "sum"  # how those of several processes become one
 
 
 class Metrics:
@@ -47,11 +49,12 @@ class Metrics:
         )  # fmt: skip
         self._cells: dict[tuple[str, str, str], Cell] = {}
         self._durations: dict[str, _Durations] = {}
-        registry.register(_Watched(self._answered))
+        self._across: dict[str, Across] = dict(PROCESS)
+        registry.register(_Watched(self._answered, self._across))
 
     def watch(self, read: Callable[[], Iterable[Sample]]) -> None:
         """Figures that are read when they are scraped."""
-        self._registry.register(_Watched(read))
+        self._registry.register(_Watched(read, self._across))
 
     def count(self, outcome: Outcome, seconds: float) -> None:
         self.cell(outcome)[0] += 1
@@ -71,6 +74,10 @@ class Metrics:
         if cell is None:
             cell = self._cells[labels] = [0, 0]
         return cell
+
+    def totals(self) -> Mapping[tuple[str, str, str], int]:
+        """Requests so far by feature ("": none), result and reason code."""
+        return {labels: sum(cell) for labels, cell in list(self._cells.items())}
 
     def _answered(self) -> Iterator[Metric]:
         requests = CounterMetricFamily(
@@ -95,6 +102,10 @@ class Metrics:
     def exposition(self) -> bytes:
         """The Prometheus text format."""
         return generate_latest(self._registry)
+
+    def figures(self) -> Figures:
+        """The same as values, for an exposition of several processes."""
+        return figures(self._registry.collect(), self._across)
 
 
 def _result(outcome: Outcome) -> str:
@@ -121,14 +132,16 @@ class _Durations:
 
 
 class _Watched(Collector):
-    def __init__(self, read: Callable[[], Iterable[Sample | Metric]]) -> None:
+    def __init__(self, read: Callable[[], Iterable[Sample | Metric]], across: dict[str, Across]) -> None:
         self._read = read
+        self._across = across
 
     def collect(self) -> Iterator[Metric]:
         for sample in self._read():
             if isinstance(sample, Metric):
                 yield sample
                 continue
+            self._across[sample.name] = sample.across
             family = CounterMetricFamily if sample.counter else GaugeMetricFamily
             if isinstance(sample.value, Mapping):
                 metric = family(sample.name, sample.text, labels=[sample.label])

@@ -126,3 +126,11 @@ async def test_the_details_name_the_rules_and_what_is_wrong_with_their_file(pati
 async def test_the_details_name_the_stores_failure(patient):
     patient.pings.down = True
     assert (await patient.health.details())["store"] == "unhealthy: no answer"
+
+
+async def test_the_problems_of_the_rules_file_are_told_without_the_store(patient):
+    assert patient.health.problems() == ()
+    patient.file.write_text("broken: [")
+    await patient.rules.reload()
+    assert len(patient.health.problems()) == 1
+    assert patient.pings.asked == 0

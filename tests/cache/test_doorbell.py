@@ -23,9 +23,13 @@ class Replica:
     writer: str
     heard: list[tuple[str, list[str]]] = field(default_factory=list)
     deaf: int = 0
+    reports: list[tuple[str, str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.doorbell = Doorbell(self.store, self.writer, heard=self._hear, deaf=self._is_deaf, sleep=self.clock.sleep)
+        self.doorbell = Doorbell(
+            self.store, self.writer, heard=self._hear, deaf=self._is_deaf, sleep=self.clock.sleep,
+            report=lambda event, details: self.reports.append((event, str(details["way"]))),
+        )  # fmt: skip
 
     def _hear(self, hashed: str, names: Sequence[str]) -> None:
         self.heard.append((hashed, list(names)))
@@ -143,3 +147,36 @@ async def test_a_store_that_cannot_be_listened_to_is_asked_with_longer_and_longe
     await world.say(b"")
     await settle()
     assert world.clock.slept[slept] == 0.05
+
+
+async def test_a_store_that_works_and_cannot_be_listened_to_is_told_of_once_and_again_when_it_can(world):
+    world.one.store.down = {"listen"}
+    await world.listen(world.one)
+    for _ in range(20):
+        await settle()
+    assert world.one.reports == [("doorbell-lost", "subscribe")]
+    world.one.store.down = set()
+    for _ in range(20):
+        await settle()
+    assert world.one.reports == [("doorbell-lost", "subscribe"), ("doorbell-works", "subscribe")]
+
+
+async def test_rings_that_the_store_refuses_are_told_of_once_and_one_alone_is_not(world):
+    world.one.store.down = {"publish"}
+    await world.one.doorbell.ring(PURGED)
+    assert world.one.reports == []
+    for _ in range(3):
+        await world.one.doorbell.ring(PURGED)
+    assert world.one.reports == [("doorbell-lost", "publish")]
+    world.one.store.down = set()
+    await world.one.doorbell.ring(PURGED)
+    assert world.one.reports == [("doorbell-lost", "publish"), ("doorbell-works", "publish")]
+
+
+async def test_of_a_store_that_does_not_answer_at_all_the_doorbell_says_nothing(world):
+    world.one.store.down = {"publish", "listen", "ping"}
+    await world.listen(world.one)
+    for _ in range(20):
+        await world.one.doorbell.ring(PURGED)
+        await settle()
+    assert world.one.reports == []

@@ -61,6 +61,22 @@ async def test_the_first_read_makes_the_epochs_and_the_next_finds_the_same(world
     assert await world.replica().current("org_a", TAGS) == first
 
 
+@pytest.mark.parametrize("down", [False, True])
+async def test_however_many_need_the_same_epochs_they_are_created_once(world, down):
+    world.store.down = {"create_epochs"} if down else set()
+    world.store.held = {"create_epochs"}
+    reading = asyncio.gather(*(world.stamp() for _ in range(50)))
+    await settle()
+    world.store.held = set()
+    while world.store.gates:
+        world.store.open_gate()
+        await settle()
+    stamps = await reading
+    assert world.store.count("create_epochs") == 2  # of the tenant's hash, and of everybody's
+    assert len(set(map(str, stamps))) == 1
+    assert {stamp.local for stamp in stamps} == {down}
+
+
 async def test_two_creators_agree(world):
     world.store.held = {"create_epochs"}
     one, other = (asyncio.ensure_future(world.replica().current("", TAGS)) for _ in range(2))
@@ -1193,3 +1209,93 @@ async def test_groups_without_a_guard_instead_give_a_stale_read():
 
 async def test_a_guard_that_may_be_absent_alone_gives_a_stale_read_when_epochs_are_lost():
     assert await first_stale(every_order(lambda: Grouping(guarded_by_the_field_alone))) == 0
+
+
+# Several processes
+
+
+class Family:
+    """Siblings that hear when the test says so."""
+
+    def __init__(self) -> None:
+        self.members: list[Epochs] = []
+        self.told: list[tuple[dict[str, Sequence[str]], dict[str, Sequence[str]]]] = []
+        self.hears = asyncio.Event()
+        self.hears.set()
+
+    async def purged(self, accepted, refused) -> None:
+        self.told.append((dict(accepted), dict(refused)))
+        await self.hears.wait()
+        for member in self.members:
+            member.told(accepted, refused)
+
+
+def siblings(world: World) -> tuple[Family, Epochs, Epochs]:
+    family = Family()
+    world.options = {"siblings": family, "sole": True}  # type: ignore[dict-item]
+    one, other = world.replica(), world.replica()
+    family.members = [other]
+    return family, one, other
+
+
+async def test_a_purge_is_done_when_siblings_have_heard_of_it(world):
+    family, one, other = siblings(world)
+    before = await other.current("org_a", TAGS)
+    family.hears.clear()
+    purging = asyncio.ensure_future(one.advance({"org_a": ["jobs"]}))
+    await settle()
+    assert not purging.done()
+    assert other.peek("org_a", TAGS) == before  # what it does not know yet
+    family.hears.set()
+    assert await purging
+    assert other.peek("org_a", TAGS) is None
+    assert await other.current("org_a", TAGS) == await one.current("org_a", TAGS) != before
+    assert family.told == [({ORG_A: ["jobs"]}, {})]
+
+
+async def test_siblings_are_told_after_the_store(world):
+    family, one, _ = siblings(world)
+    world.store.held = {"advance_epochs"}
+    purging = asyncio.ensure_future(one.advance({"org_a": ["jobs"]}))
+    await settle()
+    assert family.told == []
+    world.store.held = set()
+    world.store.open_gate(-1)
+    assert await purging
+    assert len(family.told) == 1
+
+
+async def test_a_purge_that_the_store_refuses_is_distrusted_and_repeated_by_siblings_too(world):
+    family, one, other = siblings(world)
+    await other.current("org_a", TAGS)
+    world.store.down = {"advance_epochs"}
+    assert not await one.advance({"org_a": ["jobs"]})
+    assert family.told == [({}, {ORG_A: ["jobs"]})]
+    assert other.peek("org_a", TAGS) is None
+    assert (await other.current("org_a", TAGS)).local
+    assert one.unaccepted() == other.unaccepted() == {ORG_A: ["jobs"]}
+    world.store.down = set()
+    await one.close()  # whose purge it was
+    for _ in range(3):
+        world.clock.advance(1)
+        await settle()
+    assert other.pending == 0
+    assert not (await other.current("org_a", TAGS)).local
+
+
+async def test_what_siblings_purged_is_repeated_after_a_disturbance(world):
+    _, one, other = siblings(world)
+    await one.advance({"org_a": ["jobs"]})
+    await one.close()
+    before = await other.current("org_a", TAGS)
+    other._disturbed("the store was restarted")
+    await settle()
+    assert await other.current("org_a", TAGS) != before
+
+
+async def test_doubt_makes_every_copy_be_read_again(world):
+    _, _, other = siblings(world)
+    before = await other.current("org_a", TAGS)
+    other.distrust()
+    assert other.peek("org_a", TAGS) is None
+    assert await other.current("org_a", TAGS) == before

@@ -230,3 +230,16 @@ def test_dropping_and_putting_for_ever_does_not_grow_the_queues(memory):
         memory.drop("tenant:org_a:jobs:1")
     assert len(memory._new.residents) <= 70
     assert len(memory._ring) <= 70
+
+
+def test_to_look_is_not_to_ask_and_keys_are_those_of_now():
+    memory = Memory(1 << 20)
+    kept = builders.entry()
+    assert memory.put(kept, until=NOW + 900, quota=None, now=NOW) is None
+    found = memory.look(kept.key)
+    assert found is not None
+    assert (found.body, memory.look("nothing")) == (kept.body, None)
+    assert memory.resident(kept).touched is False
+    assert memory.keys() == [kept.key]
+    memory.drop(kept.key)
+    assert memory.keys() == []

@@ -122,6 +122,27 @@ async def test_another_replica_finds_it_in_the_store_and_keeps_it(world):
     assert world.store.calls == []
 
 
+async def test_what_was_fetched_here_while_the_store_was_asked_is_not_replaced_by_an_older_one(world):
+    """Both were fetched under the same epochs, by two replicas: one of them before, one after the upstream changed."""
+    await world.fill(body=b"older")
+    cache, _ = world.replica()
+    missing = await world.find(cache, key="tenant:org_a:jobs:other")
+    world.store.delayed = {"get"}
+    finding = asyncio.ensure_future(world.find(cache))
+    await settle()
+    newer = builders.entry(
+        key=KEY, tags=TAGS, body=b"newer", stored_at=NOW + 1, epochs_hard=missing.stamp.hard,
+        epochs_soft=missing.stamp.soft,
+    )  # fmt: skip
+    assert cache.put(newer, quota=None) is None
+    world.store.delayed = set()
+    while world.store.gates:
+        world.store.open_gate()
+        await settle()
+    assert body_of(await finding) == b"newer"
+    assert body_of(await world.find(cache)) == b"newer"
+
+
 async def test_the_short_way_is_not_taken_when_copies_are_not_trusted(world):
     await world.fill()
     world.clock.advance(0.9)
@@ -723,3 +744,28 @@ async def test_an_entry_s_way_to_the_store_can_be_waited_for(world):
     await settle()
     assert world.cache.saving(KEY) is None
     assert await world.store.inner.get((KEY,)) != [None]
+
+
+async def test_to_inspect_tells_what_a_read_would_find_in_either_tier_and_counts_as_no_use(world):
+    assert await world.cache.inspect(key_of(KEY), POLICY) == (None, Reason.COLD)
+    await world.fill()
+    held, standing = await world.cache.inspect(key_of(KEY), POLICY)
+    assert (held.key, standing, world.cache.resident(held).touched) == (KEY, Standing.VALID, False)
+    assert world.cache.look(KEY).key == KEY
+    other, _ = world.replica()
+    stored, standing = await other.inspect(key_of(KEY), POLICY)
+    assert (stored.key, standing, other.keys(), world.cache.keys()) == (KEY, Standing.VALID, [], [KEY])
+
+
+async def test_to_inspect_tells_why_what_is_kept_is_of_no_use(world):
+    await world.fill()
+    assert (await world.cache.inspect(key_of(KEY), b"another"))[1] is Reason.RULES_CHANGED
+    await world.epochs.advance({"org_a": ["jobs:77"]}, soft=True)
+    assert (await world.cache.inspect(key_of(KEY), POLICY))[1] is Standing.SOFT_PURGED
+    await world.epochs.advance({"org_a": ["jobs:77"]})
+    held, standing = await world.cache.inspect(key_of(KEY), POLICY)
+    assert (held.key, standing) == (KEY, Reason.PURGED)
+    world.store.down = {"epochs", "get"}
+    world.clock.advance(TRUSTED_SECONDS)
+    assert (await world.cache.inspect(key_of(KEY), POLICY))[1] is Reason.STORE_UNAVAILABLE
+    world.store.down = set()

@@ -12,7 +12,24 @@ from proxy.cli import main
 from proxy.errors import ConfigError
 from tests.cli.process import LIMIT, MODULE, SIDECACHE, environment, said
 
-COMMANDS = ["run", "demo", "check", "test", "explain", "schema", "keygen", "health", "dev"]
+COMMANDS = [
+    "run",
+    "demo",
+    "check",
+    "test",
+    "explain",
+    "schema",
+    "status",
+    "why",
+    "purge",
+    "bypass",
+    "keys",
+    "top",
+    "audit",
+    "keygen",
+    "health",
+    "dev",
+]
 
 
 @pytest.mark.process

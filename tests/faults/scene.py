@@ -38,7 +38,7 @@ class Scene:
         try:
             async with asyncio.timeout(seconds * SLACK):
                 for tenant in TENANTS:
-                    while not is_vouched_for(await self.history.read(user, 0, tenant, item(number))):
+                    while not is_vouched_for(await self.history.read(user, 0, tenant, item(number))):  # noqa: ASYNC110
                         await asyncio.sleep(0.02)
         finally:
             await user.close()

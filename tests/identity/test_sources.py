@@ -395,3 +395,12 @@ def test_the_token_of_a_request_is_found_by_the_rfc() -> None:
     assert bearer_token(Fields()) is None
     assert bearer_token(Fields([("AUTHORIZATION", "Bearer abc")])) == "abc"
     assert bearer_token(Fields([("Authorization", "Bearer a, b")])) == "a, b"  # one field: not two tokens, no token
+
+
+@pytest.mark.parametrize("token", [True, False])
+def test_the_headers_in_which_a_caller_may_be_named_are_those_of_the_last_answer(resolver, issuer, token):
+    sources = IdentitySources(tenant=("header.x-org_id",), user="header.from")
+    resolver.resolve_now(request(token=issuer.token() if token else None, trusted=True), {}, sources, NOW)
+    assert resolver.headers == {"x-org_id", "x-org-id", "from"}
+    resolver.resolve_now(request(trusted=True), {}, TOKEN_ONLY, NOW)
+    assert resolver.headers == set()

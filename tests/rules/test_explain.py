@@ -139,3 +139,11 @@ def test_a_read_that_the_origin_decides_says_so():
 
 def test_a_body_without_a_canonical_size_limit_is_told():
     assert told("POST /search", body=b'{"q": 1}').reason is None
+
+
+def test_with_one_host_served_its_name_makes_no_variant():
+    rules = accepted(PORTAL)
+    caller = Caller("org_a", "ada", (), (("Host", "portal.test"),))
+    request = request_of("GET /jobs", caller, rules.identity)
+    assert explain(rules, request, caller).key.split_by == ("host",)
+    assert explain(rules, request, caller, home="portal.test").key.split_by == ()

@@ -64,7 +64,7 @@ class Served:
     async def settle(self) -> None:
         """Let what replies leave behind end: fills, purges, refreshes."""
         async with asyncio.timeout(LIMIT):
-            while len(self.world.background):
+            while len(self.world.background):  # noqa: ASYNC110
                 await asyncio.sleep(0)
 
 

@@ -754,7 +754,39 @@ async def test_a_client_that_leaves_while_its_replica_asks_for_the_lease_holds_n
         await one.settle()
     assert (await other.get("/api/jobs")).body == b"answer 1"
     assert other.store.count("claim") == 1
-    assert other.store.count("get") == 1  # of the entry: it did not wait for a lease
+    assert other.store.count("get") == 2  # of the entry, before and after its claim: it did not wait for a lease
+
+
+async def test_what_another_replica_fetched_between_the_look_and_the_claim_is_not_fetched_again(replicas):
+    one, other, _ = replicas
+    other.store.held = {"claim"}
+    late = asyncio.ensure_future(other.get("/api/jobs"))
+    await other.settle()
+    assert other.store.gates
+    await one.get("/api/jobs")
+    await one.settle()  # stored, and its lease given back
+    other.store.held = set()
+    other.store.open_gate()
+    answer = await late
+    assert (answer.body, "collapsed" in answer.cache) == (b"answer 1", True)
+    assert len(one.upstream.asked) == 1
+    await other.settle()
+    assert other.store.count("delete") == 1  # of its own lease
+
+
+async def test_a_client_that_leaves_just_after_the_claim_leaves_no_lease(replicas):
+    one, other, _ = replicas
+    one.store.held = {"claim"}
+    leaving = asyncio.ensure_future(one.get("/api/jobs"))
+    await one.settle()
+    one.store.held = {"get"}
+    one.store.open_gate()
+    await one.settle()
+    leaving.cancel()
+    await one.settle()
+    one.store.held = set()
+    assert one.store.count("delete") == 1
+    assert (await other.get("/api/jobs")).body == b"answer 1"
 
 
 async def test_the_wait_for_another_replica_is_bounded(replicas):
@@ -865,3 +897,43 @@ async def test_a_safe_request_invalidates_no_group(world):
     await world.get("/api/jobs")
     await world.get("/api/jobs/77")
     assert (await world.get("/api/jobs")).cache == HIT
+
+
+async def test_what_is_switched_off_is_forwarded_and_neither_looked_up_nor_stored(world):
+    await world.get("/api/jobs")
+    world.off.add(("jobs", "org_a"))
+    past = [await world.get("/api/jobs"), await world.get("/api/jobs/77")]
+
+    assert {each.cache for each in past} == {"sidecache; fwd=bypass; detail=switched-off"}
+    assert [each.body for each in past] == [b"answer 2", b"answer 3"]
+    assert (await world.get("/api/jobs", token=unsigned("org_b"))).cache == COLD
+    world.off.clear()
+    assert (await world.get("/api/jobs")).cache == HIT
+    assert (await world.get("/api/jobs/77")).cache == COLD
+
+
+async def test_a_write_purges_while_it_is_switched_off(world):
+    await world.get("/api/jobs")
+    world.off.add(("jobs", "org_a"))
+    await world.send("POST", "/api/jobs", body=b"{}")
+    world.off.clear()
+
+    assert (await world.get("/api/jobs")).cache == "sidecache; fwd=uri-miss; stored; detail=purged"
+
+
+async def test_what_is_public_is_switched_off_by_its_feature(world):
+    await world.get("/api/catalogue")
+    world.off.add(("catalogue", None))
+
+    assert (await world.get("/api/catalogue")).cache == "sidecache; fwd=bypass; detail=switched-off"
+
+
+async def test_a_purge_by_a_write_is_told_with_its_route_and_whether_the_store_has_it(world):
+    await world.send("PUT", "/api/jobs/77", body=b"{}")
+    world.store.down.add("advance_epochs")
+    await world.send("POST", "/api/jobs", body=b"{}")
+    world.store.down.clear()
+
+    (put, tags, accepted), (post, _, pending) = world.purged
+    assert (put, accepted, post, pending) == ("PUT|DELETE /api/jobs/{job-id}", True, "POST /api/jobs", False)
+    assert set(tags["org_a"]) >= {"jobs:list", "jobs:77"}

@@ -8,6 +8,7 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -243,7 +244,7 @@ def pieces(chance: random.Random, data: bytes) -> list[bytes]:
     if chance.random() < 0.85:
         return [data]
     cuts = sorted({0, len(data), *(chance.randrange(1, len(data)) for _ in range(chance.randrange(1, 4)))})
-    return [data[a:b] for a, b in zip(cuts, cuts[1:], strict=False)]
+    return [data[a:b] for a, b in pairwise(cuts)]
 
 
 async def together(chance: random.Random, a: Side, b: Side) -> None:

@@ -153,6 +153,8 @@ class World:
         self.upstream = ScriptedUpstream() if beside is None else beside.upstream
         self.failures: list[BaseException] = []
         self.noted: list[str] = []
+        self.off: set[tuple[str, str | None]] = set()  # features and tenants of which caching is switched off
+        self.purged: list[tuple[str, Mapping[str, tuple[str, ...]], bool]] = []
         self.luck = 0.0  # of those who may refresh early; 0 never does
         self.background = Background(self.failures.append)
         self.store = StoreDouble(MemoryStore(8 << 20, self.clock) if beside is None else beside.store.inner)
@@ -176,6 +178,8 @@ class World:
             cache=self.cache, epochs=self.epochs, fetcher=fetcher, upstream=self.upstream,
             background=self.background, keys=keys, naming=naming, clock=self.clock, hosts=Hosts(hosts),
             random=lambda: self.luck, noted=self._note,
+            is_off=lambda feature, tenant: (feature, tenant) in self.off,
+            purged=lambda by, purge, accepted: self.purged.append((by, purge, accepted)),
         )  # fmt: skip
 
     def _note(self, event: str, details: Mapping[str, str]) -> None:

@@ -21,6 +21,15 @@ def redis_at():
 
 
 @pytest.fixture(scope="session")
+def shipped_at():
+    """With the users of deploy/redis/users.acl."""
+    if servers.REDIS is None:
+        pytest.skip(servers.NO_REDIS)
+    with servers.running(servers.shipped_server()) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
 def valkey_at():
     with servers.running(servers.valkey_server()) as server:
         yield server

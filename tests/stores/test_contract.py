@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pytest
 
 from proxy.errors import StoreError
-from proxy.stores.base import EPOCH_BYTES, Store
+from proxy.stores.base import EPOCH_BYTES, Heard, Store
 from proxy.stores.breaker import Guarded
 from proxy.stores.commands import CommandStore
 from proxy.stores.memory import MemoryStore
@@ -68,8 +68,43 @@ def upstash(request: pytest.FixtureRequest) -> Subject:
     return Subject(CommandStore(UpstashLink(at.url, at.token, pool_size=10, timeout=5.0)), fast_forward)
 
 
+class OnOurNames(RedisLink):
+    """The suite's short names in the name space that we have: the shipped user may touch no other."""
+
+    async def execute(self, commands):
+        spaces = {"PUBLISH": "shared:", "PING": None}
+        return await super().execute(
+            [
+                command
+                if (space := spaces.get(command[0], "tenant:")) is None
+                else (command[0], _in(space, command[1]), *command[2:])
+                for command in commands
+            ]
+        )
+
+    async def listen(self, channels):
+        async with aclosing(super().listen([_in("shared:", channel) for channel in channels])) as heard:
+            async for each in heard:
+                yield each and Heard(each.channel.removeprefix("shared:"), each.message)
+
+
+def _in(space: str, name: str) -> str:
+    return name if name.startswith(space) else space + name
+
+
+def shipped(request: pytest.FixtureRequest) -> Subject:
+    """As the user of deploy/redis/users.acl, who is refused everything else."""
+    at = request.getfixturevalue("shipped_at")
+    at.flush()
+
+    async def fast_forward(seconds: float) -> None:
+        at.fast_forward(seconds)
+
+    return Subject(CommandStore(OnOurNames(at.access, clock=time.monotonic, timeout=5.0)), fast_forward)
+
+
 STORES = {"memory": memory, "guarded": guarded, **{server: real(server) for server in ("redis", "valkey", "cluster")}}
-STORES["upstash"] = upstash
+STORES |= {"upstash": upstash, "shipped": shipped}
 
 
 @pytest.fixture(params=STORES)

@@ -155,6 +155,13 @@ def test_a_clients_bad_bytes_are_not_logged(stream):
     assert stream.getvalue() == ""
 
 
+def test_the_lines_of_a_worker_say_which_it_is(stream):
+    configure(stream, worker=3)
+    logger().info("hello", worker=7)  # of another: that is what it is about
+    logger().info("hello")
+    assert [json.loads(line)["worker"] for line in stream.getvalue().splitlines()] == [7, 3]
+
+
 # Where the lines go
 
 

@@ -111,3 +111,12 @@ def test_two_sidecars_in_one_process_count_apart():
     one, other = Metrics(), Metrics()
     one.note("x")
     assert "sidecache_events_total" not in scraped(other)
+
+
+def test_totals_count_both_ways_by_feature_result_and_reason():
+    metrics = Metrics()
+    hit = Outcome(Reason.FRESH, hit=True, feature="jobs")
+    metrics.count(hit, 0.1)
+    metrics.cell(hit)[1] += 2
+    metrics.count(Outcome(Reason.NO_RULE), 0.1)
+    assert metrics.totals() == {("jobs", "hit", "fresh"): 3, ("", "pass", "no-rule"): 1}

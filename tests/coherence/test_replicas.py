@@ -1,4 +1,4 @@
-"""Several sidecars on one store: a write through one is seen through all, one fetch serves all, and each can be alone."""
+"""Several sidecars on one store: a write through one is seen through all, one fetch serves them, each can be alone."""
 
 import asyncio
 import re
@@ -6,8 +6,9 @@ import time
 from contextlib import asynccontextmanager
 
 import pytest
+import structlog
 
-from tests import servers
+from tests import servers, wire
 from tests.chaos import Chaos
 from tests.faults.scene import SLACK, plain, reached_at
 from tests.fleet import delete_on_write, fleet, observed
@@ -96,13 +97,17 @@ async def test_who_may_not_subscribe_keeps_the_bound(tmp_path):
             "ACL", "SETUSER", "deaf", "on", f">{servers.PASSWORD}", "~*", "resetchannels", "+@all"
         )
         settings = [reached_at(server), reached_at(server) | {"REDIS_USERNAME": "deaf"}]
-        async with fleet(tmp_path, *settings) as made:
-            user = User(made.history.ports)
-            await _hit(made.history, user, 1, item(1))
-            await made.history.write(user, 0, ORG, item(1))
-            assert await _seconds_until_seen(made.history, user, 1, item(1)) < BOUND * SLACK
-            await user.close()
+        with structlog.testing.capture_logs() as logged:
+            async with fleet(tmp_path, *settings) as made:
+                user = User(made.history.ports)
+                await _hit(made.history, user, 1, item(1))
+                await made.history.write(user, 0, ORG, item(1))
+                assert await _seconds_until_seen(made.history, user, 1, item(1)) < BOUND * SLACK
+                await wire.until(lambda: any(line["event"] == "doorbell-lost" for line in logged))
+                await user.close()
     assert made.history.wrong == {}
+    lost = [(line["way"], line["error"].partition(":")[0]) for line in logged if line["event"] == "doorbell-lost"]
+    assert lost == [("subscribe", "REDIS_USERNAME")]
 
 
 async def test_subscriptions_that_are_cut_again_and_again_keep_the_bound(server, tmp_path):

@@ -1,0 +1,45 @@
+"""What is one operation of the admin API? Its path, who may use it, its fields, what it answers: one value for all."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiohttp import web
+
+from proxy.admin.access import Role
+from proxy.admin.asked import Asked
+
+Handle = Callable[[Asked], Awaitable[web.StreamResponse]]
+
+_TEXT: Mapping[str, Any] = {"type": "string"}
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """The router, the checks and the OpenAPI document are all made from this."""
+
+    method: str
+    path: str
+    handle: Handle
+    summary: str
+    needs: tuple[Role, ...] = ()  # any one of them; none: everybody who may reach the port
+    query: Mapping[str, str] = field(default_factory=dict)  # name and meaning of each field of the query
+    document: Mapping[str, Mapping[str, Any]] | None = None  # the JSON body's fields, with their schemas
+    answers: Mapping[int, str] = field(default_factory=lambda: {200: "The answer."})
+    raw: bool = False  # its body is kept as it is
+
+    @property
+    def known(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys((*self.query, *(self.document or {}))))
+
+
+def text(meaning: str, **more: Any) -> Mapping[str, Any]:
+    return {**_TEXT, "description": meaning, **more}
+
+
+def flag(meaning: str) -> Mapping[str, Any]:
+    return {"type": "boolean", "description": meaning}
+
+
+def texts(meaning: str) -> Mapping[str, Any]:
+    return {"type": "array", "items": _TEXT, "minItems": 1, "maxItems": 256, "description": meaning}

@@ -1,0 +1,114 @@
+"""Which figures does a scrape find beside the counts of requests? What the parts hold and have done, as of now."""
+
+from collections.abc import Iterator
+
+from proxy import __version__
+from proxy.cache.background import Background
+from proxy.cache.epochs import Epochs
+from proxy.cache.seal import Sealer
+from proxy.cache.tiers import Cache
+from proxy.live_rules import LiveRules
+from proxy.serving.listener import Listener
+from proxy.stores.breaker import Guarded
+from proxy.telemetry.loop_lag import LoopLag
+from proxy.telemetry.metrics import Sample
+
+
+def of_serving(
+    cache: Cache, epochs: Epochs, listener: Listener, sealer: Sealer, background: Background, now: float
+) -> Iterator[Sample]:
+    """What one process that answers requests holds and has done."""
+    stats = cache.stats()
+    yield Sample("sidecache_build_info", "The version that runs.", {__version__: 1}, "version", across="most")
+    yield Sample("sidecache_l1_bytes", "Bytes in the first tier.", stats.size)
+    yield Sample("sidecache_l1_max_bytes", "Bytes the first tier may hold.", stats.max_size)
+    yield Sample("sidecache_l1_entries", "Entries in the first tier.", stats.entries)
+    yield Sample("sidecache_l1_evictions_total", "Entries that made room for others.", stats.evictions, counter=True)
+    yield Sample(
+        "sidecache_records_rejected_total", "Records of the store that were not what was asked for.",
+        {reason.value: count for reason, count in stats.rejected.items()}, "reason", counter=True,
+    )  # fmt: skip
+    uses = sealer.uses()
+    yield Sample(
+        "sidecache_records_sealed_total", "Records encrypted for the store.",
+        {key_id: use.sealed for key_id, use in uses.items()}, "key_id", counter=True,
+    )  # fmt: skip
+    yield Sample(
+        "sidecache_records_opened_total", "Encrypted records of the store that were used.",
+        {key_id: use.opened for key_id, use in uses.items()}, "key_id", counter=True,
+    )  # fmt: skip
+    yield Sample(
+        "sidecache_encryption_key_needed_seconds",
+        "Until the last record that this process has written or read with this key is of no more use.",
+        {key_id: max(0.0, use.needed_until - now) for key_id, use in uses.items()}, "key_id",
+        across="most",
+    )  # fmt: skip
+    yield Sample("sidecache_store_failures_total", "Failed operations.", stats.store_failures, counter=True)
+    figures, doorbell = epochs.figures, epochs.doorbell
+    yield Sample(
+        "sidecache_epochs_pending",
+        "Purges that the store has not accepted yet; they hold here.",
+        epochs.pending,
+        across="most",
+    )
+    yield Sample(
+        "sidecache_epochs_total", "What became of epochs, and of what is told of them.",
+        {
+            "local": figures.local, "renewed": figures.renewals, "disturbed": figures.disturbances,
+            "refused": figures.refused, "rung": doorbell.rung, "answered": doorbell.answered,
+        },
+        "event", counter=True,
+    )  # fmt: skip
+    if (hits := listener.hits) is not None:
+        yield Sample(
+            "sidecache_hits_at_once_total", "Hits answered in the call that brought their bytes, by how alike.",
+            {"same-head": hits.repeated, "same-choice": hits.chosen, "decided": hits.decided}, "way", counter=True,
+        )  # fmt: skip
+        yield Sample("sidecache_prepared_bytes", "Bytes of answers that are ready to be written.", hits.size)
+    yield Sample("sidecache_client_connections", "Open client connections.", listener.connections)
+    yield Sample(
+        "sidecache_background_tasks",
+        "Work under way beside requests, the watch on the rules included.",
+        len(background),
+    )
+
+
+def of_rules(rules: LiveRules) -> Iterator[Sample]:
+    yield Sample(
+        "sidecache_rules_valid", "1 when the rules file as it is now is in force.", not rules.problems, across="least"
+    )
+    yield Sample(
+        "sidecache_rules_loaded_timestamp_seconds", "When the rules in force came.", rules.loaded_at, across="most"
+    )
+
+
+def of_loop(lag: LoopLag) -> Iterator[Sample]:
+    yield Sample(
+        "sidecache_loop_lag_seconds", "The longest that something due had to wait for the event loop, lately.",
+        lag.seconds, across="each",
+    )  # fmt: skip
+
+
+def of_store(store: Guarded) -> Iterator[Sample]:
+    yield Sample(
+        "sidecache_store_up",
+        "1 while the store is asked, 0 while the breaker is open.",
+        store.state == "closed",
+        across="least",
+    )
+    yield Sample(
+        "sidecache_store_rejected_total", "Operations not tried: the breaker was open.", store.rejected, counter=True
+    )
+    calls = store.calls
+    yield Sample(
+        "sidecache_store_operations_total", "Operations by kind.",
+        {kind: sum(each.buckets) for kind, each in calls.items()}, "operation", counter=True,
+    )  # fmt: skip
+    yield Sample(
+        "sidecache_store_operations_failed_total", "Operations that failed, by kind.",
+        {kind: each.failed for kind, each in calls.items()}, "operation", counter=True,
+    )  # fmt: skip
+    yield Sample(
+        "sidecache_store_operation_seconds_total", "Time spent in operations, by kind.",
+        {kind: each.seconds for kind, each in calls.items()}, "operation", counter=True,
+    )  # fmt: skip

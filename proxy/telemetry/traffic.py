@@ -1,0 +1,116 @@
+"""Why was it not a hit, on which route, how often? Counted by route and reason, bounded, without a path or an id.
+
+Hits in memory never come here: their counters are the metrics'. What comes here went to the upstream, or took the long
+way.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple, TypeVar
+
+from proxy.policy.lookup import plain_path
+from proxy.policy.message import Request
+from proxy.policy.outcome import Outcome, Reason
+from proxy.policy.route import Match
+
+MOST_ROUTES = 1024  # of (route, reason); those that have not been seen for longest make room
+MOST_TENANTS = 1024
+
+_WORD = re.compile(r"[a-z]{1,20}(?:[-_][a-z]{1,20}){0,3}(?:\.[a-z]{1,5})?")
+_MOST_SEGMENTS = 8
+
+Find = Callable[[str, str], Match | None]
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class Cause(NamedTuple):
+    route: str  # "GET /api/jobs/{job-id}"
+    feature: str  # "" where no rule matches
+    reason: Reason
+
+
+@dataclass(slots=True)
+class Count:
+    count: int = 0
+    last_at: float = 0.0
+
+
+@dataclass(slots=True)
+class TenantCount:
+    """What a tenant's reads that took the long way came to."""
+
+    requests: int = 0
+    upstream: int = 0  # of them, those the upstream was asked for
+
+
+class Traffic:
+    """What one process has seen. `find` is the rules' matcher of now."""
+
+    def __init__(self, find: Find, clock: Callable[[], float]) -> None:
+        self._find = find
+        self._clock = clock
+        self._causes: dict[Cause, Count] = {}
+        self._tenants: dict[str, TenantCount] = {}
+
+    def note(self, request: Request, outcome: Outcome) -> None:
+        if outcome.tenant:
+            tenant = _moved_up(self._tenants, outcome.tenant, TenantCount, MOST_TENANTS)
+            tenant.requests += 1
+            tenant.upstream += not (outcome.hit and outcome.forward is None)
+        if outcome.hit and outcome.forward is None:
+            return
+        cause = Cause(self.route_of(request.method, request.path), outcome.feature or "", outcome.reason)
+        counted = _moved_up(self._causes, cause, Count, MOST_ROUTES)
+        counted.count += 1
+        counted.last_at = self._clock()
+
+    def causes(self) -> list[tuple[Cause, Count]]:
+        """The most frequent first."""
+        return sorted(self._causes.items(), key=lambda pair: -pair[1].count)
+
+    def tenants(self) -> Mapping[str, TenantCount]:
+        return dict(self._tenants)
+
+    def unmatched_writes(self, path: str) -> list[tuple[Cause, Count]]:
+        """Writes without a rule on the path itself, or above or below it."""
+        near = template(path).split("/")
+        return [
+            (cause, count)
+            for cause, count in self.causes()
+            if cause.reason is Reason.UNMATCHED_WRITE and _related(cause.route.partition(" ")[2].split("/"), near)
+        ]
+
+    def route_of(self, method: str, path: str) -> str:
+        """What this request is counted under."""
+        found = self._find(method, path)
+        if found is not None:
+            return f"{method} {found.route.pattern}"
+        return f"{method if re.fullmatch(r'[A-Z]{1,10}', method) else '(other)'} {template(path)}"
+
+
+def template(path: str) -> str:
+    """A path with every segment that is not plainly a word replaced: nobody's ids, and not one line for each."""
+    segments = [each for each in plain_path(path).split("/") if each]
+    shown = [each if _WORD.fullmatch(each) else "{id}" for each in segments[:_MOST_SEGMENTS]]
+    return "/" + "/".join([*shown, *(["**"] if len(segments) > _MOST_SEGMENTS else [])])
+
+
+def _related(written: list[str], read: list[str]) -> bool:
+    shorter = min(len(written), len(read))
+    return shorter > 2 and all(
+        mine == theirs or "{" in mine or "{" in theirs
+        for mine, theirs in zip(written[:shorter], read[:shorter], strict=True)
+    )
+
+
+def _moved_up(table: dict[K, V], name: K, make: Callable[[], V], most: int) -> V:
+    """The entry of this name, as the last one to make room for others."""
+    value = table.pop(name, None)
+    if value is None:
+        if len(table) >= most:
+            del table[next(iter(table))]
+        value = make()
+    table[name] = value
+    return value

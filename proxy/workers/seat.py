@@ -1,0 +1,169 @@
+"""What has a worker to do with the others? What it was given to start with, what it tells them, and what it is told.
+
+Its names of messages are the protocol between parent and workers:
+
+    to the parent      join (from now on I hear of everything), listening, leaving, reload, tell and ask (pass this on)
+    to every worker    purged, doubt (another one ended), rules, bypasses, leave, speak (the admin port is yours)
+    asked of them      unaccepted (purges that the store has not taken), switched, figures
+"""
+
+import asyncio
+import os
+import socket
+from base64 import b64decode, b64encode
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+from proxy.bypasses import Bypass, Bypasses
+from proxy.cache.background import Background
+from proxy.cache.epochs import Epochs
+from proxy.live_rules import LiveRules
+from proxy.rules.source import Problem
+from proxy.settings import Settings
+from proxy.telemetry.metrics import Metrics
+from proxy.telemetry.together import exposition
+from proxy.workers.channel import Channel, Content, Handler
+from proxy.workers.shares import Shares
+
+LOST = 70  # the exit code of a worker that lost its parent
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """What a worker is started with. The numbers are those of inherited file descriptors."""
+
+    number: int
+    settings: Settings
+    rules: bytes
+    channel: int
+    data: tuple[int, ...]
+    admin: tuple[int, ...]
+    shares: int
+
+
+class Seat:
+    """A worker's place among the others."""
+
+    def __init__(self, assignment: Assignment, *, orphaned: Callable[[], None] = lambda: os._exit(LOST)) -> None:
+        self.number = assignment.number
+        self.rules = assignment.rules
+        self.data = [socket.socket(fileno=number) for number in assignment.data]
+        self.admin = [socket.socket(fileno=number) for number in assignment.admin]
+        self.share = Shares(assignment.shares, assignment.settings.workers).of(assignment.number)
+        self.all_leave = False  # the others as well
+        self._socket = socket.socket(fileno=assignment.channel)
+        self._handlers: dict[str, Handler] = {}
+        self._channel: Channel | None = None
+        # without a parent no purge of another worker is heard: nothing may be answered from then on
+        self._orphaned = orphaned
+
+    async def open(self, background: Background, leave: Callable[[], None]) -> None:
+        """Be there for the parent. `leave` is called when all workers are to end."""
+
+        async def left(_: Content) -> None:
+            self.all_leave = True
+            leave()
+
+        self._handlers["leave"] = left
+        self._channel = Channel(self._handlers, start=background.start, lost=lambda: self._orphaned())
+        loop = asyncio.get_running_loop()
+        await loop.create_unix_connection(self._made, sock=self._socket)
+
+    def _made(self) -> Channel:
+        assert self._channel is not None
+        return self._channel
+
+    def close(self) -> None:
+        """The end of this worker; that the parent hangs up as well is no surprise any more."""
+        self._orphaned = _nothing
+        if self._channel is not None:
+            self._channel.close()
+
+    def hear(
+        self, epochs: Epochs, rules: LiveRules, bypasses: Bypasses, metrics: Metrics, background: Background
+    ) -> None:
+        """Be ready for what others tell."""
+
+        async def purged(content: Content) -> None:
+            epochs.told(content["accepted"], content["refused"])
+
+        async def doubt(_: Content) -> None:
+            epochs.distrust()
+
+        async def unaccepted(_: Content) -> Content:
+            return epochs.unaccepted()
+
+        async def changed(content: Content) -> None:
+            _ = background.start(rules.take_over(unpacked(content)))
+
+        async def figures(_: Content) -> Content:
+            return [str(self.number), metrics.figures()]
+
+        async def bypassed(content: Content) -> None:
+            bypasses.take_over([Bypass(**each) for each in content])
+
+        async def switched(_: Content) -> Content:
+            return [asdict(each) for each in bypasses.active()]
+
+        self._handlers |= {
+            "purged": purged, "doubt": doubt, "unaccepted": unaccepted, "rules": changed, "figures": figures,
+            "bypasses": bypassed, "switched": switched,
+        }  # fmt: skip
+
+    def speak(self, listen: Callable[[], Awaitable[None]]) -> None:
+        """`listen` is called when this worker is to answer the admin port for all."""
+
+        async def spoken(_: Content) -> None:
+            await listen()
+
+        self._handlers["speak"] = spoken
+
+    async def join(self, epochs: Epochs, rules: LiveRules, bypasses: Bypasses) -> None:
+        """From here on this worker hears of everything, and knows what it has missed."""
+        latest = await self._made().ask("join")
+        for purges in await self._made().ask("tell", ["unaccepted", None]):
+            epochs.told({}, purges)
+        for switches in (await self._made().ask("ask", ["switched", None]))[:1]:  # all know the same
+            bypasses.take_over([Bypass(**each) for each in switches])
+        await rules.take_over(unpacked(latest))
+
+    async def listening(self) -> None:
+        await self._made().ask("listening")
+
+    async def leaving(self) -> None:
+        """This worker leaves and the others stay: somebody else is to speak for all."""
+        await self._made().ask("leaving")
+
+    async def purged(self, accepted: Mapping[str, Sequence[str]], refused: Mapping[str, Sequence[str]]) -> None:
+        """`Siblings` of the epochs."""
+        await self._made().ask("tell", ["purged", {"accepted": accepted, "refused": refused}])
+
+    async def switched(self, bypasses: Bypasses) -> None:
+        """Here caching was switched off or on: all know when this returns."""
+        await self._made().ask("tell", ["bypasses", [asdict(each) for each in bypasses.active()]])
+
+    async def read_rules(self) -> bytes | Problem:
+        """The file as the parent reads it now; the other workers hear of it as well."""
+        return unpacked(await self._made().ask("reload"))
+
+    async def exposition(self, metrics: Metrics) -> bytes:
+        """The figures of all, those of workers that do not answer left out."""
+        others = await self._made().ask("ask", ["figures", None])
+        return exposition({str(self.number): metrics.figures(), **dict(others)})
+
+
+def packed(latest: bytes | Problem) -> Content:
+    """A content of the rules file for a message."""
+    if isinstance(latest, Problem):
+        return {"file": latest.file, "message": latest.message}
+    return {"base64": b64encode(latest).decode()}
+
+
+def unpacked(content: Content) -> bytes | Problem:
+    if "base64" in content:
+        return b64decode(content["base64"])
+    return Problem(content["file"], 1, 1, "error", "", content["message"])
+
+
+def _nothing() -> None:
+    pass
