@@ -1,8 +1,7 @@
 """May this response be stored, and for how long? Decided at its head (RFC 9111 3; SPEC 4 and 6)."""
 
 import re
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -44,8 +43,7 @@ _LENGTH = re.compile(r"[0-9]{1,18}")
 _ENTITY_TAG = re.compile(r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"')
 
 
-@dataclass(frozen=True, slots=True)
-class Storable:
+class Storable(NamedTuple):
     """A response that may be stored once its body is complete: everything of the entry that the head decides."""
 
     route: Route

@@ -6,7 +6,7 @@ is the last of a response: what follows it was not asked for.
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from proxy.policy.fields import list_members
 from proxy.policy.message import Fields, Response
@@ -31,8 +31,7 @@ class BadResponse(ValueError):
     """The bytes are not a response, or not one whose end can be known."""
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(NamedTuple):
     """A response's head and what it says about what follows."""
 
     response: Response

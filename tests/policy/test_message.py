@@ -1,5 +1,7 @@
 """Heads are kept as they came; names are found whatever their case."""
 
+from dataclasses import replace
+
 import pytest
 
 from proxy.policy.message import IDEMPOTENT_METHODS, SAFE_METHODS, Fields, Request, Response
@@ -44,6 +46,37 @@ def test_without_removes_every_line_of_a_name():
 
 def test_with_field_replaces_every_line_of_a_name():
     assert Fields(LINES).with_field("Accept", "c").pairs == (("X-One", "1"), ("Accept", "c"))
+
+
+@pytest.mark.parametrize("indexed", [True, False])
+def test_plus_adds_lines_at_the_end_and_finds_them(indexed):
+    fields = Fields(LINES)
+    if indexed:
+        assert "accept" in fields
+    more = fields.plus(("x-one", "2"), ("Via", "c"))
+    assert more.pairs == (*LINES, ("x-one", "2"), ("Via", "c"))
+    assert {name: more.get(name) for name in more.names()} == {"accept": "a, b", "x-one": "1, 2", "via": "c"}
+    assert more.get_all("x-one") == ("1", "2")
+    assert fields == Fields(LINES)
+    assert fields.get("x-one") == "1"
+
+
+@pytest.mark.parametrize("names", [{"accept"}, ("accept", "x-none"), {"x-none"}, ()])
+def test_what_is_left_is_found_as_if_it_had_been_read_so(names):
+    left = Fields(LINES).without(names)
+    again = Fields(left.pairs)
+    assert list(left.names()) == list(again.names())
+    assert all(left.get_all(name) == again.get_all(name) for name in ("accept", "x-one", "x-none"))
+
+
+def test_a_copy_without_what_is_not_there_is_the_same():
+    fields = Fields(LINES)
+    assert fields.without(("x-none",)) is fields
+
+
+def test_another_head_is_all_that_differs():
+    request = Request("QUERY", "/a?b", Fields(LINES), "https", "192.0.2.1", True, True, b"body")
+    assert request.with_fields(Fields()) == replace(request, fields=Fields())
 
 
 def test_fields_are_equal_when_their_lines_are():

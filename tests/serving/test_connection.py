@@ -292,3 +292,44 @@ async def test_a_connection_that_breaks_after_its_101_cannot_be_switched():
         await until(lambda: bool(connection.ends))
         with pytest.raises(UpstreamError, match="connection_terminated"):
             connection.switch()
+
+
+@pytest.mark.parametrize("cuts", [(), (len(OK) - 1,), (len(OK) - 2, len(OK) - 1)])
+async def test_a_body_that_is_here_can_be_taken_whole_and_only_once(cuts):
+    async with connected() as (connection, end):
+        exchange = ask(connection)
+        at = 0
+        for cut in (*cuts, len(OK)):
+            await end.send(OK[at:cut])
+            at = cut
+            if cut < len(OK) and cut >= OK.index(b"\r\n\r\n") + 4:
+                await exchange.answered()
+                assert exchange.whole() is None  # some of it is missing
+        await until(lambda: connection.ends == [True])
+        assert exchange.whole() == b"ok"
+        assert [chunk async for chunk in exchange.chunks()] == []
+
+
+async def test_what_ended_early_is_never_whole():
+    async with connected() as (connection, end):
+        exchange = ask(connection)
+        await end.send(OK[:-1])
+        await exchange.answered()
+        exchange.close()
+        assert exchange.whole() is None
+
+
+async def test_a_head_that_is_late_ends_the_exchange_unless_it_was_put_off():
+    async with connected() as (connection, end):
+        exchange = ask(connection)
+        now = asyncio.get_running_loop().time()
+        exchange.expect_head(now)
+        exchange.expect_head(now + 60.0)
+        await end.send(OK)
+        assert await whole(exchange) == b"ok"
+        late = ask(connection)
+        late.expect_head(now)
+        with pytest.raises(UpstreamError) as caught:
+            await late.answered()
+        assert (caught.value.kind, caught.value.status) == ("http_response_timeout", 504)
+        assert connection.ends == [True, False]

@@ -5,7 +5,9 @@ import asyncio
 import pytest
 
 from proxy.errors import UpstreamError
-from tests.serving.world import World, answered, unsigned
+from proxy.policy.message import Fields, Request
+from proxy.policy.outcome import Reason
+from tests.serving.world import RULES, ScriptedStream, World, answered, compiled, unsigned
 
 HIT = "sidecache; hit; ttl=900"
 COLD = "sidecache; fwd=uri-miss; stored"
@@ -937,3 +939,86 @@ async def test_a_purge_by_a_write_is_told_with_its_route_and_whether_the_store_h
     (put, tags, accepted), (post, _, pending) = world.purged
     assert (put, accepted, post, pending) == ("PUT|DELETE /api/jobs/{job-id}", True, "POST /api/jobs", False)
     assert set(tags["org_a"]) >= {"jobs:list", "jobs:77"}
+
+
+def asked(target: str = "/api/jobs/1", org: str = "org_a") -> Request:
+    fields = Fields((("Host", "portal.test"), ("Authorization", f"Bearer {unsigned(org)}")))
+    return Request("GET", target, fields, peer="192.0.2.1")
+
+
+async def test_what_was_not_found_in_memory_goes_on_from_there(world, monkeypatch):
+    request = asked()
+    assert world.exchange.at_once(request) is None
+    monkeypatch.setattr(world.exchange, "_keyed", None)  # nothing is decided twice
+    reply = await world.exchange.handle(request, None)
+    assert (reply.status, reply.outcome.stored, reply.outcome.tenant) == (200, True, "org_a")
+    reply.close()
+
+
+async def test_what_was_decided_is_for_that_request_only_and_only_once(world):
+    first, second = asked(org="org_a"), asked(org="org_b")
+    assert world.exchange.at_once(first) is None
+    other = await world.exchange.handle(second, None)
+    again = await world.exchange.handle(first, None)
+    assert (other.outcome.tenant, again.outcome.tenant) == ("org_b", "org_a")
+    other.close()
+    again.close()
+
+
+async def test_what_was_decided_by_other_rules_is_decided_anew(world):
+    request = asked()
+    assert world.exchange.at_once(request) is None
+    world.rules = compiled(RULES.replace("GET /api/jobs/{job-id}", "GET /api/works/{job-id}"))
+    reply = await world.exchange.handle(request, None)
+    assert reply.outcome.reason is Reason.NO_RULE
+    reply.close()
+
+
+@pytest.fixture
+def at_once(monkeypatch):
+    """Bodies come with their heads."""
+    monkeypatch.setattr(ScriptedStream, "whole", lambda stream: b"".join(stream._chunks))
+
+
+@pytest.mark.usefixtures("at_once")
+async def test_a_body_that_came_with_its_head_is_stored_before_its_reply(world):
+    first = await world.begin("GET", "/api/jobs/1")
+    assert (first.body, first.outcome.stored) == (b"answer 1", True)
+    second = await world.get("/api/jobs/1")
+    assert (second.body, second.cache) == (b"answer 1", HIT)
+
+
+@pytest.mark.usefixtures("at_once")
+async def test_a_body_that_came_with_its_head_serves_all_who_wait(world):
+    world.upstream.gate = asyncio.Event()
+    reads = [asyncio.create_task(world.get("/api/jobs/1")) for _ in range(5)]
+    await world.settle()
+    world.upstream.gate.set()
+    assert {(await read).body for read in reads} == {b"answer 1"}
+    assert len(world.upstream.asked) == 1
+
+
+@pytest.mark.usefixtures("at_once")
+async def test_a_body_that_came_with_its_head_and_is_too_large_is_not_stored(world):
+    world.rules = compiled(RULES.replace("ttl: 15m", "ttl: 15m\n    max-body: 1KiB"))
+    world.upstream.answer = lambda request, n: answered([b"x" * 2000])  # its head does not tell
+    for _ in range(2):
+        assert len((await world.get("/api/jobs/1")).body) == 2000
+    assert len(world.upstream.asked) == 2
+
+
+@pytest.mark.usefixtures("at_once")
+async def test_a_body_that_came_with_its_head_for_another_tenant_is_neither_stored_nor_shared(world):
+    world.upstream.answer = lambda request, n: b'{"org_id": "org_b"}'
+    for _ in range(2):
+        assert (await world.get("/api/checked")).status == 200
+    assert len(world.upstream.asked) == 2
+    assert world.noted == ["assertion-failed"] * 2
+
+
+@pytest.mark.usefixtures("at_once")
+async def test_a_client_that_has_what_came_with_its_head_gets_304(world):
+    world.upstream.answer = lambda request, n: answered(b"x", etag='"1"')
+    got = await world.get("/api/jobs/1", headers={"If-None-Match": '"1"'})
+    assert (got.status, got.body) == (304, b"")
+    assert (await world.get("/api/jobs/1")).cache == HIT

@@ -66,6 +66,15 @@ async def test_the_connection_used_last_is_used_next():
         assert (pool.in_use, pool.idle, len(dialer.ends)) == (1, 1, 2)
 
 
+async def test_it_is_ready_while_one_is_idle_and_nobody_waits():
+    async with pooled() as (pool, dialer):
+        assert not pool.is_ready
+        await used(pool, dialer)
+        assert pool.is_ready
+        await pool.take()
+        assert not pool.is_ready
+
+
 async def test_a_fresh_one_is_never_one_that_was_used():
     async with pooled() as (pool, dialer):
         first = await used(pool, dialer)
