@@ -328,7 +328,7 @@ async def test_replies_of_one_batch_that_change_places_are_beyond_what_a_connect
     ids="reset cut garbage short hang".split(),
 )
 async def test_a_spoiled_connection_is_an_error_at_most_and_the_next_one_is_good(either, spoil):
-    async with chaotic(either, timeout=0.3) as (store, chaos):
+    async with chaotic(either, timeout=1.5) as (store, chaos):
         await fill(store)
         spoil(chaos)
         wrong, _ = await wrong_reads(store, 40)
