@@ -34,6 +34,7 @@ from proxy.errors import StoreError
 from proxy.identity.jwks import Jwks, fetch_document
 from proxy.identity.sources import IdentityResolver
 from proxy.identity.tokens import TokenVerifier
+from proxy.links import link_of
 from proxy.live_rules import LiveRules
 from proxy.policy.key import Keyring
 from proxy.policy.message import Request
@@ -51,13 +52,10 @@ from proxy.serving.upgrade import UpgradeBridge
 from proxy.serving.upstream import HttpUpstream, Timeouts
 from proxy.settings import Settings
 from proxy.signals import on_signals
-from proxy.stores.access import Access
 from proxy.stores.base import Store
 from proxy.stores.breaker import Guarded
 from proxy.stores.commands import CommandStore
-from proxy.stores.iam import IamTokens
 from proxy.stores.memory import MemoryStore
-from proxy.stores.redis import RedisLink, Report
 from proxy.telemetry.logs import Logger, logger
 from proxy.telemetry.loop_lag import LoopLag
 from proxy.telemetry.metrics import Metrics
@@ -66,6 +64,7 @@ from proxy.workers.listening import cannot_listen
 from proxy.workers.seat import Seat
 
 if TYPE_CHECKING:
+    from proxy.stores.redis import RedisLink
     from proxy.stores.upstash import UpstashLink
 
 # Parts of the drain time: still accepting, so that load balancers notice that we are no longer ready; then finishing
@@ -216,7 +215,7 @@ class _Composition:
         settings = self._settings
         if settings.provider == "memory":
             return MemoryStore(settings.l1_bytes, time.time)
-        link = _upstash(settings) if settings.provider == "upstash" else _redis(settings, self._report)
+        link = link_of(settings, self._report)
         guarded = Guarded(CommandStore(link), timeout=settings.store_timeout, clock=time.monotonic, report=self._report)
         self._metrics.watch(lambda: figures.of_store(guarded))
         watching = self._background.start(self._watched(link, guarded), lasting=True)
@@ -307,8 +306,8 @@ class _Composition:
         settings, seat = self._settings, self._seat
         parts = Parts(
             health, self._metrics, self._rules, cache, epochs, self._purges, self._traffic, self._bypasses, self._audit,
-            self._keys, self._hosts.home, settings.profile, settings.admin.loopback, lambda: _about(store), time.time,
-            self._exposition, self._spread_bypasses,
+            self._keys, self._hosts.home, settings.profile, settings.admin.loopback,
+            lambda: figures.about(store), time.time, self._exposition, self._spread_bypasses,
         )  # fmt: skip
         gate = Gate(
             settings.admin_tokens, lenient=settings.profile == "development",
@@ -416,44 +415,6 @@ class _Composition:
     def _lost(self, error: BaseException) -> None:
         self._metrics.note("background-failed")
         self._log.error("background-failed", error=type(error).__name__, detail=str(error))
-
-
-def _about(store: Store) -> dict[str, object]:
-    if not isinstance(store, Guarded):
-        return {"kind": store.name, "breaker": "none"}
-    calls = store.calls.values()
-    return {
-        "kind": store.name, "breaker": store.state, "operations": sum(sum(each.buckets) for each in calls),
-        "failed": sum(each.failed for each in calls), "not_tried": store.rejected,
-    }  # fmt: skip
-
-
-def _redis(settings: Settings, report: Report) -> RedisLink:
-    address = settings.redis
-    assert address is not None, "the settings of this provider have an address"
-    credentials = None
-    if settings.redis_iam_auth is not None:
-        credentials = IamTokens(settings.redis_iam_auth, settings.redis_username or "", clock=time.monotonic)
-    access = Access(
-        address.host, address.port, username=settings.redis_username, password=settings.redis_password,
-        credentials=credentials, tls=settings.redis_tls,
-        tls_ca=str(settings.redis_tls_ca) if settings.redis_tls_ca is not None else None,
-        connect_timeout=settings.connect_timeout,
-    )  # fmt: skip
-    return RedisLink(
-        access, clock=time.monotonic, cluster=settings.redis_cluster, pool_size=settings.pool_size, report=report
-    )
-
-
-def _upstash(settings: Settings) -> "UpstashLink":
-    from proxy.stores.upstash import UpstashLink  # here: it loads a second HTTP client, which nobody else needs
-
-    assert settings.upstash_url is not None
-    assert settings.upstash_token is not None
-    return UpstashLink(
-        settings.upstash_url, settings.upstash_token, pool_size=settings.pool_size, timeout=1.0,
-        connect_timeout=settings.connect_timeout,
-    )  # fmt: skip
 
 
 async def _bind(listen: Callable[[str, int], Awaitable[None]], address: Address, flag: str) -> None:

@@ -9,6 +9,7 @@ from proxy.cache.seal import Sealer
 from proxy.cache.tiers import Cache
 from proxy.live_rules import LiveRules
 from proxy.serving.listener import Listener
+from proxy.stores.base import Store
 from proxy.stores.breaker import Guarded
 from proxy.telemetry.loop_lag import LoopLag
 from proxy.telemetry.metrics import Sample
@@ -112,3 +113,14 @@ def of_store(store: Guarded) -> Iterator[Sample]:
         "sidecache_store_operation_seconds_total", "Time spent in operations, by kind.",
         {kind: each.seconds for kind, each in calls.items()}, "operation", counter=True,
     )  # fmt: skip
+
+
+def about(store: Store) -> dict[str, object]:
+    """What the admin port tells of the store."""
+    if not isinstance(store, Guarded):
+        return {"kind": store.name, "breaker": "none"}
+    calls = store.calls.values()
+    return {
+        "kind": store.name, "breaker": store.state, "operations": sum(sum(each.buckets) for each in calls),
+        "failed": sum(each.failed for each in calls), "not_tried": store.rejected,
+    }  # fmt: skip

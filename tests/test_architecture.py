@@ -28,6 +28,9 @@ TESTED_ELSEWHERE = {
     "proxy/demo/companies.py": "tests/demo/test_api.py",
     "proxy/figures.py": "tests/test_app.py",  # what a scrape of the whole finds
     "proxy/signals.py": "tests/test_app.py",
+    "proxy/links.py": "tests/test_app.py",
+    "proxy/variables.py": "tests/test_settings.py",  # the words of one table of cases
+    "proxy/store_settings.py": "tests/test_settings.py",
     "proxy/workers/process.py": "tests/workers/test_supervisor.py",  # what is started is tested as a whole
     "proxy/cli/worker.py": "tests/workers/test_supervisor.py",
     "proxy/serving/fetch.py": "tests/serving/test_exchange.py",  # half of the exchange: tested with it, as scripts

@@ -1,0 +1,45 @@
+"""How is the store of these settings reached? Of the concrete links, the one that is asked for is loaded."""
+
+import time
+from typing import TYPE_CHECKING
+
+from proxy.settings import Settings
+from proxy.stores.access import Access
+from proxy.stores.iam import IamTokens
+from proxy.stores.redis import RedisLink, Report
+
+if TYPE_CHECKING:
+    from proxy.stores.upstash import UpstashLink
+
+
+def link_of(settings: Settings, report: Report) -> "RedisLink | UpstashLink":
+    """The link to a store outside this process; not connected yet."""
+    return _upstash(settings) if settings.provider == "upstash" else _redis(settings, report)
+
+
+def _redis(settings: Settings, report: Report) -> RedisLink:
+    address = settings.redis
+    assert address is not None, "the settings of this provider have an address"
+    credentials = None
+    if settings.redis_iam_auth is not None:
+        credentials = IamTokens(settings.redis_iam_auth, settings.redis_username or "", clock=time.monotonic)
+    access = Access(
+        address.host, address.port, username=settings.redis_username, password=settings.redis_password,
+        credentials=credentials, tls=settings.redis_tls,
+        tls_ca=str(settings.redis_tls_ca) if settings.redis_tls_ca is not None else None,
+        connect_timeout=settings.connect_timeout,
+    )  # fmt: skip
+    return RedisLink(
+        access, clock=time.monotonic, cluster=settings.redis_cluster, pool_size=settings.pool_size, report=report
+    )
+
+
+def _upstash(settings: Settings) -> "UpstashLink":
+    from proxy.stores.upstash import UpstashLink  # here: it loads a second HTTP client, which nobody else needs
+
+    assert settings.upstash_url is not None
+    assert settings.upstash_token is not None
+    return UpstashLink(
+        settings.upstash_url, settings.upstash_token, pool_size=settings.pool_size, timeout=1.0,
+        connect_timeout=settings.connect_timeout,
+    )  # fmt: skip
