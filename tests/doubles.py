@@ -8,7 +8,7 @@ from contextlib import aclosing
 
 from proxy.cache.background import Background, Work
 from proxy.errors import StoreError
-from proxy.stores.base import Heard, Store
+from proxy.stores.base import Heard, Item, Store
 
 
 class FakeClock:
@@ -126,6 +126,24 @@ class StoreDouble:
         await self._before("advance_epochs", (space, *values))
         await self.inner.advance_epochs(space, values)
         await self._after("advance_epochs")
+
+    async def append(self, stream: str, fields: Mapping[str, bytes], max_length: int, ttl: float) -> str:
+        await self._before("append", (stream,))
+        id = await self.inner.append(stream, fields, max_length, ttl)
+        await self._after("append")
+        return id
+
+    async def range(self, stream: str, after: str, count: int) -> list[Item]:
+        await self._before("range", (stream,))
+        items = await self.inner.range(stream, after, count)
+        await self._after("range")
+        return items
+
+    async def latest(self, stream: str, before: str, count: int) -> list[Item]:
+        await self._before("latest", (stream,))
+        items = await self.inner.latest(stream, before, count)
+        await self._after("latest")
+        return items
 
     async def publish(self, channel: str, message: bytes) -> None:
         await self._before("publish", (channel,))

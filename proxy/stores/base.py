@@ -13,6 +13,13 @@ class Heard(NamedTuple):
     message: bytes
 
 
+class Item(NamedTuple):
+    """One item of a stream. Ids grow from item to item; see `proxy.stores.streams` for what they look like."""
+
+    id: str
+    fields: Mapping[str, bytes]
+
+
 class Store(Protocol):
     """Bytes in, bytes out. Failures are `StoreError`; a missing value is None. Names follow DESIGN 4 and 7.
 
@@ -42,6 +49,18 @@ class Store(Protocol):
 
     async def advance_epochs(self, space: str, values: Mapping[str, bytes]) -> None:
         """Replace these fields in one write. When it returns, the store has acknowledged all of them."""
+
+    async def append(self, stream: str, fields: Mapping[str, bytes], max_length: int, ttl: float) -> str:
+        """Add an item at a stream's end; its id. Beyond `max_length` the oldest go, and all `ttl` after the last.
+
+        StoreError leaves open whether it was added: a second attempt may add it twice.
+        """
+
+    async def range(self, stream: str, after: str, count: int) -> list[Item]:
+        """The first `count` items behind this id, the oldest first; after "" those of the beginning."""
+
+    async def latest(self, stream: str, before: str, count: int) -> list[Item]:
+        """The last `count` items before this id, the newest first; before "" those of the end."""
 
     async def publish(self, channel: str, message: bytes) -> None:
         """Tell whoever listens now. At most once: a message may be lost, and nothing may depend on it."""

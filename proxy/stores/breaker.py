@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 from proxy.errors import StoreError, StoreFullError
-from proxy.stores.base import Heard, Store
+from proxy.stores.base import Heard, Item, Store
 from proxy.stores.deadline import Deadline
 
 State = Literal["closed", "open", "half-open"]
@@ -161,6 +161,19 @@ class Guarded:
     async def advance_epochs(self, space: str, values: Mapping[str, bytes]) -> None:
         self._admit()
         await self._call("advance_epochs", self._store.advance_epochs(space, values), self._timeout)
+
+    async def append(self, stream: str, fields: Mapping[str, bytes], max_length: int, ttl: float) -> str:
+        self._admit()
+        call = self._store.append(stream, fields, max_length, ttl)
+        return await self._call("append", call, _BACKGROUND * self._timeout)
+
+    async def range(self, stream: str, after: str, count: int) -> list[Item]:
+        self._admit()
+        return await self._call("range", self._store.range(stream, after, count), _BACKGROUND * self._timeout)
+
+    async def latest(self, stream: str, before: str, count: int) -> list[Item]:
+        self._admit()
+        return await self._call("latest", self._store.latest(stream, before, count), _BACKGROUND * self._timeout)
 
     async def publish(self, channel: str, message: bytes) -> None:
         self._admit()

@@ -6,13 +6,14 @@ from contextlib import aclosing
 from typing import NamedTuple, Protocol
 
 from proxy.errors import StoreError
-from proxy.stores.base import Heard
+from proxy.stores.base import Heard, Item
+from proxy.stores.streams import first_after, last_before
 
 # Commands, names and fields are str, numbers int, values bytes: a link that carries text encodes the bytes.
 Argument = str | bytes | int
 Command = tuple[Argument, ...]
-# Values are bytes, numbers int, a status ("OK") str or bytes.
-Reply = bytes | str | int | Sequence[bytes | None] | None
+# Values are bytes, numbers int, a status ("OK") str or bytes; items of a stream are sequences of sequences.
+Reply = bytes | str | int | Sequence["Reply"] | None
 
 MAX_BATCH = 512  # commands; what is read in one turn of the loop beyond that goes as a further batch
 
@@ -89,6 +90,23 @@ class CommandStore:
         if values:
             pairs = [argument for pair in values.items() for argument in pair]
             await self._write([("HSET", space, *pairs)])
+
+    async def append(self, stream: str, fields: Mapping[str, bytes], max_length: int, ttl: float) -> str:
+        pairs = [argument for pair in fields.items() for argument in pair]
+        added, _ = await self._write(
+            [("XADD", stream, "MAXLEN", max_length, "*", *pairs), ("PEXPIRE", stream, _milliseconds(ttl))]
+        )
+        return _text(added)
+
+    async def range(self, stream: str, after: str, count: int) -> list[Item]:
+        begin = first_after(after) if after else "-"
+        (reply,) = await self._write([("XRANGE", stream, begin, "+", "COUNT", count)])
+        return _items(reply)
+
+    async def latest(self, stream: str, before: str, count: int) -> list[Item]:
+        end = last_before(before) if before else "+"
+        (reply,) = await self._write([("XREVRANGE", stream, end, "-", "COUNT", count)])
+        return _items(reply)
 
     async def publish(self, channel: str, message: bytes) -> None:
         await self._write([("PUBLISH", channel, message)])
@@ -213,3 +231,26 @@ def _number(reply: Reply) -> int:
     if isinstance(reply, int):
         return reply
     raise StoreError("the store answered with something that is no number")
+
+
+def _text(reply: Reply) -> str:
+    if isinstance(reply, bytes):
+        return reply.decode("ascii", "replace")
+    raise StoreError("the store answered with something that is no text")
+
+
+def _items(reply: Reply) -> list[Item]:
+    items = []
+    for each in _sequence(reply):
+        id, pairs = _sequence(each)
+        names_and_values = _sequence(pairs)
+        names, values = names_and_values[::2], names_and_values[1::2]
+        fields = {_text(name): _value(value) or b"" for name, value in zip(names, values, strict=True)}
+        items.append(Item(_text(id), fields))
+    return items
+
+
+def _sequence(reply: Reply) -> Sequence[Reply]:
+    if isinstance(reply, Sequence) and not isinstance(reply, bytes | str):
+        return reply
+    raise StoreError("the store answered with something that is no list")

@@ -6,10 +6,12 @@ from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 
 from proxy.errors import StoreError
-from proxy.stores.base import Heard
+from proxy.stores.base import Heard, Item
+from proxy.stores.streams import Streams
 
 _OVERHEAD = 250  # what a value costs beside its bytes: two objects, a table slot, its place in the queue of expiries
 _UNHEARD = 1024  # messages a listener may be behind; beyond that it is told to listen again
+_STREAMS_SHARE = 4  # streams may take, beside the values, one part in so many of their bytes
 _SWEPT = 16  # expired values that one write removes at most: no write pays for all
 
 
@@ -26,6 +28,7 @@ class MemoryStore:
         self._values: OrderedDict[str, tuple[bytes, float]] = OrderedDict()  # the least recently used first
         self._expiries: list[tuple[float, str]] = []  # a heap; a replaced value leaves its old place behind
         self._bytes = 0
+        self._streams = Streams(max_bytes // _STREAMS_SHARE, clock)
         self._spaces: OrderedDict[str, dict[str, bytes]] = OrderedDict()
         self._listeners: dict[asyncio.Queue[Heard | None], frozenset[str]] = {}
         self._closed = False
@@ -87,6 +90,18 @@ class MemoryStore:
         self._check_open()
         self._space(space).update(values)
 
+    async def append(self, stream: str, fields: Mapping[str, bytes], max_length: int, ttl: float) -> str:
+        self._check_open()
+        return self._streams.append(stream, fields, max_length, ttl)
+
+    async def range(self, stream: str, after: str, count: int) -> list[Item]:
+        self._check_open()
+        return self._streams.range(stream, after, count)
+
+    async def latest(self, stream: str, before: str, count: int) -> list[Item]:
+        self._check_open()
+        return self._streams.latest(stream, before, count)
+
     async def publish(self, channel: str, message: bytes) -> None:
         self._check_open()
         for unheard, channels in list(self._listeners.items()):
@@ -121,6 +136,7 @@ class MemoryStore:
             self._dismiss(unheard)
         self._values.clear()
         self._expiries.clear()
+        self._streams.clear()
         self._spaces.clear()
         self._bytes = 0
 

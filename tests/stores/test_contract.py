@@ -15,6 +15,7 @@ from proxy.stores.breaker import Guarded
 from proxy.stores.commands import CommandStore
 from proxy.stores.memory import MemoryStore
 from proxy.stores.redis import RedisLink
+from proxy.stores.streams import is_id, position
 from proxy.stores.upstash import UpstashLink
 from tests.doubles import FakeClock
 
@@ -313,6 +314,86 @@ async def test_a_claim_does_not_replace_a_value(store):
     assert await store.get(["k"]) == [b"v"]
 
 
+async def test_items_of_a_stream_come_back_in_their_order_and_ids_grow(store):
+    ids = [await store.append("s", {"n": b"%d" % number, "at": b"x"}, 100, 60) for number in range(12)]
+    assert len(set(ids)) == 12
+    assert all(map(is_id, ids))
+    assert sorted(ids, key=position) == ids
+    assert await store.range("s", "", 100) == [(id, {"n": b"%d" % n, "at": b"x"}) for n, id in enumerate(ids)]
+
+
+async def test_a_stream_is_read_on_from_an_id_in_parts(store):
+    ids = [await store.append("s", {"n": b"%d" % number}, 100, 60) for number in range(7)]
+    read: list[str] = []
+    while part := await store.range("s", read[-1] if read else "", 3):
+        read += [item.id for item in part]
+        assert len(part) <= 3
+    assert read == ids
+
+
+async def test_a_stream_is_read_backwards_in_parts_the_newest_first(store):
+    ids = [await store.append("s", {"n": b"%d" % number}, 100, 60) for number in range(7)]
+    read: list[str] = []
+    while part := await store.latest("s", read[-1] if read else "", 3):
+        read += [item.id for item in part]
+    assert read == ids[::-1]
+
+
+async def test_what_was_there_and_has_gone_is_a_place_to_read_on_from(store):
+    first, *later = [await store.append("s", {"n": b"%d" % number}, 3, 60) for number in range(6)]
+    assert [item.id for item in await store.range("s", first, 10)] == later[2:]
+    assert await store.latest("s", first, 10) == []
+
+
+async def test_a_stream_keeps_its_last_items_and_no_more(store):
+    ids = [await store.append("s", {"n": b"%d" % number}, 5, 60) for number in range(300)]
+    assert [item.id for item in await store.range("s", "", 1000)] == ids[-5:]
+
+
+async def test_ids_from_outside_are_places_like_any_other(store):
+    id = await store.append("s", {"n": b"1"}, 5, 60)
+    for early in ("0-0", "0-1", f"1-{2**64 - 1}"):
+        assert [item.id for item in await store.range("s", early, 5)] == [id]
+        assert await store.latest("s", early, 5) == []
+    late = f"{2**63}-{2**64 - 1}"
+    assert await store.range("s", late, 5) == []
+    assert [item.id for item in await store.latest("s", late, 5)] == [id]
+
+
+async def test_a_stream_that_was_never_appended_to_is_empty(store):
+    assert await store.range("never", "", 5) == []
+    assert await store.latest("never", "", 5) == []
+
+
+async def test_fields_of_an_item_come_back_byte_for_byte(store):
+    fields = {"every": bytes(range(256)), "empty": b"", "large": os.urandom(1 << 16), "text": "b64:grüße".encode()}
+    await store.append("s", fields, 5, 60)
+    ((_, read),) = await store.range("s", "", 5)
+    assert read == fields
+
+
+async def test_a_stream_is_forgotten_when_nothing_was_appended_for_its_time(subject):
+    await subject.store.append("s", {"n": b"1"}, 5, 10)
+    await subject.fast_forward(6)
+    await subject.store.append("s", {"n": b"2"}, 5, 10)
+    await subject.fast_forward(6)
+    assert [item.fields["n"] for item in await subject.store.range("s", "", 5)] == [b"1", b"2"]
+    await subject.fast_forward(6)
+    assert await subject.store.range("s", "", 5) == []
+
+
+async def test_streams_do_not_share_items(store):
+    await store.append("tenant:org_a:events:stream", {"n": b"a"}, 5, 60)
+    assert await store.range("tenant:org_b:events:stream", "", 5) == []
+
+
+async def test_all_that_is_appended_at_the_same_time_is_there_once(store):
+    ids = await asyncio.gather(*(store.append("s", {"n": b"%d" % number}, 100, 60) for number in range(50)))
+    items = await store.range("s", "", 1000)
+    assert [item.id for item in items] == sorted(ids, key=position)
+    assert {item.fields["n"] for item in items} == {b"%d" % number for number in range(50)}
+
+
 async def test_listeners_hear_what_is_published_after_they_subscribed_in_its_order(store):
     await store.publish("doorbell", b"before")
     async with aclosing(store.listen(["doorbell", "other"])) as heard:
@@ -360,11 +441,14 @@ async def test_ping_gives_the_store_s_own_answer(store):
         lambda store: store.epochs("s", ["a"]),
         lambda store: store.create_epochs("s", {"a": b"1"}),
         lambda store: store.advance_epochs("s", {"a": b"1"}),
+        lambda store: store.append("s", {"a": b"1"}, 5, 60),
+        lambda store: store.range("s", "", 5),
+        lambda store: store.latest("s", "", 5),
         lambda store: store.publish("c", b"1"),
         lambda store: anext(store.listen(["c"])),
         lambda store: store.ping(),
     ],
-    ids="get set claim delete epochs create_epochs advance_epochs publish listen ping".split(),
+    ids="get set claim delete epochs create_epochs advance_epochs append range latest publish listen ping".split(),
 )
 async def test_a_closed_store_raises_store_error_for_everything(store, call):
     await store.set("a", b"1", 60)
