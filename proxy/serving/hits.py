@@ -23,7 +23,6 @@ Age, the remaining freshness and the counters are those of each request.
 """
 
 import re
-from collections import OrderedDict
 from collections.abc import Callable
 
 from aiohttp.http_parser import RawRequestMessage
@@ -40,6 +39,7 @@ from proxy.policy.reuse import EARLIEST_REFRESH
 from proxy.serving.exchange import Hit
 from proxy.serving.reply import Reply, from_entry_now
 from proxy.serving.response import head_of
+from proxy.serving.table import Table
 
 RequestOf = Callable[[RawRequestMessage, str, bool], Request | None]  # of a head, a peer, and whether it is trusted
 
@@ -162,8 +162,8 @@ class Hits:
         self._logged = logged  # where each request is to be told of, none is prepared
         self._serving = serving
         self._clock = clock
-        self._heads = _Table(max_bytes // 2)
-        self._choices = _Table(max_bytes // 2)
+        self._heads = Table[Prepared](max_bytes // 2)
+        self._choices = Table[Prepared](max_bytes // 2)
         self._seen: dict[int, None] = {}
         self._closed = False
         self.repeated = 0
@@ -328,28 +328,3 @@ def _parted(reply: Reply) -> tuple[bytes, bytes, bytes] | None:
     before, _, others = head.partition(_AGE.encode())
     middle, _, after = others.partition(_TTL.encode())
     return before, middle, after
-
-
-class _Table:
-    """Prepared answers by what asks for them, bounded by bytes; the oldest go first."""
-
-    def __init__(self, max_bytes: int) -> None:
-        self._max_bytes = max_bytes
-        self._answers: OrderedDict[object, tuple[Prepared, int]] = OrderedDict()
-        self.size = 0
-
-    def get(self, key: object) -> Prepared | None:
-        found = self._answers.get(key)
-        return found[0] if found is not None else None
-
-    def put(self, key: object, prepared: Prepared, size: int) -> None:
-        self.drop(key)
-        self._answers[key] = (prepared, size)
-        self.size += size
-        while self.size > self._max_bytes:
-            self.size -= self._answers.popitem(last=False)[1][1]
-
-    def drop(self, key: object) -> None:
-        found = self._answers.pop(key, None)
-        if found is not None:
-            self.size -= found[1]

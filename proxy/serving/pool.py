@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 from proxy.serving.connection import Connection
 
@@ -47,6 +48,18 @@ class Pool:
             raise
         if fresh and len(self._idle) + len(self._in_use) >= self._limit:
             self._idle.pop(0).close()
+        return self._given(connection)
+
+    def take_now(self) -> Connection | None:
+        """An idle connection, where `take` would not have to wait."""
+        connection = self._idle_one() if self.is_ready else None
+        if connection is None:
+            return None
+        with suppress(StopIteration):  # how a coroutine ends that had nothing to wait for
+            self._free.acquire().send(None)
+        return self._given(connection)
+
+    def _given(self, connection: Connection) -> Connection:
         connection.released = self.put
         self._in_use.add(connection)
         return connection

@@ -18,7 +18,7 @@ from aiohttp.web_protocol import RequestHandler, RequestPayloadError, _ErrInfo
 from proxy.serving.chunks import ChunkSizes
 from proxy.serving.pace import Pace
 from proxy.serving.response import REFUSALS, HttpResponse, refused
-from proxy.serving.turns import Turn, TurnTaker, wake
+from proxy.serving.turns import Taker, Turn, TurnTaker, wake
 
 CRLF = b"\r\n"
 MAX_HEAD = 16 << 10  # longer ones take the ordinary way
@@ -58,6 +58,14 @@ class Short(Protocol):
     ) -> tuple[bytes, bytes] | None: ...
 
 
+class Forwards(Protocol):
+    """Forwards heads in the call that brings them, in a turn; or says no: the ordinary way."""
+
+    def known(self, protocol: "ServerProtocol", data: bytes) -> bool: ...
+
+    def parsed(self, protocol: "ServerProtocol", data: bytes, message: RawRequestMessage) -> bool: ...
+
+
 # The turn of a request without a body. None: it takes the ordinary way.
 Turns = Callable[["ServerProtocol", RawRequestMessage, str, bool], Turn | None]
 
@@ -84,22 +92,23 @@ class ServerProtocol(TurnTaker):
         "_arriving",
         "_between",
         "_chunks",
+        "_forwarding",
         "_gone",
         "_head_size",
         "_hits",
         "_limits",
         "_pace",
-        "_peer",
         "_raw_size",
         "_refused",
         "_stalled",
         "_tail",
         "_timer",
-        "_trusted",
         "_trusts",
         "_turns",
         "_unsure",
         "on_lost",
+        "peer",
+        "trusted",
     )
 
     def __init__(
@@ -108,6 +117,7 @@ class ServerProtocol(TurnTaker):
         *,
         limits: Limits,
         hits: Short | None = None,
+        forwarding: Forwards | None = None,
         trusts: Callable[[str], bool] = lambda peer: False,
         turns: Turns = _no_turns,
         **settings: Any,
@@ -119,9 +129,10 @@ class ServerProtocol(TurnTaker):
         self.on_lost: Callable[[], None] | None = None
         self._limits = limits
         self._hits = hits
+        self._forwarding = forwarding
         self._trusts = trusts
         self._turns = turns
-        self._peer, self._trusted = "", False
+        self.peer, self.trusted = "", False
         self._between = True  # what came last ended a head without a body: the next byte begins a message
         self._arriving: StreamReader = EMPTY_PAYLOAD  # the body of the newest request
         self._pace: Pace | None = None  # of that body
@@ -140,8 +151,8 @@ class ServerProtocol(TurnTaker):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         peer = transport.get_extra_info("peername")
-        self._peer = str(peer[0]) if isinstance(peer, tuple) else ""  # as `BaseRequest.remote`
-        self._trusted = self._trusts(self._peer)
+        self.peer = str(peer[0]) if isinstance(peer, tuple) else ""  # as `BaseRequest.remote`
+        self.trusted = self._trusts(self.peer)
         self._wait(self._limits.head_time, self._head_is_late)
 
     @property
@@ -181,8 +192,10 @@ class ServerProtocol(TurnTaker):
         )
 
     def _head_received(self, data: bytes) -> None:
-        hits = self._hits
-        answer = hits.known(data, self._trusted) if hits is not None else None
+        hits, forwarding = self._hits, self._forwarding
+        if forwarding is not None and forwarding.known(self, data):
+            return
+        answer = hits.known(data, self.trusted) if hits is not None else None
         if answer is not None:
             self._answered(answer)
             return
@@ -198,12 +211,14 @@ class ServerProtocol(TurnTaker):
             return
         message, payload = self._messages[0]
         if payload is EMPTY_PAYLOAD and isinstance(message, RawRequestMessage):
-            answer = hits.parsed(data, message, self._peer, self._trusted) if hits is not None else None
+            answer = hits.parsed(data, message, self.peer, self.trusted) if hits is not None else None
             if answer is not None:
                 self._taken()
                 self._answered(answer)
                 return
-            turn = self._turns(self, message, self._peer, self._trusted)
+            if forwarding is not None and forwarding.parsed(self, data, message):
+                return
+            turn = self._turns(self, message, self.peer, self.trusted)
             if turn is not None:
                 assert waiter is not None, "it is what tells a lone head"
                 self._taken()
@@ -216,6 +231,13 @@ class ServerProtocol(TurnTaker):
         self._messages.clear()
         assert self._parser is not None
         self._parser.message_consumed()
+
+    def give_turn(self, taker: Taker) -> None:
+        if self._messages:
+            self._taken()
+        if self._timer is not None:
+            self._stop_waiting()
+        super().give_turn(taker)
 
     def _answered(self, answer: tuple[bytes, bytes]) -> None:
         """Write an answer, and keep the time as aiohttp does after one of its own."""

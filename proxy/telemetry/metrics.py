@@ -57,12 +57,20 @@ class Metrics:
         self._registry.register(_Watched(read, self._across))
 
     def count(self, outcome: Outcome, seconds: float) -> None:
-        self.cell(outcome)[0] += 1
-        result = _result(outcome)
+        self.counter(outcome)(seconds)
+
+    def counter(self, outcome: Outcome) -> Callable[[float], None]:
+        """What counts further requests with this outcome, by the seconds that each took."""
+        cell, result = self.cell(outcome), _result(outcome)
         durations = self._durations.get(result)
         if durations is None:
             durations = self._durations[result] = _Durations()
-        durations.observe(seconds)
+
+        def count(seconds: float) -> None:
+            cell[0] += 1
+            durations.observe(seconds)
+
+        return count
 
     def cell(self, outcome: Outcome) -> Cell:
         """Where requests with this outcome are counted: at 0 by `count`, at 1 by whoever answers at once.

@@ -61,7 +61,13 @@ class Traffic:
             tenant.upstream += not (outcome.hit and outcome.forward is None)
         if outcome.hit and outcome.forward is None:
             return
-        cause = Cause(self.route_of(request.method, request.path), outcome.feature or "", outcome.reason)
+        self.caused(self.cause(request, outcome))
+
+    def cause(self, request: Request, outcome: Outcome) -> Cause:
+        """What a request that is no hit is counted under."""
+        return Cause(self.route_of(request.method, request.path), outcome.feature or "", outcome.reason)
+
+    def caused(self, cause: Cause) -> None:
         counted = _moved_up(self._causes, cause, Count, MOST_ROUTES)
         counted.count += 1
         counted.last_at = self._clock()

@@ -11,8 +11,9 @@ import pytest
 from proxy.cache.binding import SHARED, hash_of
 from proxy.policy.message import Fields
 from proxy.policy.outcome import Outcome, Reason
-from proxy.serving.hits import _UNREAD, IRRELEVANT, Hits, Prepared, _any_of, _parted, _render, _Table
+from proxy.serving.hits import _UNREAD, IRRELEVANT, Hits, Prepared, _any_of, _parted, _render
 from proxy.serving.reply import Reply
+from proxy.serving.table import Table
 from tests.serving.short import dated, head, prompt, served
 from tests.serving.world import RULES, unsigned
 from tests.wire import connect
@@ -368,7 +369,7 @@ def test_any_other_line_is_part_of_the_choice(line):
 
 
 def test_a_table_is_bounded_and_the_oldest_go_first():
-    table, prepared = _Table(1000), Prepared()
+    table, prepared = Table(1000), Prepared()
     for n in range(100):
         table.put(n, prepared, 100)
         assert table.size <= 1000
@@ -392,7 +393,7 @@ async def test_what_is_prepared_stays_within_its_bytes():
         held = {
             id(prepared): prepared
             for table in (made.hits._heads, made.hits._choices)
-            for prepared, _ in table._answers.values()
+            for prepared, _ in table._known.values()
         }
         assert sum(prepared.size() for prepared in held.values()) <= 20_000
         assert made.hits._heads.size <= 10_000
