@@ -42,7 +42,7 @@ from proxy.serving.accepting import SharedSite
 from proxy.serving.exchange import Exchange, Hosts
 from proxy.serving.fetch import Fetcher
 from proxy.serving.forwarding import Forwarding
-from proxy.serving.hits import Hits, RequestOf, ServingEpoch
+from proxy.serving.hits import Choices, Hits, RequestOf, ServingEpoch
 from proxy.serving.listener import Listener, require_c_parser
 from proxy.serving.naming import Naming
 from proxy.serving.reachability import Watched
@@ -273,14 +273,14 @@ class _Composition:
         issuer, audience = settings.jwt_issuer or "", settings.jwt_audience or ""
         return IdentityResolver(TokenVerifier(jwks, issuer, audience, allow_unsigned=settings.dev_auth))
 
-    def _hits(self, exchange: Exchange, cache: Cache, epochs: Epochs, request_of: RequestOf) -> Hits:
+    def _hits(self, exchange: Exchange, cache: Cache, epochs: Epochs, request_of: RequestOf, choices: Choices) -> Hits:
         def logged(request: Request, reply: Reply) -> None:
             self._log_request(request, reply.outcome, reply.status, 0.0)
 
         return Hits(
             cache, epochs, at_once=exchange.at_once, request_of=request_of, cell_of=self._metrics.cell,
             logged=logged if self._settings.access_log else None, serving=self._serving, clock=time.time,
-            max_bytes=self._settings.l1_bytes // _PREPARED_SHARE,
+            max_bytes=self._settings.l1_bytes // _PREPARED_SHARE, choices=choices,
         )  # fmt: skip
 
     def _listener(
@@ -292,6 +292,7 @@ class _Composition:
         def finished(request: Request, reply: Reply, seconds: float) -> None:
             self._finished(request, reply.outcome, reply.status, seconds)
 
+        reserved, choices = Reserved(settings.prefix, health.word, health.ready), Choices()
         bridge = UpgradeBridge(
             upstream,
             lambda request, outcome, status: self._finished(request, outcome, status, 0.0),
@@ -299,15 +300,18 @@ class _Composition:
         )
         listener = Listener(
             exchange.handle,
-            Reserved(settings.prefix, health.word, health.ready),
+            reserved,
             trusted_peers=settings.trusted_peers,
             drain=settings.drain * _FINISHING,
             finished=finished,
             upgrade=bridge,
-            hits=lambda request_of: self._hits(exchange, cache, epochs, request_of),
+            hits=lambda request_of: self._hits(exchange, cache, epochs, request_of, choices),
             forwarding=lambda request_of, under_way: Forwarding(
                 Relays(upstream, watched, under_way, finished),
                 passes=exchange.passes,
+                has_no_rule=exchange.has_no_rule,
+                is_reserved=lambda path: reserved(path) is not None,
+                choices=choices,
                 request_of=request_of,
                 told_of=self._told,
                 serving=self._serving,

@@ -77,7 +77,7 @@ class Passed(NamedTuple):
 
     request: Request
     outcome: Outcome
-    lasting: bool  # the same head is decided alike as long as the rules and the switches stay as they are
+    lasting: bool  # whatever has no rule, and is asked like this, is decided alike as long as nothing changes
 
 
 class Exchange:
@@ -205,7 +205,10 @@ class Exchange:
         if reason is None:
             return None
         outcome = Outcome(reason, forward=Forward.BYPASS, feature=feature)
-        return Passed(_passing(request), outcome, lasting=feature is None)
+        return Passed(_passing(request), outcome, lasting=match is None)
+
+    def has_no_rule(self, method: str, path: str) -> bool:
+        return self._rules().match(method, path) is None
 
     def _bypassed_now(self, request: Request, match: Match, rules: RuleSet) -> Reason | None:
         """Why a matched read is not looked up, where that can be told without waiting or reporting."""

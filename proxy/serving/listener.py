@@ -23,7 +23,8 @@ from proxy.serving.connection import Interim
 from proxy.serving.forwarding import Forwarding
 from proxy.serving.hits import Hits, RequestOf
 from proxy.serving.interim import PATIENCE, InterimResponses
-from proxy.serving.protocol import LateBodyError, Limits, Server, ServerProtocol, reset
+from proxy.serving.outgoing import Limits, reset
+from proxy.serving.protocol import LateBodyError, Server, ServerProtocol
 from proxy.serving.reply import Reply
 from proxy.serving.response import HttpResponse, refused
 from proxy.serving.sending import send

@@ -21,8 +21,9 @@ from proxy.policy.outcome import Outcome, Reason
 from proxy.serving.connection import Connection
 from proxy.serving.deadlines import Deadlines
 from proxy.serving.interim import InterimResponses
+from proxy.serving.outgoing import reset
 from proxy.serving.problem import upstream_problem
-from proxy.serving.protocol import ServerProtocol, reset
+from proxy.serving.protocol import ServerProtocol
 from proxy.serving.reachability import Watched
 from proxy.serving.reply import Reply, passed
 from proxy.serving.response_parser import Head
@@ -38,21 +39,15 @@ _MOST_BYTES = 2 << 10  # of one
 
 
 class Passing:
-    """What was decided about one request head: to whom it goes and what is said of it."""
+    """What was decided about requests for one target: what is said of them."""
 
-    __slots__ = ("data", "number", "outcome", "peer", "request", "status", "told", "trusted")
+    __slots__ = ("outcome", "request", "status", "told")
 
-    def __init__(
-        self, request: Request, data: bytes, outcome: Outcome, told: Told, *, number: int, peer: str, trusted: bool
-    ) -> None:
+    def __init__(self, request: Request, outcome: Outcome, status: str, told: Told) -> None:
         self.request = request  # without its fields
-        self.data = data  # the head for the upstream
         self.outcome = outcome
-        self.status = outcome.cache_status()
+        self.status = status  # the outcome as the client gets it
         self.told = told
-        self.number = number
-        self.peer = peer
-        self.trusted = trusted
 
 
 class Relays:
@@ -69,16 +64,16 @@ class Relays:
         self.leaving = False
         self._made: dict[tuple[bytes, str, bool], tuple[bytes, bool]] = {}
 
-    def begin(self, protocol: ServerProtocol, passing: Passing) -> bool:
-        """Send the request on an idle connection; False: there is none."""
+    def begin(self, protocol: ServerProtocol, passing: Passing, data: bytes) -> bool:
+        """Send the request, whose bytes are these, on an idle connection; False: there is none."""
         connection = self.upstream.idle()
         if connection is None:
             return False
-        relay = Relay(self, protocol, passing, connection)
+        relay = Relay(self, protocol, passing, data, connection)
         self.under_way.begin()
         self.heads.start(relay)
         protocol.give_turn(relay)
-        connection.send(relay, passing.request.method, passing.data)
+        connection.send(relay, passing.request.method, data)
         return True
 
     def head_for_client(self, head: Head, outcome: Outcome, status: str) -> tuple[bytes, bool]:
@@ -101,16 +96,19 @@ class Relay:
     """One request on its way, and its response: the upstream connection's receiver, the client connection's turn."""
 
     __slots__ = (
-        "_chunked", "_connection", "_last", "_out", "_over", "_passing", "_protocol", "_repeating", "_started", "_way",
-        "began", "head",
+        "_chunked", "_connection", "_data", "_last", "_out", "_over", "_passing", "_protocol", "_repeating",
+        "_started", "_way", "began", "head",
     )  # fmt: skip
 
-    def __init__(self, way: Relays, protocol: ServerProtocol, passing: Passing, connection: Connection) -> None:
+    def __init__(
+        self, way: Relays, protocol: ServerProtocol, passing: Passing, data: bytes, connection: Connection
+    ) -> None:
         self.head: Head | None = None
         self.began = False
         self._way = way
         self._protocol = protocol
         self._passing = passing
+        self._data = data
         self._connection = connection
         self._started = way.loop.time()
         self._out: list[bytes] = []  # what came together
@@ -216,7 +214,7 @@ class Relay:
             self._refuse(error)
             return
         self._connection, self._repeating = connection, None
-        connection.send(self, self._passing.request.method, self._passing.data)
+        connection.send(self, self._passing.request.method, self._data)
 
     def _refuse(self, error: UpstreamError) -> None:
         """The answer to a request the upstream gave none to."""

@@ -18,6 +18,7 @@ MOST_ROUTES = 1024  # of (route, reason); those that have not been seen for long
 MOST_TENANTS = 1024
 
 _WORD = re.compile(r"[a-z]{1,20}(?:[-_][a-z]{1,20}){0,3}(?:\.[a-z]{1,5})?")
+_METHOD = re.compile(r"[A-Z]{1,10}")
 _MOST_SEGMENTS = 8
 
 Find = Callable[[str, str], Match | None]
@@ -93,7 +94,7 @@ class Traffic:
         found = self._find(method, path)
         if found is not None:
             return f"{method} {found.route.pattern}"
-        return f"{method if re.fullmatch(r'[A-Z]{1,10}', method) else '(other)'} {template(path)}"
+        return f"{method if _METHOD.fullmatch(method) else '(other)'} {template(path)}"
 
 
 def template(path: str) -> str:

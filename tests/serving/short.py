@@ -11,7 +11,7 @@ from typing import Any
 from proxy.policy.message import Request
 from proxy.serving.hits import Hits, ServingEpoch
 from proxy.serving.listener import Listener
-from proxy.serving.protocol import Limits
+from proxy.serving.outgoing import Limits
 from proxy.serving.reply import Reply
 from proxy.serving.reserved import Reserved
 from proxy.telemetry.metrics import Metrics

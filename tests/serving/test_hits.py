@@ -184,7 +184,7 @@ async def test_a_response_that_came_before_the_clock_was_set_back_is_not_younger
 
 
 async def prepared_in(made) -> Prepared:
-    ((prepared, _),) = made.hits._choices._answers.values()
+    ((prepared, _),) = made.hits._choices._known.values()
     return prepared
 
 
@@ -276,7 +276,7 @@ async def test_only_a_head_that_came_before_has_a_place_of_its_own():
         assert made.hits._heads.size == 0
         await ask(client, head("/api/jobs", "Referer: 7"))
         await ask(client, head("/api/jobs", "Referer: 7"))
-        assert len(made.hits._heads._answers) == 1
+        assert len(made.hits._heads._known) == 1
         assert made.counts == (1, 50, 1)
 
 
