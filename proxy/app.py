@@ -42,10 +42,12 @@ from proxy.policy.outcome import Outcome
 from proxy.serving.accepting import SharedSite
 from proxy.serving.exchange import Exchange, Hosts
 from proxy.serving.fetch import Fetcher
-from proxy.serving.hits import Hits, RequestOf, ServingEpoch
+from proxy.serving.forwarding import Forwarding
+from proxy.serving.hits import Choices, Hits, RequestOf, ServingEpoch
 from proxy.serving.listener import Listener, require_c_parser
 from proxy.serving.naming import Naming
 from proxy.serving.reachability import Watched
+from proxy.serving.relay import Relays, Told
 from proxy.serving.reply import Reply
 from proxy.serving.reserved import Reserved
 from proxy.serving.upgrade import UpgradeBridge
@@ -72,6 +74,7 @@ if TYPE_CHECKING:
 _LEAVING = 0.1
 _FINISHING = 0.8
 
+_FORWARDED_SHARE = 16  # the same for heads that are forwarded
 _PREPARED_SHARE = 4  # answers ready to be written may take this part of the first tier's bytes on top of them
 
 _ADMIN_LEAVES = 1.0  # seconds for answers of the admin port that are under way
@@ -180,12 +183,13 @@ class _Composition:
             Timeouts(settings.connect_timeout, settings.first_byte_timeout, settings.idle_timeout),
         )
         stack.push_async_callback(upstream.close)
-        exchange = await self._exchange(cache, epochs, leases, upstream)
+        watched = Watched(upstream, settings.upstream, self._report)
+        exchange = await self._exchange(cache, epochs, leases, watched)
         admin_port = await self._admin(health, cache, epochs, store)
         stack.push_async_callback(self._finish_background)
         if seat is None:
             self._follow()
-        listener = self._listener(exchange, cache, epochs, upstream, health)
+        listener = self._listener(exchange, cache, epochs, upstream, watched, health)
         self._watch(cache, epochs, listener)
         if seat is not None:
             _freeze_start_up_objects()  # it takes a moment, in which nobody waits yet
@@ -236,20 +240,18 @@ class _Composition:
                 why="Upstash may answer from a replica; for a bound of 0 use REDIS_PROVIDER=elasticache",
             )  # fmt: skip
 
-    async def _exchange(self, cache: Cache, epochs: Epochs, leases: Leases, upstream: HttpUpstream) -> Exchange:
-        settings, background = self._settings, self._background
-        watched = Watched(upstream, settings.upstream, self._report)
+    async def _exchange(self, cache: Cache, epochs: Epochs, leases: Leases, upstream: Watched) -> Exchange:
+        background = self._background
         keys, hosts = self._keys, self._hosts
         naming = Naming(keys, hosts.home)
         fetcher = Fetcher(
-            upstream=watched, cache=cache, epochs=epochs, flights=Flights(), naming=naming, leases=leases,
+            upstream=upstream, cache=cache, epochs=epochs, flights=Flights(), naming=naming, leases=leases,
             background=background, clock=time.time, jitter=random.random, noted=self._noted,
         )  # fmt: skip
         return Exchange(
             rules=lambda: self._rules.current, identity=await self._identity(), cache=cache, epochs=epochs,
-            fetcher=fetcher, upstream=watched, background=background,
-            keys=keys, naming=naming, clock=time.time, random=random.random, hosts=hosts, noted=self._noted,
-            is_off=self._bypasses.covers,
+            fetcher=fetcher, upstream=upstream, background=background, keys=keys, naming=naming,
+            clock=time.time, random=random.random, hosts=hosts, noted=self._noted, is_off=self._bypasses.covers,
             purged=lambda by, purge, accepted: self._purges.note(by, purge, accepted=accepted),
         )  # fmt: skip
 
@@ -270,20 +272,26 @@ class _Composition:
         issuer, audience = settings.jwt_issuer or "", settings.jwt_audience or ""
         return IdentityResolver(TokenVerifier(jwks, issuer, audience, allow_unsigned=settings.dev_auth))
 
-    def _hits(self, exchange: Exchange, cache: Cache, epochs: Epochs, request_of: RequestOf) -> Hits:
+    def _hits(self, exchange: Exchange, cache: Cache, epochs: Epochs, request_of: RequestOf, choices: Choices) -> Hits:
         def logged(request: Request, reply: Reply) -> None:
             self._log_request(request, reply.outcome, reply.status, 0.0)
 
         return Hits(
             cache, epochs, at_once=exchange.at_once, request_of=request_of, cell_of=self._metrics.cell,
             logged=logged if self._settings.access_log else None, serving=self._serving, clock=time.time,
-            max_bytes=self._settings.l1_bytes // _PREPARED_SHARE,
+            max_bytes=self._settings.l1_bytes // _PREPARED_SHARE, choices=choices,
         )  # fmt: skip
 
     def _listener(
-        self, exchange: Exchange, cache: Cache, epochs: Epochs, upstream: HttpUpstream, health: Health
-    ) -> Listener:
+        self, exchange: Exchange, cache: Cache, epochs: Epochs, upstream: HttpUpstream, watched: Watched,
+        health: Health,
+    ) -> Listener:  # fmt: skip
         settings = self._settings
+
+        def finished(request: Request, reply: Reply, seconds: float) -> None:
+            self._finished(request, reply.outcome, reply.status, seconds)
+
+        reserved, choices = Reserved(settings.prefix, health.word, health.ready), Choices()
         bridge = UpgradeBridge(
             upstream,
             lambda request, outcome, status: self._finished(request, outcome, status, 0.0),
@@ -291,12 +299,23 @@ class _Composition:
         )
         listener = Listener(
             exchange.handle,
-            Reserved(settings.prefix, health.word, health.ready),
+            reserved,
             trusted_peers=settings.trusted_peers,
             drain=settings.drain * _FINISHING,
-            finished=lambda request, reply, seconds: self._finished(request, reply.outcome, reply.status, seconds),
+            finished=finished,
             upgrade=bridge,
-            hits=lambda request_of: self._hits(exchange, cache, epochs, request_of),
+            hits=lambda request_of: self._hits(exchange, cache, epochs, request_of, choices),
+            forwarding=lambda request_of, under_way: Forwarding(
+                Relays(upstream, watched, under_way, finished),
+                passes=exchange.passes,
+                has_no_rule=exchange.has_no_rule,
+                is_reserved=lambda path: reserved(path) is not None,
+                choices=choices,
+                request_of=request_of,
+                told_of=self._told,
+                serving=self._serving,
+                max_bytes=settings.l1_bytes // _FORWARDED_SHARE,
+            ),
         )
         self._stack.push_async_callback(listener.close)
         return listener
@@ -383,6 +402,19 @@ class _Composition:
         self._traffic.note(request, outcome)
         if self._settings.access_log:
             self._log_request(request, outcome, status, seconds)
+
+    def _told(self, request: Request, outcome: Outcome) -> Told:
+        """What `_finished` does, for responses to this request that are passed on, as often as it comes."""
+        count, cause = self._metrics.counter(outcome), self._traffic.cause(request, outcome)
+        asked = Request(request.method, request.target) if self._settings.access_log else None
+
+        def told(status: int, seconds: float) -> None:
+            count(seconds)
+            self._traffic.caused(cause)
+            if asked is not None:
+                self._log_request(asked, outcome, status, seconds)
+
+        return told
 
     def _log_request(self, request: Request, outcome: Outcome, status: int, seconds: float) -> None:
         self._log.info(

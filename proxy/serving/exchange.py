@@ -72,6 +72,14 @@ class Hit(NamedTuple):
     identity_headers: frozenset[str]  # what the caller's identity was looked for in, beside the token
 
 
+class Passed(NamedTuple):
+    """What `Exchange.passes` decided: the request for the upstream, whose response is of no further concern."""
+
+    request: Request
+    outcome: Outcome
+    lasting: bool  # whatever has no rule, and is asked like this, is decided alike as long as nothing changes
+
+
 class Exchange:
     """Answers requests from the cache or the upstream. Knows neither the server's framework nor the store's."""
 
@@ -173,6 +181,51 @@ class Exchange:
             self._fetcher.refresh(reading, None)
         outcome = reading.outcome(decision.reason, hit=True, ttl=found.entry.ttl_at(self._clock()))
         return Hit(reading, outcome, self._identity.headers)
+
+    def passes(self, asked: Request) -> Passed | None:
+        """How a request without a body is forwarded for which nothing else is to be done. None: `handle` decides.
+
+        Asked behind `at_once`.
+        """
+        if self._begun is not None and self._begun.request is asked:
+            return None  # a read that is looked up
+        request = lookup.as_forwarded(asked)
+        rules = self._rules()
+        match = rules.match(request.method, request.path)
+        if lookup.is_write(request, match):
+            return None
+        reason, feature = None, None
+        if not lookup.is_served(request, self._hosts.names):
+            reason = Reason.HOST
+        elif match is None:
+            reason = Reason.NO_RULE
+        else:
+            feature = match.route.feature
+            reason = self._bypassed_now(request, match, rules)
+        if reason is None:
+            return None
+        outcome = Outcome(reason, forward=Forward.BYPASS, feature=feature)
+        return Passed(_passing(request), outcome, lasting=match is None)
+
+    def has_no_rule(self, method: str, path: str) -> bool:
+        return self._rules().match(method, path) is None
+
+    def _bypassed_now(self, request: Request, match: Match, rules: RuleSet) -> Reason | None:
+        """Why a matched read is not looked up, where that can be told without waiting or reporting."""
+        if lookup.is_keyed_by_body(request):
+            return None
+        reason = _never_looked_up(request, match, rules)
+        if reason is not None:
+            return reason
+        identity = None
+        if match.route.scope is not Scope.PUBLIC:
+            identity = self._identity.resolve_now(request, match.parameters, rules.identity, self._clock())
+        if isinstance(identity, Reason):
+            return identity if identity is not Reason.TENANT_CONFLICT else None
+        if identity is None and match.route.scope is not Scope.PUBLIC:
+            return None
+        reading = self._keyed(request, match, identity)
+        return reading if isinstance(reading, Reason) else None
 
     def is_write(self, request: Request) -> bool:
         """Whether the rules, or the request itself, say that it may change something."""

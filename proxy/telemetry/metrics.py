@@ -16,7 +16,7 @@ from prometheus_client import (
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from proxy.policy.outcome import Outcome
+from proxy.policy.outcome import Outcome, Reason
 from proxy.telemetry.together import PROCESS, Across, Figures, figures
 
 Cell = list[int]  # two counts: of the ordinary way and of the short one
@@ -49,6 +49,7 @@ class Metrics:
         )  # fmt: skip
         self._cells: dict[tuple[str, str, str], Cell] = {}
         self._durations: dict[str, _Durations] = {}
+        self._counters: dict[tuple[str | None, str, Reason], Callable[[float], None]] = {}
         self._across: dict[str, Across] = dict(PROCESS)
         registry.register(_Watched(self._answered, self._across))
 
@@ -57,12 +58,25 @@ class Metrics:
         self._registry.register(_Watched(read, self._across))
 
     def count(self, outcome: Outcome, seconds: float) -> None:
-        self.cell(outcome)[0] += 1
-        result = _result(outcome)
+        self.counter(outcome)(seconds)
+
+    def counter(self, outcome: Outcome) -> Callable[[float], None]:
+        """What counts further requests with this outcome, by the seconds that each took."""
+        what = outcome.feature, _result(outcome), outcome.reason
+        return self._counters.get(what) or self._counter(what, outcome)
+
+    def _counter(self, what: tuple[str | None, str, Reason], outcome: Outcome) -> Callable[[float], None]:
+        cell, result = self.cell(outcome), what[1]
         durations = self._durations.get(result)
         if durations is None:
             durations = self._durations[result] = _Durations()
-        durations.observe(seconds)
+
+        def count(seconds: float) -> None:
+            cell[0] += 1
+            durations.observe(seconds)
+
+        self._counters[what] = count
+        return count
 
     def cell(self, outcome: Outcome) -> Cell:
         """Where requests with this outcome are counted: at 0 by `count`, at 1 by whoever answers at once.

@@ -18,6 +18,7 @@ MOST_ROUTES = 1024  # of (route, reason); those that have not been seen for long
 MOST_TENANTS = 1024
 
 _WORD = re.compile(r"[a-z]{1,20}(?:[-_][a-z]{1,20}){0,3}(?:\.[a-z]{1,5})?")
+_METHOD = re.compile(r"[A-Z]{1,10}")
 _MOST_SEGMENTS = 8
 
 Find = Callable[[str, str], Match | None]
@@ -61,7 +62,13 @@ class Traffic:
             tenant.upstream += not (outcome.hit and outcome.forward is None)
         if outcome.hit and outcome.forward is None:
             return
-        cause = Cause(self.route_of(request.method, request.path), outcome.feature or "", outcome.reason)
+        self.caused(self.cause(request, outcome))
+
+    def cause(self, request: Request, outcome: Outcome) -> Cause:
+        """What a request that is no hit is counted under."""
+        return Cause(self.route_of(request.method, request.path), outcome.feature or "", outcome.reason)
+
+    def caused(self, cause: Cause) -> None:
         counted = _moved_up(self._causes, cause, Count, MOST_ROUTES)
         counted.count += 1
         counted.last_at = self._clock()
@@ -87,7 +94,7 @@ class Traffic:
         found = self._find(method, path)
         if found is not None:
             return f"{method} {found.route.pattern}"
-        return f"{method if re.fullmatch(r'[A-Z]{1,10}', method) else '(other)'} {template(path)}"
+        return f"{method if _METHOD.fullmatch(method) else '(other)'} {template(path)}"
 
 
 def template(path: str) -> str:

@@ -11,8 +11,9 @@ import pytest
 from proxy.cache.binding import SHARED, hash_of
 from proxy.policy.message import Fields
 from proxy.policy.outcome import Outcome, Reason
-from proxy.serving.hits import _UNREAD, IRRELEVANT, Hits, Prepared, _any_of, _parted, _render, _Table
+from proxy.serving.hits import _UNREAD, IRRELEVANT, Hits, Prepared, _any_of, _parted, _render
 from proxy.serving.reply import Reply
+from proxy.serving.table import Table
 from tests.serving.short import dated, head, prompt, served
 from tests.serving.world import RULES, unsigned
 from tests.wire import connect
@@ -183,7 +184,7 @@ async def test_a_response_that_came_before_the_clock_was_set_back_is_not_younger
 
 
 async def prepared_in(made) -> Prepared:
-    ((prepared, _),) = made.hits._choices._answers.values()
+    ((prepared, _),) = made.hits._choices._known.values()
     return prepared
 
 
@@ -275,7 +276,7 @@ async def test_only_a_head_that_came_before_has_a_place_of_its_own():
         assert made.hits._heads.size == 0
         await ask(client, head("/api/jobs", "Referer: 7"))
         await ask(client, head("/api/jobs", "Referer: 7"))
-        assert len(made.hits._heads._answers) == 1
+        assert len(made.hits._heads._known) == 1
         assert made.counts == (1, 50, 1)
 
 
@@ -368,7 +369,7 @@ def test_any_other_line_is_part_of_the_choice(line):
 
 
 def test_a_table_is_bounded_and_the_oldest_go_first():
-    table, prepared = _Table(1000), Prepared()
+    table, prepared = Table(1000), Prepared()
     for n in range(100):
         table.put(n, prepared, 100)
         assert table.size <= 1000
@@ -392,7 +393,7 @@ async def test_what_is_prepared_stays_within_its_bytes():
         held = {
             id(prepared): prepared
             for table in (made.hits._heads, made.hits._choices)
-            for prepared, _ in table._answers.values()
+            for prepared, _ in table._known.values()
         }
         assert sum(prepared.size() for prepared in held.values()) <= 20_000
         assert made.hits._heads.size <= 10_000

@@ -16,7 +16,7 @@ import pytest
 from proxy.serving import hits as module
 from proxy.serving import response as responses
 from proxy.serving.hits import Hits
-from proxy.serving.protocol import Limits
+from proxy.serving.outgoing import Limits
 from proxy.serving.upstream import HttpUpstream, Timeouts
 from tests.serving.short import DATE, Served, head, prompt, served, turns
 from tests.serving.world import unsigned

@@ -9,7 +9,7 @@ import pytest
 
 from proxy.policy.message import Request
 from proxy.serving.connection import Interim
-from proxy.serving.protocol import Limits
+from proxy.serving.outgoing import Limits
 from proxy.serving.reply import Reply
 from proxy.serving.upstream import Body
 from tests.serving.test_listener import Handler, listening, replied
