@@ -189,8 +189,10 @@ def audit(
     actor: Annotated[str | None, typer.Option(help="Only what this name did.")] = None,
     event: Annotated[str | None, typer.Option(help="Only this, such as purge or denied.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="How many lines.")] = 50,
+    cursor: Annotated[str | None, typer.Option(help="Go on where --json said next.")] = None,
     verify: Annotated[
-        Path | None, typer.Option("--verify", help="Check the chain of this audit log instead; asks nobody.")
+        Path | None,
+        typer.Option("--verify", help="Check the chain of this audit log instead, - for standard input; asks nobody."),
     ] = None,
     admin: AdminOption = None,
     json_: JsonOption = False,
@@ -199,7 +201,9 @@ def audit(
     if verify is not None:
         _verify(verify, json_)
         return
-    told = Port(admin).get("/api/audit", since=since, tenant=tenant, actor=actor, event=event, limit=limit)
+    told = Port(admin).get(
+        "/api/audit", since=since, tenant=tenant, actor=actor, event=event, limit=limit, cursor=cursor
+    )
     if json_:
         typer.echo(as_json(told))
         return
@@ -213,16 +217,21 @@ def audit(
     ]  # fmt: skip
     if not rows:
         typer.echo("nothing in this time")
-        return
-    _print_table(rows[0].keys(), rows)
+    else:
+        _print_table(rows[0].keys(), rows)
+    older = f"; older ones: --cursor {plain(told['next'])}" if told["next"] is not None else ""
+    typer.echo(f"{len(rows)} lines of {plain(told['of'])}{older}", err=True)
 
 
 def _verify(file: Path, json_: bool) -> None:
-    from proxy.admin.audit import verify  # here: the other commands need no server's modules
+    from proxy.admin.chain import verify  # here: the other commands need no server's modules
 
     try:
-        with file.open("rb") as lines:
-            verdict = verify(lines)
+        if str(file) == "-":  # what a container said on both its outputs comes as one
+            file, verdict = Path("standard input"), verify(sys.stdin.buffer, among_others=True)
+        else:
+            with file.open("rb") as lines:
+                verdict = verify(lines)
     except OSError as error:
         raise typer.BadParameter(f"{file}: {(error.strerror or str(error)).lower()}", param_hint="--verify") from None
     whole = verdict.broken_at is None
@@ -317,7 +326,14 @@ def _cell(name: str, value: object) -> str:
 
 
 def _short(target: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in target.items())
+    return ", ".join(f"{name} {_sum(value)}" for name, value in target.items())
+
+
+def _sum(value: object) -> object:
+    """The counts of a minute as one figure: --json has them all."""
+    if not (isinstance(value, list) and value and all(isinstance(each, Mapping) for each in value)):
+        return value
+    return sum(each.get("count", 0) for each in value)
 
 
 def _ago(then: float) -> str:
