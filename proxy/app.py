@@ -30,6 +30,7 @@ from proxy.cache.epochs import Epochs
 from proxy.cache.lease import Leases
 from proxy.cache.purges import Purges
 from proxy.cache.seal import Sealer
+from proxy.cache.stored import Stored
 from proxy.cache.tiers import Cache
 from proxy.errors import StoreError
 from proxy.identity.jwks import Jwks, fetch_document
@@ -304,14 +305,14 @@ class _Composition:
     async def _admin(self, health: Health, cache: Cache, epochs: Epochs, store: Store, audited: Auditing) -> int:
         """The admin port: this process's own, or that of all workers, once this one is to speak for them."""
         settings, seat = self._settings, self._seat
-        sight = Sight(
-            cache, epochs, self._metrics, self._traffic, self._purges, seat.others if seat is not None else nobody
-        )
+        others = seat.others if seat is not None else nobody
+        sight = Sight(cache, epochs, self._metrics, self._traffic, self._purges, time.time, others)
         if seat is not None:
-            seat.answer(QUESTION, sight.own)
+            seat.answer(QUESTION, sight.answer)
+        stored = Stored(store, self._sealer, max_body=settings.l1_bytes, clock=time.monotonic)
         parts = Parts(
             health, self._rules, cache, epochs, self._purges, self._traffic, self._bypasses, self._audit, audited.trail,
-            sight, self._keys, self._hosts.home, settings.profile, settings.admin.loopback,
+            sight, stored, self._keys, self._hosts.home, settings.profile, settings.admin.loopback,
             lambda: figures.about(store), time.time, self._exposition, audited.lost, self._spread_bypasses,
         )  # fmt: skip
         gate = Gate(

@@ -9,8 +9,8 @@ from aiohttp import web
 
 from proxy.admin.access import Role
 from proxy.admin.asked import Asked, own_tenant
-from proxy.admin.contents import facts
 from proxy.admin.endpoint import Endpoint, flag, text
+from proxy.admin.facts import facts
 from proxy.admin.problems import Refused, answer, shown
 from proxy.admin.sight import Seen, Sight
 from proxy.bypasses import Bypasses

@@ -1,11 +1,13 @@
 """What has this sidecar seen and kept? One value for all of its processes: each tells its part, as JSON can say it."""
 
+import asyncio
+import heapq
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from heapq import nlargest
 from typing import Any
 
+from proxy.admin.facts import facts
 from proxy.cache.epochs import Epochs
 from proxy.cache.purges import Purged, Purges
 from proxy.cache.tiers import Cache
@@ -59,30 +61,58 @@ async def nobody(question: str, content: Content) -> list[Content]:
 
 
 class Sight:
-    """`others` asks the other processes QUESTION; each of them answers with its `own`."""
+    """`others` asks the other processes QUESTION; each of them gives its `answer`."""
 
     def __init__(
-        self, cache: Cache, epochs: Epochs, metrics: Metrics, traffic: Traffic, purges: Purges, others: Others = nobody
-    ) -> None:
+        self, cache: Cache, epochs: Epochs, metrics: Metrics, traffic: Traffic, purges: Purges,
+        clock: Callable[[], float], others: Others = nobody,
+    ) -> None:  # fmt: skip
         self._cache = cache
         self._epochs = epochs
         self._metrics = metrics
         self._traffic = traffic
         self._purges = purges
+        self._clock = clock
         self._others = others
 
     async def all(self, *, about: str | None = None, purges: bool = False) -> Seen:
         """`about`: a tenant who is told apart however little it has. `purges`: what was purged lately, too."""
-        question = {"about": about, "purges": purges}
-        parts = [self.own(question), *await self._others(QUESTION, question)]
+        parts = await self._asked({"what": "sums", "about": about, "purges": purges})
         seen = Seen()
         for part in parts:
             _add(seen, part)
         seen.purges.sort(key=lambda purged: -purged.at)
         return seen
 
-    def own(self, question: Content) -> Content:
+    async def keys(self, prefix: str, after: str, count: int) -> list[str]:
+        """The first `count` keys of all first tiers that begin so and come after this one, in their order."""
+        parts = await self._asked({"what": "keys", "prefix": prefix, "after": after, "count": count})
+        return heapq.nsmallest(count, {key for part in parts for key in part})
+
+    async def entry(self, key: str) -> Content:
+        """What is told of an entry, by the first process that has it; None: none has."""
+        own = self._entry(key)
+        if own is not None:
+            return own
+        return next((found for found in await self._others(QUESTION, {"what": "entry", "key": key}) if found), None)
+
+    async def answer(self, question: Content) -> Content:
         """This process's part."""
+        what = question["what"]
+        if what == "keys":
+            # in a thread: there may be a hundred thousand of them, and requests do not wait
+            return await asyncio.to_thread(_page, self._cache.keys(), question)
+        return self._entry(question["key"]) if what == "entry" else self._sums(question)
+
+    async def _asked(self, question: Content) -> list[Content]:
+        own, others = await asyncio.gather(self.answer(question), self._others(QUESTION, question))
+        return [own, *others]
+
+    def _entry(self, key: str) -> Content:
+        entry = self._cache.look(key)
+        return None if entry is None else facts(entry, self._clock())
+
+    def _sums(self, question: Content) -> Content:
         about = question["about"]
         stats = self._cache.stats()
         tenants, features = self._held()
@@ -120,9 +150,14 @@ class Sight:
 
 
 def _foremost(tenants: Mapping[str, Held], about: str | None) -> Iterable[str]:
-    largest = nlargest(MOST_TENANTS, tenants, key=lambda name: tenants[name].bytes)
-    busiest = nlargest(MOST_TENANTS, tenants, key=lambda name: tenants[name].requests)
+    largest = heapq.nlargest(MOST_TENANTS, tenants, key=lambda name: tenants[name].bytes)
+    busiest = heapq.nlargest(MOST_TENANTS, tenants, key=lambda name: tenants[name].requests)
     return dict.fromkeys([*([about] if about in tenants else ()), *largest, *busiest])
+
+
+def _page(keys: list[str], question: Content) -> list[str]:
+    prefix, after = question["prefix"], question["after"]
+    return heapq.nsmallest(question["count"], (key for key in keys if key > after and key.startswith(prefix)))
 
 
 def _row(name: str, held: Held) -> list[Any]:

@@ -20,6 +20,7 @@ from proxy.admin.values import Values
 from proxy.bypasses import Bypasses
 from proxy.cache.epochs import Epochs
 from proxy.cache.purges import Purges
+from proxy.cache.stored import Stored
 from proxy.cache.tiers import Cache
 from proxy.live_rules import LiveRules
 from proxy.policy.key import Keyring
@@ -40,6 +41,7 @@ class Parts:
     audit: Audit
     trail: Trail
     sight: Sight
+    stored: Stored
     keys: Keyring
     home: str | None
     profile: str
@@ -57,7 +59,7 @@ def endpoints(parts: Parts) -> Iterator[Endpoint]:
     yield from Probes(p.health, p.exposition, inside=p.inside).endpoints()
     yield from Status(p.health, p.sight, p.bypasses, about_store=p.about_store, clock=p.clock).endpoints()
     yield from Purging(p.rules, p.cache, p.epochs, p.purges, p.audit, p.keys, reasons=reasons).endpoints()
-    yield from Contents(p.cache, p.audit, p.clock).endpoints()
+    yield from Contents(p.sight, p.stored, p.audit, p.clock).endpoints()
     yield from Explaining(
         p.rules, p.cache, p.sight, p.traffic, p.bypasses, keys=p.keys, home=p.home, clock=p.clock
     ).endpoints()

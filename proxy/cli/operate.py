@@ -33,6 +33,11 @@ class State(StrEnum):
     OFF = "off"
 
 
+class Tier(StrEnum):
+    MEMORY = "memory"
+    STORE = "store"
+
+
 Tenant = Annotated[str | None, typer.Option(help="Only this tenant.")]
 Feature = Annotated[str | None, typer.Option(help="Only this feature.")]
 ReasonOption = Annotated[str | None, typer.Option("--reason", help="Why; production asks for it.")]
@@ -79,27 +84,37 @@ def top(
 def keys(
     tenant: Tenant = None,
     prefix: Annotated[str | None, typer.Option(help="Only keys that begin so.")] = None,
+    tier: Annotated[Tier | None, typer.Option(help="Only of this tier: the sidecar's memory, or the store.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=1_000_000, help="At most so many.")] = 100,
     admin: AdminOption = None,
     json_: JsonOption = False,
 ) -> None:
-    """Which keys are kept in the first tier?"""
-    port, found, cursor = Port(admin), list[str](), None
-    told: dict[str, Any] = {}
-    while len(found) < limit:
-        page = min(1000, limit - len(found))
-        told = port.get("/api/cache/keys", tenant=tenant, prefix=prefix, limit=page, cursor=cursor)
-        found += told["keys"]
+    """Which keys are kept, in memory and in the store?"""
+    port, cursor = Port(admin), None
+    found: dict[str, dict[str, None]] = {}  # the tiers that each is in
+    errors: list[str] = []
+    while True:
+        told = port.get(
+            "/api/cache/keys", tenant=tenant, prefix=prefix, tier=tier.value if tier else None,
+            limit=min(1000, max(1, limit - len(found))), cursor=cursor,
+        )  # fmt: skip
+        for key in told["keys"]:
+            if key in found or len(found) < limit:
+                found.setdefault(key, {})[told["tier"]] = None
+        errors += [told["error"]] if "error" in told else []
         cursor = told["next"]
-        if cursor is None:
+        if cursor is None or len(found) >= limit:
             break
+    rows = [{"key": key, "tiers": list(tiers)} for key, tiers in found.items()]
     if json_:
-        typer.echo(as_json({"keys": found, "of": told.get("of"), "more": cursor is not None}))
+        typer.echo(as_json({"keys": rows, "more": cursor is not None, "errors": errors}))
         return
-    for key in found:
-        typer.echo(plain(key))
+    for row in rows:
+        typer.echo(f"{plain(row['key'])}  {', '.join(map(plain, row['tiers']))}")
+    for error in errors:
+        typer.echo(f"the store does not list its keys: {plain(error)}", err=True)
     more = ", and there are more" if cursor is not None else ""
-    typer.echo(f"{len(found)} keys of {told.get('of')}{more}", err=True)
+    typer.echo(f"{len(rows)} keys{more}", err=True)
 
 
 def purge(

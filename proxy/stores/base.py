@@ -73,7 +73,7 @@ class Store(Protocol):
         """About `count` of the names there are, of them those that begin so; from "" on, page by page.
 
         For people who look, never for a request: it goes through everything. What was there all along is in some page,
-        perhaps in two; a page may be empty and yet not the last.
+        perhaps in two; a page may be empty and yet not the last. What is no cursor of this store leads to nothing.
         """
 
     async def publish(self, channel: str, message: bytes) -> None:

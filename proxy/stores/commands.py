@@ -109,6 +109,8 @@ class CommandStore:
         return _items(reply)
 
     async def names(self, prefix: str, cursor: str, count: int) -> Names:
+        if cursor and not _is_cursor(cursor):
+            return Names([], "")
         (reply,) = await self._write([("SCAN", cursor or "0", "MATCH", f"{_literal(prefix)}*", "COUNT", count)])
         position, found = _sequence(reply)
         next = _text(position)
@@ -237,6 +239,12 @@ def _number(reply: Reply) -> int:
     if isinstance(reply, int):
         return reply
     raise StoreError("the store answered with something that is no number")
+
+
+def _is_cursor(text: str) -> bool:
+    """Whether a server takes it; a cluster's begins with the address of a node."""
+    own = text.rpartition("|")[2]
+    return 0 < len(own) <= 20 and own.isascii() and own.isdigit() and int(own) < 1 << 64
 
 
 def _literal(text: str) -> str:

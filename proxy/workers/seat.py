@@ -113,13 +113,9 @@ class Seat:
             "bypasses": bypassed, "switched": switched,
         }  # fmt: skip
 
-    def answer(self, question: str, give: Callable[[Content], Content]) -> None:
+    def answer(self, question: str, give: Handler) -> None:
         """Other workers may ask this one."""
-
-        async def given(content: Content) -> Content:
-            return give(content)
-
-        self._handlers[question] = given
+        self._handlers[question] = give
 
     async def others(self, question: str, content: Content) -> list[Content]:
         """The answers of all other workers that give one in time."""

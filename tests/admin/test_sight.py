@@ -19,7 +19,9 @@ async def other(tmp_path, **question) -> tuple[World, dict]:
         world.metrics.cell(HIT)[1] += 1
     world.clock.advance(5)
     world.purges.note("otto", {"org_b": ("jobs",)})
-    answered = orjson.loads(orjson.dumps(world.sight.own({"about": None, "purges": True, **question})))
+    answered = orjson.loads(
+        orjson.dumps(await world.sight.answer({"what": "sums", "about": None, "purges": True, **question}))
+    )
     await world.background.drain(1)
     return world, answered
 

@@ -21,6 +21,7 @@ from proxy.cache.background import Background
 from proxy.cache.epochs import Epochs
 from proxy.cache.purges import Purges
 from proxy.cache.seal import Sealer
+from proxy.cache.stored import Stored
 from proxy.cache.tiers import Cache, Found, Standing
 from proxy.credentials import AdminToken, new_admin_token, read_admin_tokens
 from proxy.live_rules import LiveRules
@@ -107,7 +108,8 @@ class World:
         self.trail = Trail(self.store, self.background, self.recent)
         self.audit = Audit(self.ledger.enter, clock, entered=self.trail.add)
         self.others: list[Any] = []  # what other processes answer to `Sight`
-        self.sight = Sight(self.cache, self.epochs, self.metrics, self.traffic, self.purges, self.ask_others)
+        self.sight = Sight(self.cache, self.epochs, self.metrics, self.traffic, self.purges, clock, self.ask_others)
+        self.stored = Stored(self.store, self.cache._sealer, max_body=1 << 20, clock=clock)
         self.health = Health(self.rules, self.store.ping, clock)
         self.profile = profile
 
@@ -129,8 +131,8 @@ class World:
     def parts(self) -> Parts:
         return Parts(
             self.health, self.rules, self.cache, self.epochs, self.purges, self.traffic, self.bypasses,
-            self.audit, self.trail, self.sight, KEYS, None, self.profile, True, lambda: {"kind": "memory"}, self.clock,
-            self.exposition, lambda: self.audit.lost, self.spread,
+            self.audit, self.trail, self.sight, self.stored, KEYS, None, self.profile, True,
+            lambda: {"kind": "memory"}, self.clock, self.exposition, lambda: self.audit.lost, self.spread,
         )  # fmt: skip
 
     def key(self, path: str = "/api/jobs", tenant: str = "org_a") -> Key:

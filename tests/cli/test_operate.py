@@ -101,9 +101,22 @@ def test_keys_are_one_a_line_over_all_pages(side):
     for number in range(3):
         side.do(lambda world, number=number: world.keep(f"/api/jobs/{number}"))
     code, out = run("keys", "--tenant", "org_a")
-    assert (code, out.splitlines()) == (0, [f"tenant:org_a:jobs:{number}" for number in range(3)])
+    assert (code, out.splitlines()) == (0, [f"tenant:org_a:jobs:{number}  memory, store" for number in range(3)])
     told = json.loads(run("keys", "--limit", "2", "--json")[1])
     assert (len(told["keys"]), told["more"]) == (2, True)
+    side.do(lambda world: world.cache._memory.drop("tenant:org_a:jobs:1"))
+    assert run("keys", "--tier", "memory")[1].split() == [
+        "tenant:org_a:jobs:0", "memory", "tenant:org_a:jobs:2", "memory",
+    ]  # fmt: skip
+    assert "tenant:org_a:jobs:1  store\n" in run("keys", "--tier", "store")[1]
+
+
+def test_a_store_that_does_not_list_is_said_and_memory_is_listed(side):
+    side.do(lambda world: world.keep("/api/jobs"))
+    side.do(lambda world: world.store.down.add("names"))
+    result = CliRunner().invoke(app, ["keys"])
+    assert result.stdout == "tenant:org_a:jobs:list  memory\n"
+    assert "the store does not list its keys: names: the store is down" in result.stderr
 
 
 def test_purge_purges_and_says_what(side):

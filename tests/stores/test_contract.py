@@ -425,6 +425,15 @@ async def test_a_prefix_stands_for_itself(store, prefix):
     assert await all_names(store, begins) == [f"{begins}b"]
 
 
+@pytest.mark.parametrize("cursor", ["-1", "x", str(2**64), "1|", "|", "a|b", "1\n", "\u0663"])
+async def test_a_cursor_from_elsewhere_does_no_harm(store, cursor):
+    await store.set("tenant:a", b"1", 60)
+    for _ in range(30):
+        page = await store.names("none", cursor, 10)
+        assert page.names == []
+    assert await store.get(["tenant:a"]) == [b"1"]
+
+
 async def test_a_name_that_has_expired_is_not_listed(subject):
     await subject.store.set("tenant:short", b"1", 10)
     await subject.store.set("tenant:long", b"1", 100)
@@ -487,7 +496,9 @@ async def test_ping_gives_the_store_s_own_answer(store):
         lambda store: anext(store.listen(["c"])),
         lambda store: store.ping(),
     ],
-    ids="get set claim delete epochs create_epochs advance_epochs append range latest names publish listen ping".split(),
+    ids=(
+        "get set claim delete epochs create_epochs advance_epochs append range latest names publish listen ping".split()
+    ),
 )
 async def test_a_closed_store_raises_store_error_for_everything(store, call):
     await store.set("a", b"1", 60)
