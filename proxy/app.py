@@ -19,9 +19,10 @@ from proxy import __version__, figures
 from proxy.addresses import Address
 from proxy.admin.access import Gate
 from proxy.admin.api import application
-from proxy.admin.audit import opened
 from proxy.admin.health import Health
+from proxy.admin.sight import QUESTION, Sight, nobody
 from proxy.admin.surface import Parts, endpoints
+from proxy.auditing import Auditing, auditing
 from proxy.bypasses import Bypasses
 from proxy.cache.background import Background
 from proxy.cache.coalesce import Flights
@@ -29,6 +30,7 @@ from proxy.cache.epochs import Epochs
 from proxy.cache.lease import Leases
 from proxy.cache.purges import Purges
 from proxy.cache.seal import Sealer
+from proxy.cache.stored import Stored
 from proxy.cache.tiers import Cache
 from proxy.errors import StoreError
 from proxy.identity.jwks import Jwks, fetch_document
@@ -38,7 +40,7 @@ from proxy.links import link_of
 from proxy.live_rules import LiveRules
 from proxy.policy.key import Keyring
 from proxy.policy.message import Request
-from proxy.policy.outcome import Outcome
+from proxy.policy.outcome import Accessed, Outcome
 from proxy.serving.accepting import SharedSite
 from proxy.serving.exchange import Exchange, Hosts
 from proxy.serving.fetch import Fetcher
@@ -148,9 +150,6 @@ class _Composition:
         self._traffic = Traffic(lambda method, path: self._rules.current.match(method, path), time.time)
         self._bypasses = Bypasses(time.time, self._serving.advance)
         self._purges = Purges(time.time)
-        self._audit = opened(
-            settings.audit_log, time.time, self._unwritten, worker=seat.number if seat is not None else None
-        )
         self._keys = Keyring(hashlib.blake2b(settings.name_key.encode(), digest_size=32).digest())
         self._hosts = Hosts(settings.hosts)
         self._drained_by = float("inf")  # of the loop's clock, once we are leaving
@@ -163,9 +162,11 @@ class _Composition:
             stack.callback(seat.close)
         self._rules.load(seat.rules if seat is not None else None)
         self._warn_of_strict()
-        stack.push_async_callback(self._audit.close)
         store = self._store()
         stack.push_async_callback(store.close)
+        audited = auditing(settings, seat, store, self._metrics, self._background, time.time, self._unwritten)
+        self._audit = audited.audit
+        stack.push_async_callback(audited.close)
         sole = settings.sole_replica
         epochs = Epochs(
             store, time.monotonic, os.urandom, self._background, sole=sole, siblings=seat, report=self._report
@@ -185,7 +186,7 @@ class _Composition:
         stack.push_async_callback(upstream.close)
         watched = Watched(upstream, settings.upstream, self._report)
         exchange = await self._exchange(cache, epochs, leases, watched)
-        admin_port = await self._admin(health, cache, epochs, store)
+        admin_port = await self._admin(health, cache, epochs, store, audited)
         stack.push_async_callback(self._finish_background)
         if seat is None:
             self._follow()
@@ -320,13 +321,18 @@ class _Composition:
         self._stack.push_async_callback(listener.close)
         return listener
 
-    async def _admin(self, health: Health, cache: Cache, epochs: Epochs, store: Store) -> int:
+    async def _admin(self, health: Health, cache: Cache, epochs: Epochs, store: Store, audited: Auditing) -> int:
         """The admin port: this process's own, or that of all workers, once this one is to speak for them."""
         settings, seat = self._settings, self._seat
+        others = seat.others if seat is not None else nobody
+        sight = Sight(cache, epochs, self._metrics, self._traffic, self._purges, time.time, others)
+        if seat is not None:
+            seat.answer(QUESTION, sight.answer)
+        stored = Stored(store, self._sealer, max_body=settings.l1_bytes, clock=time.monotonic)
         parts = Parts(
-            health, self._metrics, self._rules, cache, epochs, self._purges, self._traffic, self._bypasses, self._audit,
-            self._keys, self._hosts.home, settings.profile, settings.admin.loopback,
-            lambda: figures.about(store), time.time, self._exposition, self._spread_bypasses,
+            health, self._rules, cache, epochs, self._purges, self._traffic, self._bypasses, self._audit, audited.trail,
+            sight, stored, self._keys, self._hosts.home, settings.profile, settings.admin.loopback,
+            lambda: figures.about(store), time.time, self._exposition, audited.lost, self._spread_bypasses,
         )  # fmt: skip
         gate = Gate(
             settings.admin_tokens, lenient=settings.profile == "development",
@@ -400,6 +406,8 @@ class _Composition:
     def _finished(self, request: Request, outcome: Outcome, status: int, seconds: float) -> None:
         self._metrics.count(outcome, seconds)
         self._traffic.note(request, outcome)
+        if isinstance(outcome, Accessed):
+            self._audit.accessed(request, outcome, status)
         if self._settings.access_log:
             self._log_request(request, outcome, status, seconds)
 

@@ -35,6 +35,7 @@ class Settings:
     admin_tokens: tuple[AdminEntry, ...] = field(default=(), repr=False)
     allowed_ips: tuple[Network, ...] = ()  # who may reach the admin port at all; none named: everybody
     audit_log: str = "stdout"  # or off, or a file
+    audit_format: Literal["native", "ocsf"] = "native"
     prefix: str = "/.sidecache"  # "" switches the reserved paths off
     hosts: frozenset[str] = frozenset()
     trusted_peers: tuple[Network, ...] = ()
@@ -108,6 +109,7 @@ class _Reader(Variables):
             admin_tokens=self._admin_tokens(),
             allowed_ips=tuple(self.networks("SIDECACHE_ALLOWED_IPS")),
             audit_log=self.text("SIDECACHE_AUDIT_LOG") or "stdout",
+            audit_format=self.choice("SIDECACHE_AUDIT_FORMAT", ("native", "ocsf"), "native"),  # type: ignore[arg-type]
             prefix=self._prefix(),
             hosts=frozenset(self._hosts()),
             trusted_peers=tuple(self.networks("SIDECACHE_TRUSTED_PEERS")),

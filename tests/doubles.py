@@ -8,7 +8,7 @@ from contextlib import aclosing
 
 from proxy.cache.background import Background, Work
 from proxy.errors import StoreError
-from proxy.stores.base import Heard, Item, Store
+from proxy.stores.base import Heard, Item, Names, Store
 
 
 class FakeClock:
@@ -144,6 +144,12 @@ class StoreDouble:
         items = await self.inner.latest(stream, before, count)
         await self._after("latest")
         return items
+
+    async def names(self, prefix: str, cursor: str, count: int) -> Names:
+        await self._before("names", (prefix,))
+        found = await self.inner.names(prefix, cursor, count)
+        await self._after("names")
+        return found
 
     async def publish(self, channel: str, message: bytes) -> None:
         await self._before("publish", (channel,))

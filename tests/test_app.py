@@ -20,7 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from proxy import app
 from proxy.addresses import Address
-from proxy.admin.audit import verify
+from proxy.admin.chain import verify
 from proxy.app import Running, running, serve
 from proxy.credentials import new_admin_token, new_encryption_key
 from proxy.errors import ConfigError
@@ -512,9 +512,56 @@ async def test_conflicts_and_denials_are_in_the_audit_log_which_is_whole(make, r
             assert response.status == 502
         assert (await administer(sidecar, "GET", "/api/audit", admin.token))["status"] == 403
     lines = await asyncio.to_thread(lambda: log.read_bytes().splitlines())
-    assert [json.loads(line)["event"] for line in lines] == ["tenant-conflict", "denied"]
+    assert [json.loads(line)["event"] for line in lines] == ["tenant-conflict", "denied", "rollup"]
     assert verify(lines).broken_at is None
     assert not [secret for secret in (b"hush", unsigned().encode(), admin.token.encode()) if secret in b"".join(lines)]
+
+
+@pytest.mark.parametrize("form", ["native", "ocsf"])
+async def test_each_access_to_a_sensitive_feature_is_audited_with_who_and_what_and_nothing_secret(
+    make, rules, tmp_path, form
+):
+    rules.write_text(RULES.format(ttl="15m\n    sensitive: true\n    scope: user"))
+    log = tmp_path / "audit.jsonl"
+    async with portal() as upstream:
+        settings = make(f"http://127.0.0.1:{upstream}", SIDECACHE_AUDIT_LOG=str(log), SIDECACHE_AUDIT_FORMAT=form)
+        async with running(settings) as sidecar:
+            for _ in range(3):
+                assert (await ask(sidecar.data_port, "/api/jobs?token=hush"))[0] == 200
+            url = f"http://127.0.0.1:{sidecar.data_port}/api/jobs"
+            async with client() as session:
+                for call in (session.get(url), session.post(url, headers={"Authorization": f"Bearer {unsigned()}"})):
+                    async with call as response:
+                        assert response.status == 200
+            told = await administer(sidecar, "GET", "/api/audit?event=sensitive-access&limit=2")
+            rest = await administer(sidecar, "GET", f"/api/audit?event=sensitive-access&cursor={told['next']}")
+    lines = [*told["lines"], *rest["lines"]][::-1]
+    assert [line["result"] for line in lines] == ["cold 200", "hit 200", "hit 200", "no-credentials 200", "write 200"]
+    assert [line["actor"]["name"] for line in lines] == ["u1", "u1", "u1", None, "u1"]
+    assert [line["tenant"] for line in lines] == ["org_a", "org_a", "org_a", None, "org_a"]
+    assert [line["target"]["request"] for line in lines] == ["GET /api/jobs"] * 4 + ["POST /api/jobs"]
+    assert lines[0]["target"]["key"].startswith("tenant:org_a:jobs:")
+    written = await asyncio.to_thread(lambda: log.read_bytes().splitlines())
+    assert (verify(written).lines, verify(written).broken_at) == (6, None)
+    assert not [secret for secret in (b"hush", unsigned().encode(), b"asked") if secret in b"".join(written)]
+
+
+async def test_what_is_not_sensitive_is_counted_by_tenant_hits_in_memory_too(make, tmp_path):
+    log = tmp_path / "audit.jsonl"
+    async with portal() as upstream:
+        settings = make(f"http://127.0.0.1:{upstream}", SIDECACHE_AUDIT_LOG=str(log))
+        async with running(settings) as sidecar, client() as session:
+            for _ in range(5):
+                url = f"http://127.0.0.1:{sidecar.data_port}/api/jobs"
+                async with session.get(url, headers={"Authorization": f"Bearer {unsigned()}"}) as response:
+                    await response.read()
+            (row, *_) = (await administer(sidecar, "GET", "/api/cache/top?by=tenants"))["top"]
+    assert (row["tenant"], row["requests"], row["hits"], row["upstream_requests"]) == ("org_a", 5, 4, 1)
+    (line,) = await asyncio.to_thread(lambda: log.read_bytes().splitlines())
+    counts = json.loads(line)["target"]["counts"]
+    assert [(each["tenant"], each["outcome"], each["count"]) for each in counts] == [
+        ("org_a", "hit", 4), ("org_a", "miss", 1),
+    ]  # fmt: skip
 
 
 async def test_an_audit_log_that_cannot_be_written_is_a_start_error(make, tmp_path):

@@ -573,7 +573,9 @@ def test_a_wrong_admin_token_is_named_without_its_text():
 def test_addresses_that_may_ask_are_ranges_and_the_audit_goes_to_standard_output_unless_said():
     made = settings(SIDECACHE_ALLOWED_IPS="10.0.0.0/8, 127.0.0.1")
     assert made.allowed_ips == (ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("127.0.0.1/32"))
-    assert made.audit_log == "stdout"
+    assert (made.audit_log, made.audit_format) == ("stdout", "native")
+    assert settings(SIDECACHE_AUDIT_FORMAT="ocsf").audit_format == "ocsf"
+    assert "is not one of native, ocsf" in problems(DEVELOPMENT | {"SIDECACHE_AUDIT_FORMAT": "cef"})[0]
     assert settings(SIDECACHE_AUDIT_LOG="/var/log/audit.jsonl").audit_log == "/var/log/audit.jsonl"
     assert "SIDECACHE_ALLOWED_IPS: 'x'" in problems(DEVELOPMENT | {"SIDECACHE_ALLOWED_IPS": "x"})[0]
 

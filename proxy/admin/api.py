@@ -35,6 +35,12 @@ def application(gate: Gate, audit: Audit, endpoints: Iterable[Endpoint]) -> web.
 
 def _judged(endpoint: Endpoint, gate: Gate, audit: Audit) -> _Handler:
     async def handler(request: web.Request) -> web.StreamResponse:
+        try:
+            return await judged(request)
+        finally:
+            await audit.settled()  # whoever has the answer finds the line
+
+    async def judged(request: web.Request) -> web.StreamResponse:
         actor = gate.judge(_asking(request), endpoint.needs)
         if isinstance(actor, Denied):
             _note_denial(audit, request, endpoint, actor)

@@ -21,8 +21,8 @@ from proxy.policy import forwarding, invalidation, lookup, reuse
 from proxy.policy.identity import Identity
 from proxy.policy.key import MAX_KEYED_BODY, Keyring, with_selected
 from proxy.policy.message import Request, Response
-from proxy.policy.outcome import Forward, Outcome, Reason
-from proxy.policy.route import Kind, Match, Scope
+from proxy.policy.outcome import Accessed, Forward, Outcome, Reason
+from proxy.policy.route import Kind, Match, Route, Scope
 from proxy.rules.compile import RuleSet
 from proxy.serving.connection import Interim
 from proxy.serving.fetch import Fetcher, Reading
@@ -259,17 +259,17 @@ class Exchange:
 
     async def _prepared(self, request: Request, body: Body, match: Match, rules: RuleSet) -> "Reading | _Bypass":
         """Everything that is known before the cache is asked; or why it is not asked."""
-        feature = match.route.feature
+        route = match.route
         reason = _never_looked_up(request, match, rules)
         if reason is not None:
-            return _bypassed(request, body, feature, reason)
-        identity = await self._who(request, match, rules) if match.route.scope is not Scope.PUBLIC else None
+            return _bypassed(request, body, route, reason)
+        identity = await self._who(request, match, rules) if route.scope is not Scope.PUBLIC else None
         if isinstance(identity, Reason):
-            return _bypassed(request, body, feature, identity)
+            return _bypassed(request, body, route, identity)
         if lookup.is_keyed_by_body(request) and lookup.is_permitted(match.route, identity):
             request, body = await _with_body(request, body)
         reading = self._keyed(request, match, identity)
-        return reading if isinstance(reading, Reading) else _bypassed(request, body, feature, reading)
+        return reading if isinstance(reading, Reading) else _bypassed(request, body, route, reading, identity)
 
     def _keyed(self, request: Request, match: Match, identity: Identity | None) -> Reading | Reason:
         """The read of this caller under its key; or why it has none."""
@@ -330,23 +330,23 @@ class Exchange:
         Runs in a task of its own: it outlives its client (SPEC 4).
         """
         ruled = match is not None and match.route.kind is Kind.WRITE
-        outcome = Outcome(
-            Reason.WRITE if ruled else Reason.UNMATCHED_WRITE,
-            forward=Forward.METHOD,
-            feature=match.route.feature if match is not None else None,
-        )
+        reason = Reason.WRITE if ruled else Reason.UNMATCHED_WRITE
         if not ruled:
             self._noted("unmatched-write", {"request": f"{request.method} {request.path}"})
-        written = await asyncio.shield(
+        written, identity = await asyncio.shield(
             self._background.start(self._forward_and_purge(request, body, interim, match, rules))
         )
+        if match is None:
+            outcome = Outcome(reason, forward=Forward.METHOD)
+        else:
+            outcome = _past_the_cache(match.route, reason, Forward.METHOD, identity)
         if isinstance(written, UpstreamError):
             return _failed(written, outcome)
         return from_stream(written, request, None, outcome)
 
     async def _forward_and_purge(
         self, request: Request, body: Body, interim: Interim | None, match: Match | None, rules: RuleSet
-    ) -> Stream | UpstreamError:
+    ) -> tuple[Stream | UpstreamError, Identity | None]:
         who = await self._who(request, match, rules)
         identity = None if isinstance(who, Reason) else who
         try:
@@ -354,9 +354,9 @@ class Exchange:
         except UpstreamError as failure:
             if failure.delivered:  # it may have acted: an unknown outcome counts as a change
                 await self._purge(request, match, None, identity, rules)
-            return failure
+            return failure, identity
         await self._purge(request, match, stream.response, identity, rules)
-        return stream
+        return stream, identity
 
     async def _purge(
         self,
@@ -403,8 +403,15 @@ class _Bypass:
     outcome: Outcome
 
 
-def _bypassed(request: Request, body: Body, feature: str, reason: Reason) -> _Bypass:
-    return _Bypass(request, body, Outcome(reason, forward=Forward.BYPASS, feature=feature))
+def _bypassed(request: Request, body: Body, route: Route, reason: Reason, identity: Identity | None = None) -> _Bypass:
+    return _Bypass(request, body, _past_the_cache(route, reason, Forward.BYPASS, identity))
+
+
+def _past_the_cache(route: Route, reason: Reason, forward: Forward, identity: Identity | None) -> Outcome:
+    if not route.sensitive:
+        return Outcome(reason, forward=forward, feature=route.feature)
+    tenant, user = (identity.tenant, identity.user) if identity is not None else (None, None)
+    return Accessed(reason, forward=forward, feature=route.feature, tenant=tenant, user=user)
 
 
 def _passing(request: Request) -> Request:

@@ -18,7 +18,7 @@ from proxy.policy.freshness import corrected_initial_age
 from proxy.policy.identity import Identity
 from proxy.policy.key import Key
 from proxy.policy.message import Request, Response
-from proxy.policy.outcome import Forward, Outcome, Reason
+from proxy.policy.outcome import Accessed, Forward, Outcome, Reason
 from proxy.policy.route import Match, Route
 from proxy.serving.connection import Interim
 from proxy.serving.encoding import OFF_LOOP_BYTES
@@ -57,10 +57,13 @@ class Reading(NamedTuple):
     def outcome(
         self, reason: Reason, *, hit: bool = False, forward: Forward | None = None, ttl: int | None = None
     ) -> Outcome:
-        key = self.key
-        return Outcome(
-            reason, hit=hit, forward=forward, ttl=ttl, feature=self.route.feature, key=key.full, tenant=key.space
-        )
+        key, route = self.key, self.match.route
+        if route.sensitive:
+            return Accessed(
+                reason, hit=hit, forward=forward, ttl=ttl, feature=route.feature, key=key.full, tenant=key.space,
+                user=self.identity.user if self.identity is not None else None,
+            )  # fmt: skip
+        return Outcome(reason, hit=hit, forward=forward, ttl=ttl, feature=route.feature, key=key.full, tenant=key.space)
 
 
 class Fetcher:

@@ -20,6 +20,13 @@ class Item(NamedTuple):
     fields: Mapping[str, bytes]
 
 
+class Names(NamedTuple):
+    """Some names of a store. `next` "": that was all; else where to go on."""
+
+    names: list[str]
+    next: str
+
+
 class Store(Protocol):
     """Bytes in, bytes out. Failures are `StoreError`; a missing value is None. Names follow DESIGN 4 and 7.
 
@@ -61,6 +68,13 @@ class Store(Protocol):
 
     async def latest(self, stream: str, before: str, count: int) -> list[Item]:
         """The last `count` items before this id, the newest first; before "" those of the end."""
+
+    async def names(self, prefix: str, cursor: str, count: int) -> Names:
+        """About `count` of the names there are, of them those that begin so; from "" on, page by page.
+
+        For people who look, never for a request: it goes through everything. What was there all along is in some page,
+        perhaps in two; a page may be empty and yet not the last. What is no cursor of this store leads to nothing.
+        """
 
     async def publish(self, channel: str, message: bytes) -> None:
         """Tell whoever listens now. At most once: a message may be lost, and nothing may depend on it."""

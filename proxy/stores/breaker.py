@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 from proxy.errors import StoreError, StoreFullError
-from proxy.stores.base import Heard, Item, Store
+from proxy.stores.base import Heard, Item, Names, Store
 from proxy.stores.deadline import Deadline
 
 State = Literal["closed", "open", "half-open"]
@@ -174,6 +174,10 @@ class Guarded:
     async def latest(self, stream: str, before: str, count: int) -> list[Item]:
         self._admit()
         return await self._call("latest", self._store.latest(stream, before, count), _BACKGROUND * self._timeout)
+
+    async def names(self, prefix: str, cursor: str, count: int) -> Names:
+        self._admit()
+        return await self._call("names", self._store.names(prefix, cursor, count), _BACKGROUND * self._timeout)
 
     async def publish(self, channel: str, message: bytes) -> None:
         self._admit()

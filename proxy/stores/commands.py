@@ -6,7 +6,7 @@ from contextlib import aclosing
 from typing import NamedTuple, Protocol
 
 from proxy.errors import StoreError
-from proxy.stores.base import Heard, Item
+from proxy.stores.base import Heard, Item, Names
 from proxy.stores.streams import first_after, last_before
 
 # Commands, names and fields are str, numbers int, values bytes: a link that carries text encodes the bytes.
@@ -107,6 +107,14 @@ class CommandStore:
         end = last_before(before) if before else "+"
         (reply,) = await self._write([("XREVRANGE", stream, end, "-", "COUNT", count)])
         return _items(reply)
+
+    async def names(self, prefix: str, cursor: str, count: int) -> Names:
+        if cursor and not _is_cursor(cursor):
+            return Names([], "")
+        (reply,) = await self._write([("SCAN", cursor or "0", "MATCH", f"{_literal(prefix)}*", "COUNT", count)])
+        position, found = _sequence(reply)
+        next = _text(position)
+        return Names([_text(name) for name in _sequence(found)], "" if next == "0" else next)
 
     async def publish(self, channel: str, message: bytes) -> None:
         await self._write([("PUBLISH", channel, message)])
@@ -231,6 +239,17 @@ def _number(reply: Reply) -> int:
     if isinstance(reply, int):
         return reply
     raise StoreError("the store answered with something that is no number")
+
+
+def _is_cursor(text: str) -> bool:
+    """Whether a server takes it; a cluster's begins with the address of a node."""
+    own = text.rpartition("|")[2]
+    return 0 < len(own) <= 20 and own.isascii() and own.isdigit() and int(own) < 1 << 64
+
+
+def _literal(text: str) -> str:
+    """What stands for itself in a pattern."""
+    return "".join(f"\\{char}" if char in "*?[]^-\\" else char for char in text)
 
 
 def _text(reply: Reply) -> str:

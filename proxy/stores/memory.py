@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 
 from proxy.errors import StoreError
-from proxy.stores.base import Heard, Item
+from proxy.stores.base import Heard, Item, Names
 from proxy.stores.streams import Streams
 
 _OVERHEAD = 250  # what a value costs beside its bytes: two objects, a table slot, its place in the queue of expiries
@@ -101,6 +101,14 @@ class MemoryStore:
     async def latest(self, stream: str, before: str, count: int) -> list[Item]:
         self._check_open()
         return self._streams.latest(stream, before, count)
+
+    async def names(self, prefix: str, cursor: str, count: int) -> Names:
+        self._check_open()
+        now = self._clock()
+        # in order of the names, whatever is used, comes and goes meanwhile
+        after = heapq.nsmallest(count + 1, (name for name in self._values if name > cursor))
+        found = [name for name in after[:count] if name.startswith(prefix) and self._values[name][1] > now]
+        return Names(found, after[count - 1] if len(after) > count else "")
 
     async def publish(self, channel: str, message: bytes) -> None:
         self._check_open()

@@ -20,6 +20,9 @@ from proxy.policy.outcome import Outcome, Reason
 from proxy.telemetry.together import PROCESS, Across, Figures, figures
 
 Cell = list[int]  # two counts: of the ordinary way and of the short one
+Labels = tuple[str, str, str, str]  # feature ("": none), result, reason code, tenant ("": none, or one of too many)
+
+MOST_CELLS = 8192  # that is 1 to 3 MB; tenants beyond them are counted together until others were idle for a while
 
 _BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
@@ -47,7 +50,8 @@ class Metrics:
             "sidecache_events", "What an operator should hear of: unmatched-write, tenant-conflict, ...",
             ["event"], registry=registry,
         )  # fmt: skip
-        self._cells: dict[tuple[str, str, str], Cell] = {}
+        self._cells: dict[Labels, Cell] = {}
+        self._before: dict[Labels, int] = {}  # what the cells held at the last turn
         self._durations: dict[str, _Durations] = {}
         self._counters: dict[tuple[str | None, str, Reason], Callable[[float], None]] = {}
         self._across: dict[str, Across] = dict(PROCESS)
@@ -81,24 +85,55 @@ class Metrics:
     def cell(self, outcome: Outcome) -> Cell:
         """Where requests with this outcome are counted: at 0 by `count`, at 1 by whoever answers at once.
 
-        Those at 1 take less time than the first bucket of the histogram tells apart.
+        Those at 1 take less time than the first bucket of the histogram tells apart. The cell of a tenant is good for
+        as long as a prepared answer: after a minute in which nobody has asked for it, `turn` counts it elsewhere.
         """
-        labels = (outcome.feature or "", _result(outcome), outcome.reason.value)
+        labels = (outcome.feature or "", _result(outcome), outcome.reason.value, outcome.tenant or "")
         cell = self._cells.get(labels)
-        if cell is None:
-            cell = self._cells[labels] = [0, 0]
-        return cell
+        return cell if cell is not None else self._new_cell(labels)
+
+    def _new_cell(self, labels: Labels) -> Cell:
+        if len(self._cells) >= MOST_CELLS:
+            labels = (*labels[:3], "")
+        return self._cells.setdefault(labels, [0, 0])
 
     def totals(self) -> Mapping[tuple[str, str, str], int]:
         """Requests so far by feature ("": none), result and reason code."""
-        return {labels: sum(cell) for labels, cell in list(self._cells.items())}
+        return {labels: sum(cell) for labels, cell in self._sums().items()}
+
+    def by_tenant(self) -> Mapping[Labels, int]:
+        """Requests so far, those of tenants that were idle for a while not told apart any more."""
+        return {labels: sum(cell) for labels, cell in self._cells.items()}
+
+    def turn(self) -> Mapping[Labels, int]:
+        """What was counted since the last turn; a minute lies between two. Cells of idle tenants are given up.
+
+        A prepared answer counts in the cell it was made with, for ten seconds at most: a cell that has not changed for
+        a minute is nobody's.
+        """
+        counts = {labels: sum(cell) for labels, cell in self._cells.items()}
+        grown = {labels: count - self._before.get(labels, 0) for labels, count in counts.items()}
+        for labels, more in grown.items():
+            if not more and labels[3]:
+                into = self._cells.setdefault((*labels[:3], ""), [0, 0])
+                into[:] = map(sum, zip(into, self._cells.pop(labels), strict=True))
+        self._before = {labels: sum(cell) for labels, cell in self._cells.items()}
+        return {labels: more for labels, more in grown.items() if more}
+
+    def _sums(self) -> Mapping[tuple[str, str, str], Cell]:
+        """The cells of all tenants together."""
+        sums: dict[tuple[str, str, str], Cell] = {}
+        for (feature, result, reason, _), cell in self._cells.items():
+            into = sums.setdefault((feature, result, reason), [0] * len(cell))
+            into[:] = map(sum, zip(into, cell, strict=True))
+        return sums
 
     def _answered(self) -> Iterator[Metric]:
         requests = CounterMetricFamily(
             "sidecache_requests", "Requests by feature, result and reason code.", labels=["feature", "result", "reason"]
         )
         at_once: Counting[str] = Counting()
-        for labels, (ordinary, short) in list(self._cells.items()):
+        for labels, (ordinary, short) in self._sums().items():
             requests.add_metric(list(labels), ordinary + short)
             at_once[labels[1]] += short
         yield requests

@@ -5,7 +5,7 @@ way.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
@@ -80,21 +80,22 @@ class Traffic:
     def tenants(self) -> Mapping[str, TenantCount]:
         return dict(self._tenants)
 
-    def unmatched_writes(self, path: str) -> list[tuple[Cause, Count]]:
-        """Writes without a rule on the path itself, or above or below it."""
-        near = template(path).split("/")
-        return [
-            (cause, count)
-            for cause, count in self.causes()
-            if cause.reason is Reason.UNMATCHED_WRITE and _related(cause.route.partition(" ")[2].split("/"), near)
-        ]
-
     def route_of(self, method: str, path: str) -> str:
         """What this request is counted under."""
         found = self._find(method, path)
         if found is not None:
             return f"{method} {found.route.pattern}"
         return f"{method if _METHOD.fullmatch(method) else '(other)'} {template(path)}"
+
+
+def unmatched_writes(causes: Iterable[tuple[Cause, Count]], path: str) -> list[tuple[Cause, Count]]:
+    """Of these, the writes without a rule on the path itself, or above or below it."""
+    near = template(path).split("/")
+    return [
+        (cause, count)
+        for cause, count in causes
+        if cause.reason is Reason.UNMATCHED_WRITE and _related(cause.route.partition(" ")[2].split("/"), near)
+    ]
 
 
 def template(path: str) -> str:

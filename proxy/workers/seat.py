@@ -2,9 +2,11 @@
 
 Its names of messages are the protocol between parent and workers:
 
-    to the parent      join (from now on I hear of everything), listening, leaving, reload, tell and ask (pass this on)
+    to the parent      join (from now on I hear of everything), listening, leaving, reload, tell and ask (pass this on),
+                       audit (write these), audited (what was written last)
     to every worker    purged, doubt (another one ended), rules, bypasses, leave, speak (the admin port is yours)
-    asked of them      unaccepted (purges that the store has not taken), switched, figures
+    asked of them      unaccepted (purges that the store has not taken), switched, figures; what is given
+                       to `answer` (see proxy.admin.sight)
 """
 
 import asyncio
@@ -13,6 +15,7 @@ import socket
 from base64 import b64decode, b64encode
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from proxy.bypasses import Bypass, Bypasses
 from proxy.cache.background import Background
@@ -109,6 +112,25 @@ class Seat:
             "purged": purged, "doubt": doubt, "unaccepted": unaccepted, "rules": changed, "figures": figures,
             "bypasses": bypassed, "switched": switched,
         }  # fmt: skip
+
+    def answer(self, question: str, give: Handler) -> None:
+        """Other workers may ask this one."""
+        self._handlers[question] = give
+
+    async def others(self, question: str, content: Content) -> list[Content]:
+        """The answers of all other workers that give one in time."""
+        found: list[Content] = await self._made().ask("ask", [question, content])
+        return found
+
+    async def audit(self, records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """The lines that the parent has written of these."""
+        lines: list[dict[str, Any]] = await self._made().ask("audit", list(records))
+        return lines
+
+    async def audited(self) -> list[dict[str, Any]]:
+        """The last lines of all workers, the newest first."""
+        lines: list[dict[str, Any]] = await self._made().ask("audited")
+        return lines
 
     def speak(self, listen: Callable[[], Awaitable[None]]) -> None:
         """`listen` is called when this worker is to answer the admin port for all."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from proxy import __version__
 from proxy.addresses import Address
+from proxy.admin.ledger import Ledger, opened
 from proxy.cache.background import Background
 from proxy.errors import SidecacheError
 from proxy.live_rules import LiveRules
@@ -65,6 +66,7 @@ class Supervisor:
             settings.rules, settings.profile, clock, self._report,
             has_encryption_key=bool(settings.encryption_keys),
         )  # fmt: skip
+        self._ledger: Ledger | None = None  # of all workers: their lines are one chain
         self._workers: list[_Worker] = []
         self._speaker: _Worker | None = None
         self._restarts = 0
@@ -76,8 +78,12 @@ class Supervisor:
         for warning in self._settings.warnings:
             self._log.warning("setting", warning=warning)
         self._rules.load()
+        ledger = self._ledger = opened(self._settings.audit_log, self._unwritten, form=self._settings.audit_format)
         self._metrics.watch(
             lambda: (
+                Sample(
+                    "sidecache_audit_lost_total", "Audit lines that could not be written.", ledger.lost, counter=True
+                ),
                 Sample("sidecache_workers", "Workers that answer requests.", len(self._hub)),
                 Sample(
                     "sidecache_worker_restarts_total", "Workers started in place of one that ended.", self._restarts,
@@ -133,6 +139,8 @@ class Supervisor:
             worker.member.kill()
         await asyncio.wait(keepers)
         await self._background.drain(1.0)
+        if self._ledger is not None:
+            await self._ledger.close()
 
     # One worker
 
@@ -222,8 +230,16 @@ class Supervisor:
             answers = await self._hub.ask(name, question, besides=member)
             return [*answers, ["parent", self._metrics.figures()]] if name == "figures" else answers
 
+        async def audit(content: Content) -> Content:
+            assert self._ledger is not None, "there is no worker before there is a ledger"
+            return await self._ledger.enter(content)
+
+        async def audited(_: Content) -> Content:
+            return self._ledger.recent() if self._ledger is not None else []
+
         return {
             "join": join, "listening": now_listening, "leaving": leaving, "reload": reload, "tell": tell, "ask": ask,
+            "audit": audit, "audited": audited,
         }  # fmt: skip
 
     def _choose_speaker(self) -> None:
@@ -246,6 +262,10 @@ class Supervisor:
         (self._log.info if event in _GOOD_NEWS else self._log.warning)(event, **details)
         if event in ("rules-loaded", "rules-refused"):
             _ = self._background.start(self._hub.tell("rules", packed(self._rules.latest)))
+
+    def _unwritten(self, why: str) -> None:
+        self._metrics.note("audit-unwritten")
+        self._log.error("audit-unwritten", detail=why)
 
     def _lost(self, error: BaseException) -> None:
         self._metrics.note("background-failed")

@@ -10,14 +10,18 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from proxy.admin.access import Gate
 from proxy.admin.api import application
-from proxy.admin.audit import Audit
+from proxy.admin.audit import Audit, is_asked_for
 from proxy.admin.health import Health
+from proxy.admin.ledger import Ledger
+from proxy.admin.sight import Sight
 from proxy.admin.surface import Parts, endpoints
+from proxy.admin.trail import Trail
 from proxy.bypasses import Bypasses
 from proxy.cache.background import Background
 from proxy.cache.epochs import Epochs
 from proxy.cache.purges import Purges
 from proxy.cache.seal import Sealer
+from proxy.cache.stored import Stored
 from proxy.cache.tiers import Cache, Found, Standing
 from proxy.credentials import AdminToken, new_admin_token, read_admin_tokens
 from proxy.live_rules import LiveRules
@@ -100,12 +104,23 @@ class World:
         self.told: list[int] = []  # how many switches other processes were told of
         self.bypasses = Bypasses(clock, self._switched)
         self.unwritten: list[str] = []
-        self.audit = Audit(None, clock, self.unwritten.append)
+        self.ledger = Ledger(None, self.unwritten.append)
+        self.trail = Trail(self.store, self.background, self.recent)
+        self.audit = Audit(self.ledger.enter, clock, entered=self.trail.add)
+        self.others: list[Any] = []  # what other processes answer to `Sight`
+        self.sight = Sight(self.cache, self.epochs, self.metrics, self.traffic, self.purges, clock, self.ask_others)
+        self.stored = Stored(self.store, self.cache._sealer, max_body=1 << 20, clock=clock)
         self.health = Health(self.rules, self.store.ping, clock)
         self.profile = profile
 
     def _switched(self) -> None:
         self.switched += 1
+
+    async def recent(self) -> list[dict[str, Any]]:
+        return self.ledger.recent()
+
+    async def ask_others(self, question: str, content: Any) -> list[Any]:
+        return self.others
 
     async def exposition(self) -> bytes:
         return self.metrics.exposition()
@@ -115,9 +130,9 @@ class World:
 
     def parts(self) -> Parts:
         return Parts(
-            self.health, self.metrics, self.rules, self.cache, self.epochs, self.purges, self.traffic, self.bypasses,
-            self.audit, KEYS, None, self.profile, True, lambda: {"kind": "memory"}, self.clock,
-            self.exposition, self.spread,
+            self.health, self.rules, self.cache, self.epochs, self.purges, self.traffic, self.bypasses,
+            self.audit, self.trail, self.sight, self.stored, KEYS, None, self.profile, True,
+            lambda: {"kind": "memory"}, self.clock, self.exposition, lambda: self.audit.lost, self.spread,
         )  # fmt: skip
 
     def key(self, path: str = "/api/jobs", tenant: str = "org_a") -> Key:
@@ -157,7 +172,7 @@ class World:
         self.traffic.note(Request(method, path), outcome)
 
     def audited(self, event: str | None = None) -> list[dict[str, Any]]:
-        return self.audit.recent(event=event)
+        return [line for line in self.ledger.recent() if is_asked_for(line, event=event)]
 
 
 @asynccontextmanager

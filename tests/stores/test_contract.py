@@ -73,7 +73,7 @@ class OnOurNames(RedisLink):
     """The suite's short names in the name space that we have: the shipped user may touch no other."""
 
     async def execute(self, commands):
-        spaces = {"PUBLISH": "shared:", "PING": None}
+        spaces = {"PUBLISH": "shared:", "PING": None, "SCAN": None}
         return await super().execute(
             [
                 command
@@ -394,6 +394,53 @@ async def test_all_that_is_appended_at_the_same_time_is_there_once(store):
     assert {item.fields["n"] for item in items} == {b"%d" % number for number in range(50)}
 
 
+async def all_names(store, prefix: str, count: int = 10) -> list[str]:
+    names: list[str] = []
+    cursor = ""
+    for _ in range(1000):
+        page = await store.names(prefix, cursor, count)
+        names += page.names
+        if not (cursor := page.next):
+            return names
+    raise AssertionError("there is no end")
+
+
+async def test_all_names_that_begin_so_are_listed_and_no_others(store):
+    for number in range(137):
+        await store.set(f"tenant:org_a:jobs:{number}", b"1", 60)
+        await store.set(f"tenant:org_b:jobs:{number}", b"1", 60)
+    for prefix, count in (("tenant:org_a:", 137), ("tenant:", 274), ("", 274), ("tenant:org_a:jobs:13", 8), ("x", 0)):
+        assert len(set(await all_names(store, prefix))) == count
+    assert set(await all_names(store, "tenant:org_a:jobs:5")) == {
+        f"tenant:org_a:jobs:{number}" for number in (5, *range(50, 60))
+    }
+
+
+@pytest.mark.parametrize("prefix", ["a*", "a?", "[a]", "a\\", "^a", "a-"])
+async def test_a_prefix_stands_for_itself(store, prefix):
+    begins = f"tenant:{prefix}"
+    await store.set(f"{begins}b", b"1", 60)
+    for other in ("tenant:ab", "tenant:axb", "tenant:a"):
+        await store.set(other, b"1", 60)
+    assert await all_names(store, begins) == [f"{begins}b"]
+
+
+@pytest.mark.parametrize("cursor", ["-1", "x", str(2**64), "1|", "|", "a|b", "1\n", "\u0663"])
+async def test_a_cursor_from_elsewhere_does_no_harm(store, cursor):
+    await store.set("tenant:a", b"1", 60)
+    for _ in range(30):
+        page = await store.names("none", cursor, 10)
+        assert page.names == []
+    assert await store.get(["tenant:a"]) == [b"1"]
+
+
+async def test_a_name_that_has_expired_is_not_listed(subject):
+    await subject.store.set("tenant:short", b"1", 10)
+    await subject.store.set("tenant:long", b"1", 100)
+    await subject.fast_forward(11)
+    assert await all_names(subject.store, "") == ["tenant:long"]
+
+
 async def test_listeners_hear_what_is_published_after_they_subscribed_in_its_order(store):
     await store.publish("doorbell", b"before")
     async with aclosing(store.listen(["doorbell", "other"])) as heard:
@@ -444,11 +491,14 @@ async def test_ping_gives_the_store_s_own_answer(store):
         lambda store: store.append("s", {"a": b"1"}, 5, 60),
         lambda store: store.range("s", "", 5),
         lambda store: store.latest("s", "", 5),
+        lambda store: store.names("", "", 10),
         lambda store: store.publish("c", b"1"),
         lambda store: anext(store.listen(["c"])),
         lambda store: store.ping(),
     ],
-    ids="get set claim delete epochs create_epochs advance_epochs append range latest publish listen ping".split(),
+    ids=(
+        "get set claim delete epochs create_epochs advance_epochs append range latest names publish listen ping".split()
+    ),
 )
 async def test_a_closed_store_raises_store_error_for_everything(store, call):
     await store.set("a", b"1", 60)

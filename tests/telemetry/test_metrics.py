@@ -7,7 +7,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from proxy.policy.outcome import Forward, Outcome, Reason
-from proxy.telemetry.metrics import Metrics, Sample
+from proxy.telemetry.metrics import MOST_CELLS, Metrics, Sample
 
 HIT = Outcome(Reason.FRESH, hit=True, ttl=10, feature="jobs", key="tenant:org_a:jobs:list", tenant="org_a")
 MISS = Outcome(Reason.COLD, forward=Forward.URI_MISS, stored=True, feature="jobs", tenant="org_a")
@@ -111,6 +111,51 @@ def test_two_sidecars_in_one_process_count_apart():
     one, other = Metrics(), Metrics()
     one.note("x")
     assert "sidecache_events_total" not in scraped(other)
+
+
+def hit_of(tenant: str) -> Outcome:
+    return Outcome(Reason.FRESH, hit=True, feature="jobs", tenant=tenant)
+
+
+def test_tenants_are_counted_apart_and_scraped_together():
+    metrics = Metrics()
+    for tenant, count in (("org_a", 3), ("org_b", 1)):
+        metrics.cell(hit_of(tenant))[1] += count
+    metrics.count(hit_of("org_a"), 0.1)
+    labels = {"feature": "jobs", "result": "hit", "reason": "fresh"}
+    assert value(metrics, "sidecache_requests_total", **labels) == 5
+    assert metrics.totals() == {("jobs", "hit", "fresh"): 5}
+    assert metrics.by_tenant() == {("jobs", "hit", "fresh", "org_a"): 4, ("jobs", "hit", "fresh", "org_b"): 1}
+
+
+def test_a_turn_tells_what_has_grown_and_idle_tenants_are_counted_on_together():
+    metrics = Metrics()
+    busy = metrics.cell(hit_of("org_a"))
+    busy[1] += 2
+    metrics.cell(hit_of("org_b"))[1] += 7
+    assert sorted(metrics.turn().values()) == [2, 7]
+    busy[1] += 1
+    assert metrics.turn() == {("jobs", "hit", "fresh", "org_a"): 1}
+    assert metrics.cell(hit_of("org_a")) is busy
+    assert metrics.by_tenant() == {("jobs", "hit", "fresh", "org_a"): 3, ("jobs", "hit", "fresh", ""): 7}
+    assert metrics.totals() == {("jobs", "hit", "fresh"): 10}
+    assert metrics.turn() == {}
+    metrics.cell(hit_of("org_b"))[1] += 1
+    assert metrics.turn() == {("jobs", "hit", "fresh", "org_b"): 1}
+
+
+def test_of_too_many_tenants_the_later_ones_are_counted_together_until_there_is_room():
+    metrics = Metrics()
+    for number in range(MOST_CELLS + 10):
+        metrics.cell(hit_of(f"org_{number}"))[1] += 1
+    counts = metrics.by_tenant()
+    assert len(counts) == MOST_CELLS + 1
+    assert counts["jobs", "hit", "fresh", ""] == 10
+    for _ in range(2):
+        metrics.turn()
+    metrics.cell(hit_of("late"))[1] += 1
+    assert metrics.by_tenant()["jobs", "hit", "fresh", "late"] == 1
+    assert metrics.totals() == {("jobs", "hit", "fresh"): MOST_CELLS + 11}
 
 
 def test_totals_count_both_ways_by_feature_result_and_reason():

@@ -5,7 +5,7 @@ import pytest
 from proxy.policy.message import Request
 from proxy.policy.outcome import Forward, Outcome, Reason
 from proxy.policy.route import Match
-from proxy.telemetry.traffic import MOST_ROUTES, MOST_TENANTS, Traffic, template
+from proxy.telemetry.traffic import MOST_ROUTES, MOST_TENANTS, Traffic, template, unmatched_writes
 from tests.builders import route
 from tests.doubles import FakeClock
 
@@ -84,4 +84,4 @@ def test_tenants_have_a_bound_as_well(traffic):
 def test_writes_without_a_rule_are_found_near_a_path(traffic, written, read, near):
     note(traffic, f"PATCH {written}", WRITE)
     note(traffic, "GET /api/things")
-    assert bool(traffic.unmatched_writes(read)) is near
+    assert bool(unmatched_writes(traffic.causes(), read)) is near
