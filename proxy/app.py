@@ -36,6 +36,7 @@ from proxy.identity.sources import IdentityResolver
 from proxy.identity.tokens import TokenVerifier
 from proxy.links import link_of
 from proxy.live_rules import LiveRules
+from proxy.policy.identity import Identity
 from proxy.policy.key import Keyring
 from proxy.policy.message import Request
 from proxy.policy.outcome import Outcome
@@ -56,6 +57,7 @@ from proxy.stores.base import Store
 from proxy.stores.breaker import Guarded
 from proxy.stores.commands import CommandStore
 from proxy.stores.memory import MemoryStore
+from proxy.telemetry.access_line import access_line
 from proxy.telemetry.logs import Logger, logger
 from proxy.telemetry.loop_lag import LoopLag
 from proxy.telemetry.metrics import Metrics
@@ -238,6 +240,7 @@ class _Composition:
 
     async def _exchange(self, cache: Cache, epochs: Epochs, leases: Leases, upstream: HttpUpstream) -> Exchange:
         settings, background = self._settings, self._background
+        self._resolver = await self._identity()
         watched = Watched(upstream, settings.upstream, self._report)
         keys, hosts = self._keys, self._hosts
         naming = Naming(keys, hosts.home)
@@ -246,7 +249,7 @@ class _Composition:
             background=background, clock=time.time, jitter=random.random, noted=self._noted,
         )  # fmt: skip
         return Exchange(
-            rules=lambda: self._rules.current, identity=await self._identity(), cache=cache, epochs=epochs,
+            rules=lambda: self._rules.current, identity=self._resolver, cache=cache, epochs=epochs,
             fetcher=fetcher, upstream=watched, background=background,
             keys=keys, naming=naming, clock=time.time, random=random.random, hosts=hosts, noted=self._noted,
             is_off=self._bypasses.covers,
@@ -385,10 +388,12 @@ class _Composition:
             self._log_request(request, outcome, status, seconds)
 
     def _log_request(self, request: Request, outcome: Outcome, status: int, seconds: float) -> None:
-        self._log.info(
-            "request", method=request.method, path=request.path, status=status, cache=outcome.cache_status(),
-            reason=outcome.reason.value, feature=outcome.feature, tenant=outcome.tenant, ms=round(seconds * 1e3, 2),
-        )  # fmt: skip
+        rules = self._rules.current
+        match = rules.match(request.method, request.path)
+        parameters = match.parameters if match is not None else {}
+        who = self._resolver.resolve_now(request, parameters, rules.identity, time.time())
+        identity = who if isinstance(who, Identity) else None
+        self._log.info("request", **access_line(request, outcome, status, seconds, identity, self._keys))
 
     def _noted(self, event: str, details: Mapping[str, object]) -> None:
         self._metrics.note(event)

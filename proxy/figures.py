@@ -79,6 +79,10 @@ def of_rules(rules: LiveRules) -> Iterator[Sample]:
         "sidecache_rules_valid", "1 when the rules file as it is now is in force.", not rules.problems, across="least"
     )
     yield Sample(
+        "sidecache_rules_widening", "1 while the rules file waits for somebody to accept that it shares more.",
+        bool(rules.widening), across="most",
+    )  # fmt: skip
+    yield Sample(
         "sidecache_rules_loaded_timestamp_seconds", "When the rules in force came.", rules.loaded_at, across="most"
     )
 

@@ -94,7 +94,7 @@ class Seat:
             return epochs.unaccepted()
 
         async def changed(content: Content) -> None:
-            _ = background.start(rules.take_over(unpacked(content)))
+            _ = background.start(rules.take_over(*unpacked(content)))
 
         async def figures(_: Content) -> Content:
             return [str(self.number), metrics.figures()]
@@ -125,7 +125,7 @@ class Seat:
             epochs.told({}, purges)
         for switches in (await self._made().ask("ask", ["switched", None]))[:1]:  # all know the same
             bypasses.take_over([Bypass(**each) for each in switches])
-        await rules.take_over(unpacked(latest))
+        await rules.take_over(*unpacked(latest))
 
     async def listening(self) -> None:
         await self._made().ask("listening")
@@ -142,9 +142,9 @@ class Seat:
         """Here caching was switched off or on: all know when this returns."""
         await self._made().ask("tell", ["bypasses", [asdict(each) for each in bypasses.active()]])
 
-    async def read_rules(self) -> bytes | Problem:
-        """The file as the parent reads it now; the other workers hear of it as well."""
-        return unpacked(await self._made().ask("reload"))
+    async def read_rules(self, accept: str) -> tuple[bytes | Problem, str]:
+        """The file as the parent reads it now, and what is accepted; the other workers hear of it as well."""
+        return unpacked(await self._made().ask("reload", accept))
 
     async def exposition(self, metrics: Metrics) -> bytes:
         """The figures of all, those of workers that do not answer left out."""
@@ -152,17 +152,19 @@ class Seat:
         return exposition({str(self.number): metrics.figures(), **dict(others)})
 
 
-def packed(latest: bytes | Problem) -> Content:
-    """A content of the rules file for a message."""
+def packed(rules: LiveRules) -> Content:
+    """The latest content of the rules file for a message."""
+    latest, accepted = rules.latest, {"accepted": rules.accepted}
     if isinstance(latest, Problem):
-        return {"file": latest.file, "message": latest.message}
-    return {"base64": b64encode(latest).decode()}
+        return {"file": latest.file, "message": latest.message, **accepted}
+    return {"base64": b64encode(latest).decode(), **accepted}
 
 
-def unpacked(content: Content) -> bytes | Problem:
+def unpacked(content: Content) -> tuple[bytes | Problem, str]:
+    """The content, and the digest that is accepted."""
     if "base64" in content:
-        return b64decode(content["base64"])
-    return Problem(content["file"], 1, 1, "error", "", content["message"])
+        return b64decode(content["base64"]), content["accepted"]
+    return Problem(content["file"], 1, 1, "error", "", content["message"]), content["accepted"]
 
 
 def _nothing() -> None:

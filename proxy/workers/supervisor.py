@@ -197,7 +197,7 @@ class Supervisor:
 
         async def join(_: Content) -> Content:
             self._hub.add(member)
-            return packed(self._rules.latest)
+            return packed(self._rules)
 
         async def now_listening(_: Content) -> None:
             worker.listening = True
@@ -210,9 +210,9 @@ class Supervisor:
             worker.leaving = True
             self._choose_speaker()
 
-        async def reload(_: Content) -> Content:
-            await self._rules.reload()
-            return packed(self._rules.latest)
+        async def reload(accept: Content) -> Content:
+            await self._rules.reload(accept)
+            return packed(self._rules)
 
         async def tell(content: Content) -> Content:
             return await self._hub.tell(*content, besides=member)
@@ -244,8 +244,8 @@ class Supervisor:
     def _report(self, event: str, details: Mapping[str, object]) -> None:
         self._metrics.note(event)
         (self._log.info if event in _GOOD_NEWS else self._log.warning)(event, **details)
-        if event in ("rules-loaded", "rules-refused"):
-            _ = self._background.start(self._hub.tell("rules", packed(self._rules.latest)))
+        if event in ("rules-loaded", "rules-refused", "rules-widening"):
+            _ = self._background.start(self._hub.tell("rules", packed(self._rules)))
 
     def _lost(self, error: BaseException) -> None:
         self._metrics.note("background-failed")
