@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import aiohttp
-from aiohttp import web
 
 from proxy import __version__, figures
 from proxy.addresses import Address
@@ -21,6 +20,7 @@ from proxy.admin.access import Gate
 from proxy.admin.api import application
 from proxy.admin.audit import opened
 from proxy.admin.health import Health
+from proxy.admin.scrapes import Scrapes
 from proxy.admin.surface import Parts, endpoints
 from proxy.bypasses import Bypasses
 from proxy.cache.background import Background
@@ -40,7 +40,6 @@ from proxy.policy.identity import Identity
 from proxy.policy.key import Keyring
 from proxy.policy.message import Request
 from proxy.policy.outcome import Outcome
-from proxy.serving.accepting import SharedSite
 from proxy.serving.exchange import Exchange, Hosts
 from proxy.serving.fetch import Fetcher
 from proxy.serving.hits import Hits, RequestOf, ServingEpoch
@@ -52,12 +51,14 @@ from proxy.serving.reserved import Reserved
 from proxy.serving.upgrade import UpgradeBridge
 from proxy.serving.upstream import HttpUpstream, Timeouts
 from proxy.settings import Settings
+from proxy.side_ports import SidePorts
 from proxy.signals import on_signals
 from proxy.stores.base import Store
 from proxy.stores.breaker import Guarded
 from proxy.stores.commands import CommandStore
 from proxy.stores.memory import MemoryStore
 from proxy.telemetry.access_line import access_line
+from proxy.telemetry.exposition import exposition
 from proxy.telemetry.logs import Logger, logger
 from proxy.telemetry.loop_lag import LoopLag
 from proxy.telemetry.metrics import Metrics
@@ -76,8 +77,6 @@ _FINISHING = 0.8
 
 _PREPARED_SHARE = 4  # answers ready to be written may take this part of the first tier's bytes on top of them
 
-_ADMIN_LEAVES = 1.0  # seconds for answers of the admin port that are under way
-
 # Reports of a change for the better.
 _GOOD_NEWS = frozenset(
     "store-available doorbell-works rules-loaded jwks-available jwks-changed upstream-reachable".split()
@@ -90,6 +89,7 @@ class Running:
 
     data_port: int
     admin_port: int
+    metrics_port: int = 0  # there is none
 
 
 async def serve(settings: Settings, *, seat: Seat | None = None, ready: Callable[[], None] | None = None) -> None:
@@ -123,6 +123,7 @@ async def running(
             data=str(Address(settings.listen.host, sidecar.data_port)),
             admin=str(Address(settings.admin.host, sidecar.admin_port)),
             upstream=settings.upstream, profile=settings.profile, store=settings.provider, version=__version__,
+            **_where(settings.metrics, sidecar.metrics_port),
         )  # fmt: skip
         yield sidecar
 
@@ -153,7 +154,7 @@ class _Composition:
         self._keys = Keyring(hashlib.blake2b(settings.name_key.encode(), digest_size=32).digest())
         self._hosts = Hosts(settings.hosts)
         self._drained_by = float("inf")  # of the loop's clock, once we are leaving
-        self._admin_runner: web.AppRunner | None = None
+        self._side_ports = SidePorts(stack, seat)
 
     async def start(self, leave: Callable[[], None]) -> Running:
         settings, stack, seat = self._settings, self._stack, self._seat
@@ -183,7 +184,7 @@ class _Composition:
         )
         stack.push_async_callback(upstream.close)
         exchange = await self._exchange(cache, epochs, leases, upstream)
-        admin_port = await self._admin(health, cache, epochs, store)
+        admin_port, metrics_port = await self._admin(health, cache, epochs, store), await self._scraped()
         stack.push_async_callback(self._finish_background)
         if seat is None:
             self._follow()
@@ -200,13 +201,14 @@ class _Composition:
         stack.push_async_callback(self._leave, health, listener)
         if seat is not None:
             await seat.listening()
-        return Running(listener.port, admin_port)
+        return Running(listener.port, admin_port, metrics_port)
 
     def _watch(self, cache: Cache, epochs: Epochs, listener: Listener) -> None:
         self._metrics.watch(
             lambda: figures.of_serving(cache, epochs, listener, self._sealer, self._background, time.time())
         )
         self._metrics.watch(lambda: figures.of_rules(self._rules))
+        self._metrics.watch(lambda: figures.of_traffic(self._traffic))
         lag = LoopLag()
         self._metrics.watch(lambda: figures.of_loop(lag))
         lag.start()
@@ -316,28 +318,22 @@ class _Composition:
             settings.admin_tokens, lenient=settings.profile == "development",
             listens_on_loopback=settings.admin.loopback, allowed=settings.allowed_ips,
         )  # fmt: skip
-        admin = application(gate, self._audit, endpoints(parts))
-        runner = web.AppRunner(admin, access_log=None, handle_signals=False, shutdown_timeout=_ADMIN_LEAVES)
-        await runner.setup()
-        self._stack.push_async_callback(runner.cleanup)
+        app = application(gate, self._audit, endpoints(parts))
+        return await self._side_ports.open(app, settings.admin, "--admin", seat.admin if seat is not None else ())
 
-        async def listen(host: str, port: int) -> None:
-            await web.TCPSite(runner, host, port).start()
-
-        async def speak() -> None:
-            assert seat is not None
-            for each in seat.admin:
-                await SharedSite(runner, each).start()
-
-        if seat is not None:
-            seat.speak(speak)
-            self._admin_runner = runner
-            return int(seat.admin[0].getsockname()[1])
-        await _bind(listen, self._settings.admin, "--admin")
-        return int(runner.addresses[0][1])
+    async def _scraped(self) -> int:
+        """The port of the metrics alone; 0 when there is none."""
+        settings, seat = self._settings, self._seat
+        if settings.metrics is None:
+            return 0
+        app = Scrapes(self._exposition, time.monotonic).application()
+        return await self._side_ports.open(
+            app, settings.metrics, "SIDECACHE_METRICS_LISTEN", seat.metrics if seat is not None else ()
+        )
 
     async def _exposition(self) -> bytes:
-        return await self._seat.exposition(self._metrics) if self._seat is not None else self._metrics.exposition()
+        found = await self._seat.collected(self._metrics) if self._seat is not None else self._metrics.collected()
+        return await asyncio.to_thread(exposition, found)
 
     async def _spread_bypasses(self) -> None:
         if self._seat is not None:
@@ -369,9 +365,7 @@ class _Composition:
     async def _hand_over(self, seat: Seat) -> None:
         """The other workers stay, and take what comes: nobody need notice that this one leaves."""
         await seat.leaving()
-        assert self._admin_runner is not None
-        for site in list(self._admin_runner.sites):
-            await site.stop()
+        await self._side_ports.leave()
 
     async def _finish_background(self) -> None:
         """Fills and purges end before what they use is closed: in what is left of the drain time."""
@@ -420,6 +414,10 @@ class _Composition:
     def _lost(self, error: BaseException) -> None:
         self._metrics.note("background-failed")
         self._log.error("background-failed", error=type(error).__name__, detail=str(error))
+
+
+def _where(metrics: Address | None, port: int) -> dict[str, str]:
+    return {} if metrics is None else {"metrics": str(Address(metrics.host, port))}
 
 
 async def _bind(listen: Callable[[str, int], Awaitable[None]], address: Address, flag: str) -> None:

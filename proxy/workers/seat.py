@@ -14,6 +14,8 @@ from base64 import b64decode, b64encode
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
+from prometheus_client.core import Metric
+
 from proxy.bypasses import Bypass, Bypasses
 from proxy.cache.background import Background
 from proxy.cache.epochs import Epochs
@@ -21,7 +23,7 @@ from proxy.live_rules import LiveRules
 from proxy.rules.source import Problem
 from proxy.settings import Settings
 from proxy.telemetry.metrics import Metrics
-from proxy.telemetry.together import exposition
+from proxy.telemetry.together import together
 from proxy.workers.channel import Channel, Content, Handler
 from proxy.workers.shares import Shares
 
@@ -39,6 +41,7 @@ class Assignment:
     data: tuple[int, ...]
     admin: tuple[int, ...]
     shares: int
+    metrics: tuple[int, ...] = ()
 
 
 class Seat:
@@ -49,6 +52,7 @@ class Seat:
         self.rules = assignment.rules
         self.data = [socket.socket(fileno=number) for number in assignment.data]
         self.admin = [socket.socket(fileno=number) for number in assignment.admin]
+        self.metrics = [socket.socket(fileno=number) for number in assignment.metrics]
         self.share = Shares(assignment.shares, assignment.settings.workers).of(assignment.number)
         self.all_leave = False  # the others as well
         self._socket = socket.socket(fileno=assignment.channel)
@@ -111,7 +115,7 @@ class Seat:
         }  # fmt: skip
 
     def speak(self, listen: Callable[[], Awaitable[None]]) -> None:
-        """`listen` is called when this worker is to answer the admin port for all."""
+        """`listen` is called when this worker is to answer the admin port, and that of the metrics, for all."""
 
         async def spoken(_: Content) -> None:
             await listen()
@@ -146,10 +150,10 @@ class Seat:
         """The file as the parent reads it now, and what is accepted; the other workers hear of it as well."""
         return unpacked(await self._made().ask("reload", accept))
 
-    async def exposition(self, metrics: Metrics) -> bytes:
+    async def collected(self, metrics: Metrics) -> list[Metric]:
         """The figures of all, those of workers that do not answer left out."""
         others = await self._made().ask("ask", ["figures", None])
-        return exposition({str(self.number): metrics.figures(), **dict(others)})
+        return together({str(self.number): metrics.figures(), **dict(others)})
 
 
 def packed(rules: LiveRules) -> Content:

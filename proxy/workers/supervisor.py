@@ -39,8 +39,12 @@ async def supervise(
         supervisor.prepare()
         data = [sockets.enter_context(each) for each in await listening(settings.listen, "--listen")]
         admin = [sockets.enter_context(each) for each in await listening(settings.admin, "--admin")]
+        metrics = []
+        if settings.metrics is not None:
+            found = await listening(settings.metrics, "SIDECACHE_METRICS_LISTEN")
+            metrics = [sockets.enter_context(each) for each in found]
         with closing(new_shares(settings.workers)) as shares:
-            await supervisor.run(Ports(data, admin, shares), stop, ready)
+            await supervisor.run(Ports(data, admin, shares, metrics), stop, ready)
 
 
 @dataclass(eq=False)
@@ -108,6 +112,8 @@ class Supervisor:
             "listening", data=str(Address(settings.listen.host, data)), admin=str(Address(settings.admin.host, admin)),
             upstream=settings.upstream, profile=settings.profile, store=settings.provider, version=__version__,
             workers=settings.workers,
+            **({"metrics": str(Address(settings.metrics.host, ports.metrics[0].getsockname()[1]))}
+               if settings.metrics is not None else {}),
         )  # fmt: skip
 
     async def _follow(self, stopping: "asyncio.Task[Any]") -> None:
