@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -47,6 +47,14 @@ async def supervise(
             await supervisor.run(Ports(data, admin, shares, metrics), stop, ready)
 
 
+def samples(workers: int, restarts: int) -> Iterator[Sample]:
+    """What the parent counts beside events."""
+    yield Sample("sidecache_workers", "Workers that answer requests.", workers)
+    yield Sample(
+        "sidecache_worker_restarts_total", "Workers started in place of one that ended.", restarts, counter=True
+    )
+
+
 @dataclass(eq=False)
 class _Worker:
     member: Member
@@ -80,15 +88,7 @@ class Supervisor:
         for warning in self._settings.warnings:
             self._log.warning("setting", warning=warning)
         self._rules.load()
-        self._metrics.watch(
-            lambda: (
-                Sample("sidecache_workers", "Workers that answer requests.", len(self._hub)),
-                Sample(
-                    "sidecache_worker_restarts_total", "Workers started in place of one that ended.", self._restarts,
-                    counter=True,
-                ),
-            )
-        )  # fmt: skip
+        self._metrics.watch(lambda: samples(len(self._hub), self._restarts))
 
     async def run(self, ports: Ports, stop: asyncio.Event, ready: Callable[[], None] | None) -> None:
         keepers = [self._background.start(self._keep(number, ports)) for number in range(self._settings.workers)]
