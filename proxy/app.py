@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import aiohttp
-from aiohttp import web
 
 from proxy import __version__, figures
 from proxy.addresses import Address
 from proxy.admin.access import Gate
 from proxy.admin.api import application
 from proxy.admin.health import Health
+from proxy.admin.scrapes import Scrapes
 from proxy.admin.sight import QUESTION, Sight, nobody
 from proxy.admin.surface import Parts, endpoints
 from proxy.auditing import Auditing, auditing
@@ -38,10 +38,10 @@ from proxy.identity.sources import IdentityResolver
 from proxy.identity.tokens import TokenVerifier
 from proxy.links import link_of
 from proxy.live_rules import LiveRules
+from proxy.policy.identity import Identity
 from proxy.policy.key import Keyring
 from proxy.policy.message import Request
 from proxy.policy.outcome import Accessed, Outcome
-from proxy.serving.accepting import SharedSite
 from proxy.serving.exchange import Exchange, Hosts
 from proxy.serving.fetch import Fetcher
 from proxy.serving.forwarding import Forwarding
@@ -55,11 +55,14 @@ from proxy.serving.reserved import Reserved
 from proxy.serving.upgrade import UpgradeBridge
 from proxy.serving.upstream import HttpUpstream, Timeouts
 from proxy.settings import Settings
+from proxy.side_ports import SidePorts
 from proxy.signals import on_signals
 from proxy.stores.base import Store
 from proxy.stores.breaker import Guarded
 from proxy.stores.commands import CommandStore
 from proxy.stores.memory import MemoryStore
+from proxy.telemetry.access_line import access_line
+from proxy.telemetry.exposition import exposition
 from proxy.telemetry.logs import Logger, logger
 from proxy.telemetry.loop_lag import LoopLag
 from proxy.telemetry.metrics import Metrics
@@ -79,8 +82,6 @@ _FINISHING = 0.8
 _FORWARDED_SHARE = 16  # the same for heads that are forwarded
 _PREPARED_SHARE = 4  # answers ready to be written may take this part of the first tier's bytes on top of them
 
-_ADMIN_LEAVES = 1.0  # seconds for answers of the admin port that are under way
-
 # Reports of a change for the better.
 _GOOD_NEWS = frozenset(
     "store-available doorbell-works rules-loaded jwks-available jwks-changed upstream-reachable".split()
@@ -93,6 +94,7 @@ class Running:
 
     data_port: int
     admin_port: int
+    metrics_port: int = 0  # there is none
 
 
 async def serve(settings: Settings, *, seat: Seat | None = None, ready: Callable[[], None] | None = None) -> None:
@@ -126,6 +128,7 @@ async def running(
             data=str(Address(settings.listen.host, sidecar.data_port)),
             admin=str(Address(settings.admin.host, sidecar.admin_port)),
             upstream=settings.upstream, profile=settings.profile, store=settings.provider, version=__version__,
+            **_where(settings.metrics, sidecar.metrics_port),
         )  # fmt: skip
         yield sidecar
 
@@ -153,7 +156,7 @@ class _Composition:
         self._keys = Keyring(hashlib.blake2b(settings.name_key.encode(), digest_size=32).digest())
         self._hosts = Hosts(settings.hosts)
         self._drained_by = float("inf")  # of the loop's clock, once we are leaving
-        self._admin_runner: web.AppRunner | None = None
+        self._side_ports = SidePorts(stack, seat)
 
     async def start(self, leave: Callable[[], None]) -> Running:
         settings, stack, seat = self._settings, self._stack, self._seat
@@ -187,6 +190,7 @@ class _Composition:
         watched = Watched(upstream, settings.upstream, self._report)
         exchange = await self._exchange(cache, epochs, leases, watched)
         admin_port = await self._admin(health, cache, epochs, store, audited)
+        metrics_port = await self._scraped()
         stack.push_async_callback(self._finish_background)
         if seat is None:
             self._follow()
@@ -203,13 +207,14 @@ class _Composition:
         stack.push_async_callback(self._leave, health, listener)
         if seat is not None:
             await seat.listening()
-        return Running(listener.port, admin_port)
+        return Running(listener.port, admin_port, metrics_port)
 
     def _watch(self, cache: Cache, epochs: Epochs, listener: Listener) -> None:
         self._metrics.watch(
             lambda: figures.of_serving(cache, epochs, listener, self._sealer, self._background, time.time())
         )
         self._metrics.watch(lambda: figures.of_rules(self._rules))
+        self._metrics.watch(lambda: figures.of_traffic(self._traffic))
         lag = LoopLag()
         self._metrics.watch(lambda: figures.of_loop(lag))
         lag.start()
@@ -243,6 +248,7 @@ class _Composition:
 
     async def _exchange(self, cache: Cache, epochs: Epochs, leases: Leases, upstream: Watched) -> Exchange:
         background = self._background
+        self._resolver = await self._identity()
         keys, hosts = self._keys, self._hosts
         naming = Naming(keys, hosts.home)
         fetcher = Fetcher(
@@ -250,7 +256,7 @@ class _Composition:
             background=background, clock=time.time, jitter=random.random, noted=self._noted,
         )  # fmt: skip
         return Exchange(
-            rules=lambda: self._rules.current, identity=await self._identity(), cache=cache, epochs=epochs,
+            rules=lambda: self._rules.current, identity=self._resolver, cache=cache, epochs=epochs,
             fetcher=fetcher, upstream=upstream, background=background, keys=keys, naming=naming,
             clock=time.time, random=random.random, hosts=hosts, noted=self._noted, is_off=self._bypasses.covers,
             purged=lambda by, purge, accepted: self._purges.note(by, purge, accepted=accepted),
@@ -338,28 +344,22 @@ class _Composition:
             settings.admin_tokens, lenient=settings.profile == "development",
             listens_on_loopback=settings.admin.loopback, allowed=settings.allowed_ips,
         )  # fmt: skip
-        admin = application(gate, self._audit, endpoints(parts))
-        runner = web.AppRunner(admin, access_log=None, handle_signals=False, shutdown_timeout=_ADMIN_LEAVES)
-        await runner.setup()
-        self._stack.push_async_callback(runner.cleanup)
+        app = application(gate, self._audit, endpoints(parts))
+        return await self._side_ports.open(app, settings.admin, "--admin", seat.admin if seat is not None else ())
 
-        async def listen(host: str, port: int) -> None:
-            await web.TCPSite(runner, host, port).start()
-
-        async def speak() -> None:
-            assert seat is not None
-            for each in seat.admin:
-                await SharedSite(runner, each).start()
-
-        if seat is not None:
-            seat.speak(speak)
-            self._admin_runner = runner
-            return int(seat.admin[0].getsockname()[1])
-        await _bind(listen, self._settings.admin, "--admin")
-        return int(runner.addresses[0][1])
+    async def _scraped(self) -> int:
+        """The port of the metrics alone; 0 when there is none."""
+        settings, seat = self._settings, self._seat
+        if settings.metrics is None:
+            return 0
+        app = Scrapes(self._exposition, time.monotonic).application()
+        return await self._side_ports.open(
+            app, settings.metrics, "SIDECACHE_METRICS_LISTEN", seat.metrics if seat is not None else ()
+        )
 
     async def _exposition(self) -> bytes:
-        return await self._seat.exposition(self._metrics) if self._seat is not None else self._metrics.exposition()
+        found = await self._seat.collected(self._metrics) if self._seat is not None else self._metrics.collected()
+        return await asyncio.to_thread(exposition, found)
 
     async def _spread_bypasses(self) -> None:
         if self._seat is not None:
@@ -391,9 +391,7 @@ class _Composition:
     async def _hand_over(self, seat: Seat) -> None:
         """The other workers stay, and take what comes: nobody need notice that this one leaves."""
         await seat.leaving()
-        assert self._admin_runner is not None
-        for site in list(self._admin_runner.sites):
-            await site.stop()
+        await self._side_ports.leave()
 
     async def _finish_background(self) -> None:
         """Fills and purges end before what they use is closed: in what is left of the drain time."""
@@ -414,7 +412,7 @@ class _Composition:
     def _told(self, request: Request, outcome: Outcome) -> Told:
         """What `_finished` does, for responses to this request that are passed on, as often as it comes."""
         count, cause = self._metrics.counter(outcome), self._traffic.cause(request, outcome)
-        asked = Request(request.method, request.target) if self._settings.access_log else None
+        asked = request if self._settings.access_log else None
 
         def told(status: int, seconds: float) -> None:
             count(seconds)
@@ -425,10 +423,12 @@ class _Composition:
         return told
 
     def _log_request(self, request: Request, outcome: Outcome, status: int, seconds: float) -> None:
-        self._log.info(
-            "request", method=request.method, path=request.path, status=status, cache=outcome.cache_status(),
-            reason=outcome.reason.value, feature=outcome.feature, tenant=outcome.tenant, ms=round(seconds * 1e3, 2),
-        )  # fmt: skip
+        rules = self._rules.current
+        match = rules.match(request.method, request.path)
+        parameters = match.parameters if match is not None else {}
+        who = self._resolver.resolve_now(request, parameters, rules.identity, time.time())
+        identity = who if isinstance(who, Identity) else None
+        self._log.info("request", **access_line(request, outcome, status, seconds, identity, self._keys))
 
     def _noted(self, event: str, details: Mapping[str, object]) -> None:
         self._metrics.note(event)
@@ -455,6 +455,10 @@ class _Composition:
     def _lost(self, error: BaseException) -> None:
         self._metrics.note("background-failed")
         self._log.error("background-failed", error=type(error).__name__, detail=str(error))
+
+
+def _where(metrics: Address | None, port: int) -> dict[str, str]:
+    return {} if metrics is None else {"metrics": str(Address(metrics.host, port))}
 
 
 async def _bind(listen: Callable[[str, int], Awaitable[None]], address: Address, flag: str) -> None:

@@ -1,33 +1,47 @@
 """Which figures does a scrape find beside the counts of requests? What the parts hold and have done, as of now."""
 
 from collections.abc import Iterator
+from heapq import nlargest
+from itertools import accumulate
+
+from prometheus_client.core import HistogramMetricFamily, Metric
 
 from proxy import __version__
 from proxy.cache.background import Background
 from proxy.cache.epochs import Epochs
+from proxy.cache.record import Rejection
 from proxy.cache.seal import Sealer
-from proxy.cache.tiers import Cache
+from proxy.cache.tiers import Cache, Totals
 from proxy.live_rules import LiveRules
 from proxy.serving.listener import Listener
 from proxy.stores.base import Store
-from proxy.stores.breaker import Guarded
+from proxy.stores.breaker import LATENCY_BOUNDS, Guarded
 from proxy.telemetry.loop_lag import LoopLag
 from proxy.telemetry.metrics import Sample
+from proxy.telemetry.traffic import Traffic
+
+TENANTS = 10  # told by name: a label for each would have no bound
 
 
 def of_serving(
     cache: Cache, epochs: Epochs, listener: Listener, sealer: Sealer, background: Background, now: float
-) -> Iterator[Sample]:
+) -> Iterator[Sample | Metric]:
     """What one process that answers requests holds and has done."""
-    stats = cache.stats()
+    stats = cache.totals()
     yield Sample("sidecache_build_info", "The version that runs.", {__version__: 1}, "version", across="most")
     yield Sample("sidecache_l1_bytes", "Bytes in the first tier.", stats.size)
     yield Sample("sidecache_l1_max_bytes", "Bytes the first tier may hold.", stats.max_size)
     yield Sample("sidecache_l1_entries", "Entries in the first tier.", stats.entries)
     yield Sample("sidecache_l1_evictions_total", "Entries that made room for others.", stats.evictions, counter=True)
+    sizes, lifetimes = cache.distributions()
+    yield sizes.metric("sidecache_l1_entry_bytes", "Sizes of entries that came into the first tier.")
+    yield lifetimes.metric(
+        "sidecache_l1_entry_lifetime_seconds", "How long entries that came into the first tier are fresh."
+    )
+    yield from _of_tenants_and_features(stats)
     yield Sample(
         "sidecache_records_rejected_total", "Records of the store that were not what was asked for.",
-        {reason.value: count for reason, count in stats.rejected.items()}, "reason", counter=True,
+        {reason.value: stats.rejected.get(reason, 0) for reason in Rejection}, "reason", counter=True,
     )  # fmt: skip
     uses = sealer.uses()
     yield Sample(
@@ -74,10 +88,34 @@ def of_serving(
     )
 
 
+def _of_tenants_and_features(totals: Totals) -> Iterator[Sample]:
+    """Who fills the first tier: every feature, and of the tenants only the first."""
+    yield Sample("sidecache_l1_share_bytes", "Bytes in the first tier by feature.", totals.by_feature, "feature")
+    tenants = totals.tenants.keys() - {""} if "" in totals.tenants else totals.tenants.keys()
+    yield Sample(
+        "sidecache_l1_top_bytes", "Bytes in the first tier of the tenants that have most.",
+        {name: totals.tenants[name] for name in nlargest(TENANTS, tenants, key=totals.tenants.__getitem__)}, "tenant",
+    )  # fmt: skip
+    yield Sample("sidecache_l1_tenants", "Tenants that have entries in the first tier.", len(tenants), across="most")
+
+
+def of_traffic(traffic: Traffic) -> Iterator[Sample]:
+    seen = traffic.tenants()
+    first = nlargest(TENANTS, seen, key=lambda name: seen[name].upstream)
+    yield Sample(
+        "sidecache_top_upstream_requests_total", "Requests for the upstream of the tenants that have most.",
+        {name: seen[name].upstream for name in first}, "tenant", counter=True,
+    )  # fmt: skip
+
+
 def of_rules(rules: LiveRules) -> Iterator[Sample]:
     yield Sample(
         "sidecache_rules_valid", "1 when the rules file as it is now is in force.", not rules.problems, across="least"
     )
+    yield Sample(
+        "sidecache_rules_widening", "1 while the rules file waits for somebody to accept that it shares more.",
+        bool(rules.widening), across="most",
+    )  # fmt: skip
     yield Sample(
         "sidecache_rules_loaded_timestamp_seconds", "When the rules in force came.", rules.loaded_at, across="most"
     )
@@ -90,7 +128,7 @@ def of_loop(lag: LoopLag) -> Iterator[Sample]:
     )  # fmt: skip
 
 
-def of_store(store: Guarded) -> Iterator[Sample]:
+def of_store(store: Guarded) -> Iterator[Sample | Metric]:
     yield Sample(
         "sidecache_store_up",
         "1 while the store is asked, 0 while the breaker is open.",
@@ -102,17 +140,14 @@ def of_store(store: Guarded) -> Iterator[Sample]:
     )
     calls = store.calls
     yield Sample(
-        "sidecache_store_operations_total", "Operations by kind.",
-        {kind: sum(each.buckets) for kind, each in calls.items()}, "operation", counter=True,
-    )  # fmt: skip
-    yield Sample(
         "sidecache_store_operations_failed_total", "Operations that failed, by kind.",
         {kind: each.failed for kind, each in calls.items()}, "operation", counter=True,
     )  # fmt: skip
-    yield Sample(
-        "sidecache_store_operation_seconds_total", "Time spent in operations, by kind.",
-        {kind: each.seconds for kind, each in calls.items()}, "operation", counter=True,
-    )  # fmt: skip
+    seconds = HistogramMetricFamily("sidecache_store_seconds", "Time of operations, by kind.", labels=["operation"])
+    bounds = [*map(str, LATENCY_BOUNDS), "+Inf"]
+    for kind, each in calls.items():
+        seconds.add_metric([kind], list(zip(bounds, accumulate(each.buckets), strict=True)), each.seconds)
+    yield seconds
 
 
 def about(store: Store) -> dict[str, object]:

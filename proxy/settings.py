@@ -32,6 +32,7 @@ class Settings:
     provider: str = "memory"
     listen: Address = Address("0.0.0.0", 8080)
     admin: Address = Address("127.0.0.1", 9900)
+    metrics: Address | None = None  # a port for scrapers alone, without a token
     admin_tokens: tuple[AdminEntry, ...] = field(default=(), repr=False)
     allowed_ips: tuple[Network, ...] = ()  # who may reach the admin port at all; none named: everybody
     audit_log: str = "stdout"  # or off, or a file
@@ -106,6 +107,7 @@ class _Reader(Variables):
             provider=provider,
             listen=self.address("SIDECACHE_LISTEN", "0.0.0.0:8080", flag="listen"),
             admin=self._admin(),
+            metrics=self._metrics(),
             admin_tokens=self._admin_tokens(),
             allowed_ips=tuple(self.networks("SIDECACHE_ALLOWED_IPS")),
             audit_log=self.text("SIDECACHE_AUDIT_LOG") or "stdout",
@@ -155,6 +157,11 @@ class _Reader(Variables):
 
     def _admin(self) -> Address:
         return self.address("SIDECACHE_ADMIN_LISTEN", "127.0.0.1:9900", flag="admin")
+
+    def _metrics(self) -> Address | None:
+        if self.raw("SIDECACHE_METRICS_LISTEN")[0] is None:
+            return None
+        return self.address("SIDECACHE_METRICS_LISTEN", "0.0.0.0:9901", flag="metrics_listen")
 
     def _hosts(self) -> Iterator[str]:
         for word in self.words("SIDECACHE_HOSTS"):
@@ -242,6 +249,12 @@ class _Reader(Variables):
             self.problems.append("SIDECACHE_DEV_AUTH: unsigned tokens are for development on a loopback address only")
         if listen == settings.admin and listen.port:
             self.problems.append(f"{admin}: {settings.admin} is the data port; choose another")
+        metrics = settings.metrics
+        if metrics is not None and metrics.port and metrics.port in (listen.port, settings.admin.port):
+            taken = "data" if metrics.port == listen.port else "admin"
+            self.problems.append(
+                f"{self.source('SIDECACHE_METRICS_LISTEN')}: {metrics} is the {taken} port; choose another"
+            )
         if settings.jwks_url and not settings.jwt_issuer:
             url = self.source("SIDECACHE_JWKS_URL")
             self.missing("SIDECACHE_JWT_ISSUER", f"{url} does not say whose tokens count")
@@ -269,7 +282,7 @@ _OWN = "SIDECACHE_"
 # What Kubernetes sets in every pod beside a service of our name.
 _KUBERNETES = re.compile(r"SIDECACHE_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP)(_(PROTO|PORT|ADDR))?)?)")
 _ELSEWHERE = frozenset({"SIDECACHE_TOKEN"})  # read by commands only
-_LATER = ("SIDECACHE_ALLOWED_ORIGINS SIDECACHE_METRICS_LISTEN SIDECACHE_OIDC_CLIENT_ID").split()
+_LATER = ("SIDECACHE_ALLOWED_ORIGINS SIDECACHE_OIDC_CLIENT_ID").split()
 
 
 def _with_local_file(environ: Mapping[str, str], profile: object) -> Mapping[str, str]:

@@ -27,6 +27,7 @@ from proxy.errors import ConfigError
 from proxy.live_rules import LiveRules
 from proxy.settings import Settings, load
 from tests.serving.world import unsigned
+from tests.telemetry.naming import complaints
 
 RULES = """
 version: 1
@@ -122,6 +123,47 @@ def free_port() -> int:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return int(sock.getsockname()[1])
+
+
+# The port of the metrics
+
+
+async def test_every_metric_is_named_by_convention_and_the_scrapers_port_has_the_same(make):
+    async with portal() as upstream:
+        settings = make(f"http://127.0.0.1:{upstream}", SIDECACHE_METRICS_LISTEN="127.0.0.1:0")
+        async with running(settings) as sidecar:
+            for _ in range(2):
+                await ask(sidecar.data_port)
+            _, _, text = await ask(sidecar.admin_port, "/metrics")
+            status, _, same = await ask(sidecar.metrics_port, "/metrics")
+            assert (await ask(sidecar.metrics_port, "/api/cache/status"))[0] == 404
+    assert list(complaints(text)) == []
+    names = [{line for line in each.splitlines() if line.startswith("#")} for each in (text, same)]
+    assert (status, names[0]) == (200, names[1])
+    for line in (
+        'sidecache_l1_top_bytes{tenant="org_a"}', 'sidecache_l1_share_bytes{feature="jobs"}',
+        'sidecache_l1_entry_lifetime_seconds_bucket{le="900.0"} 1.0', "sidecache_l1_tenants 1.0",
+        'sidecache_l1_entry_bytes_bucket{le="2048.0"} 1.0',
+        'sidecache_top_upstream_requests_total{tenant="org_a"} 1.0',
+    ):  # fmt: skip
+        assert line in text
+
+
+async def test_without_it_there_is_no_such_port(make):
+    async with portal() as upstream, running(make(f"http://127.0.0.1:{upstream}")) as sidecar:
+        assert sidecar.metrics_port == 0
+
+
+async def test_a_metrics_port_that_is_taken_is_told(make):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(
+            ConfigError, match=f"cannot listen on {address}: .*; SIDECACHE_METRICS_LISTEN=HOST:PORT cho"
+        ):
+            async with running(make("http://127.0.0.1:1", SIDECACHE_METRICS_LISTEN=address)):
+                pass
 
 
 # Starting and stopping

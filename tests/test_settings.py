@@ -453,8 +453,8 @@ def test_a_local_file_that_is_a_directory_is_not_read(tmp_path):
         ("SIDECACHE_LISTN", "x", "SIDECACHE_LISTN: has no effect (did you mean 'SIDECACHE_LISTEN'?)"),
         ("SIDECACHE_UPSTREAM_URL_FILE", "x", "SIDECACHE_UPSTREAM_URL_FILE: has no effect "
          "(did you mean 'SIDECACHE_UPSTREAM'?)"),
-        ("SIDECACHE_METRICS_LISTEN", "x", "SIDECACHE_METRICS_LISTEN: has no effect in this version"),
-        ("SIDECACHE_METRICS_LISTEN_FILE", "x", "SIDECACHE_METRICS_LISTEN_FILE: has no effect in this version"),
+        ("SIDECACHE_OIDC_CLIENT_ID", "x", "SIDECACHE_OIDC_CLIENT_ID: has no effect in this version"),
+        ("SIDECACHE_OIDC_CLIENT_ID_FILE", "x", "SIDECACHE_OIDC_CLIENT_ID_FILE: has no effect in this version"),
         ("SIDECACHE_QUX", "x", "SIDECACHE_QUX: has no effect"),
         ("REDIS_PORT", "tcp://10.0.0.7:6379", "REDIS_PORT: ignored; Kubernetes put it there for a service named redis"),
         ("SIDECACHE_TRUSTED_PEERS", "0.0.0.0/0", "SIDECACHE_TRUSTED_PEERS: 0.0.0.0/0 lets every client say who it is"),
@@ -598,3 +598,25 @@ def test_several_workers_need_a_store_that_they_share(flags, source):
         f"{source}: 2 workers need a store that they share; the embedded one (REDIS_PROVIDER=memory) is for 1",
     )
     assert load(DEVELOPMENT | {"REDIS_PROVIDER": "redis", "REDIS_HOST": "cache", "SIDECACHE_WORKERS": "2"}).workers == 2
+
+
+# The port of the metrics
+
+
+def test_metrics_have_no_port_of_their_own_unless_it_is_said():
+    assert load(PRODUCTION).metrics is None
+    assert load(PRODUCTION | {"SIDECACHE_METRICS_LISTEN": "0.0.0.0:9901"}).metrics == Address("0.0.0.0", 9901)
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        ("9901", "SIDECACHE_METRICS_LISTEN: '9901' is not HOST:PORT such as 0.0.0.0:9901"),
+        ("0.0.0.0:8080", "SIDECACHE_METRICS_LISTEN: 0.0.0.0:8080 is the data port; choose another"),
+        ("0.0.0.0:9900", "SIDECACHE_METRICS_LISTEN: 0.0.0.0:9900 is the admin port; choose another"),
+    ],
+)
+def test_an_address_of_metrics_that_cannot_be_is_told(value, problem):
+    with pytest.raises(ConfigError) as told:
+        load(PRODUCTION | {"SIDECACHE_METRICS_LISTEN": value})
+    assert str(told.value) == problem

@@ -1,9 +1,8 @@
-"""What is counted? Every outcome, limit and alarm; labels are bounded in number (never a path or a tenant)."""
+"""What is counted? Every outcome, limit and alarm; labels are bounded in number (no path; of tenants the first)."""
 
-from bisect import bisect_left
 from collections import Counter as Counting
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import accumulate
+from functools import cache
 from typing import NamedTuple
 
 from prometheus_client import (
@@ -11,12 +10,13 @@ from prometheus_client import (
     Counter,
     ProcessCollector,
     disable_created_metrics,
-    generate_latest,
 )
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Sample as Figure
 
 from proxy.policy.outcome import Outcome, Reason
+from proxy.telemetry.distribution import Distribution
 from proxy.telemetry.together import PROCESS, Across, Figures, figures
 
 Cell = list[int]  # two counts: of the ordinary way and of the short one
@@ -25,6 +25,13 @@ Labels = tuple[str, str, str, str]  # feature ("": none), result, reason code, t
 MOST_CELLS = 8192  # that is 1 to 3 MB; tenants beyond them are counted together until others were idle for a while
 
 _BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+
+# Told from the start with 0: an alert sees the first of a kind only if it has seen none before.
+EVENTS = (
+    "assertion-failed audit-unwritten background-failed doorbell-lost doorbell-works jwks-available jwks-changed "
+    "jwks-expired jwks-unavailable rules-loaded rules-refused rules-widening store-available store-evicts store-full "
+    "store-unavailable tenant-conflict unmatched-write upstream-reachable upstream-unreachable worker-silent"
+).split()
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
@@ -50,14 +57,16 @@ class Metrics:
             "sidecache_events", "What an operator should hear of: unmatched-write, tenant-conflict, ...",
             ["event"], registry=registry,
         )  # fmt: skip
+        for event in EVENTS:
+            self._events.labels(event)
         self._cells: dict[Labels, Cell] = {}
         self._before: dict[Labels, int] = {}  # what the cells held at the last turn
-        self._durations: dict[str, _Durations] = {}
+        self._durations: dict[str, Distribution] = {}
         self._counters: dict[tuple[str | None, str, Reason], Callable[[float], None]] = {}
         self._across: dict[str, Across] = dict(PROCESS)
         registry.register(_Watched(self._answered, self._across))
 
-    def watch(self, read: Callable[[], Iterable[Sample]]) -> None:
+    def watch(self, read: Callable[[], Iterable[Sample | Metric]]) -> None:
         """Figures that are read when they are scraped."""
         self._registry.register(_Watched(read, self._across))
 
@@ -73,7 +82,7 @@ class Metrics:
         cell, result = self.cell(outcome), what[1]
         durations = self._durations.get(result)
         if durations is None:
-            durations = self._durations[result] = _Durations()
+            durations = self._durations[result] = Distribution(_BOUNDS)
 
         def count(seconds: float) -> None:
             cell[0] += 1
@@ -129,55 +138,40 @@ class Metrics:
         return sums
 
     def _answered(self) -> Iterator[Metric]:
-        requests = CounterMetricFamily(
-            "sidecache_requests", "Requests by feature, result and reason code.", labels=["feature", "result", "reason"]
-        )
+        requests = CounterMetricFamily("sidecache_requests", "Requests by feature, result and reason code.")
         at_once: Counting[str] = Counting()
         for labels, (ordinary, short) in self._sums().items():
-            requests.add_metric(list(labels), ordinary + short)
+            # thousands of them: the library's `add_metric` makes the labels anew for each
+            requests.samples.append(Figure("sidecache_requests_total", _labels(*labels), ordinary + short))
             at_once[labels[1]] += short
         yield requests
         seconds = HistogramMetricFamily(
             "sidecache_request_seconds", "From the request's head to the response's head.", labels=["result"]
         )
         for result in self._durations.keys() | at_once.keys():
-            buckets, total = self._durations.get(result, _Durations()).cumulated(at_once[result])
+            buckets, total = self._durations.get(result, Distribution(_BOUNDS)).cumulated(at_once[result])
             seconds.add_metric([result], buckets, total)
         yield seconds
 
     def note(self, event: str) -> None:
         self._events.labels(event).inc()
 
-    def exposition(self) -> bytes:
-        """The Prometheus text format."""
-        return generate_latest(self._registry)
+    def collected(self) -> list[Metric]:
+        """The figures as of now, to be written by `exposition`."""
+        return list(self._registry.collect())
 
     def figures(self) -> Figures:
         """The same as values, for an exposition of several processes."""
         return figures(self._registry.collect(), self._across)
 
 
+@cache
+def _labels(feature: str, result: str, reason: str) -> dict[str, str]:
+    return {"feature": feature, "result": result, "reason": reason}
+
+
 def _result(outcome: Outcome) -> str:
     return "hit" if outcome.hit else "miss" if outcome.stored or outcome.collapsed else "pass"
-
-
-class _Durations:
-    """Counts by upper bound, and the sum; cheaper than the library's histogram, which locks."""
-
-    __slots__ = ("counts", "total")
-
-    def __init__(self) -> None:
-        self.counts = [0] * (len(_BOUNDS) + 1)
-        self.total = 0.0
-
-    def observe(self, seconds: float) -> None:
-        self.counts[bisect_left(_BOUNDS, seconds)] += 1
-        self.total += seconds
-
-    def cumulated(self, at_once: int) -> tuple[list[tuple[str, float]], float]:
-        counts = accumulate([self.counts[0] + at_once, *self.counts[1:]])
-        bounds = [*map(str, _BOUNDS), "+Inf"]
-        return list(zip(bounds, counts, strict=True)), self.total
 
 
 class _Watched(Collector):

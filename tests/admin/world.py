@@ -31,6 +31,7 @@ from proxy.policy.key import Key, derive
 from proxy.policy.message import Fields, Request
 from proxy.policy.outcome import Outcome
 from proxy.stores.memory import MemoryStore
+from proxy.telemetry.exposition import exposition
 from proxy.telemetry.metrics import Metrics
 from proxy.telemetry.traffic import Traffic
 from tests.builders import KEYS
@@ -123,7 +124,7 @@ class World:
         return self.others
 
     async def exposition(self) -> bytes:
-        return self.metrics.exposition()
+        return exposition(self.metrics.collected())
 
     async def spread(self) -> None:
         self.told.append(len(self.bypasses.active()))

@@ -20,6 +20,7 @@ from proxy.serving.reply import Reply
 from proxy.serving.reserved import Reserved
 from proxy.serving.under_way import UnderWay
 from proxy.serving.upstream import HttpUpstream
+from proxy.telemetry.exposition import exposition
 from proxy.telemetry.metrics import Metrics
 from tests.serving.test_listener import NoBridge
 from tests.serving.world import RULES, World, answered, compiled, unsigned
@@ -71,7 +72,7 @@ class Served:
 
     def counted(self) -> list[str]:
         """The counters of requests, as they are scraped."""
-        lines = self.metrics.exposition().decode().splitlines()
+        lines = exposition(self.metrics.collected()).decode().splitlines()
         return sorted(line for line in lines if line.startswith(("sidecache_requests_", "sidecache_request_seconds_c")))
 
     def reload(self, rules: str) -> None:

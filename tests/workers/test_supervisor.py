@@ -12,6 +12,7 @@ import pytest
 from tests import servers, wire
 from tests.portal import HOST, LIST, RULES, TENANTS, is_hit, item, opened, traffic
 from tests.serving.world import unsigned
+from tests.telemetry.naming import complaints
 from tests.workers.sidecar import UNTOLD, Workers, workers
 
 pytestmark = [pytest.mark.process, servers.needs_redis, pytest.mark.timeout(120)]
@@ -405,3 +406,17 @@ def _version() -> str:
     from proxy import __version__
 
     return __version__
+
+
+async def test_the_port_for_scrapers_speaks_for_all_too_and_goes_to_another_worker(server, tmp_path):
+    port = servers.free_port()
+    async with workers(server, tmp_path, 2, SIDECACHE_METRICS_LISTEN=f"127.0.0.1:{port}") as made:
+        assert made.events("listening")[0]["metrics"] == f"127.0.0.1:{port}"
+        text = (await wire.fetch(port, "/metrics", host="x")).body
+        assert b"sidecache_workers 2.0\n" in text
+        assert list(complaints(text.decode())) == []
+        speaker = made.pids[0]
+        os.kill(speaker, signal.SIGTERM)
+        await made.has("worker-ended")
+        await made.has("worker-started", 3)
+        assert (await wire.fetch(port, "/livez", host="x")).status == 200
