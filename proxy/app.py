@@ -52,8 +52,10 @@ from proxy.serving.reachability import Watched
 from proxy.serving.relay import Relays, Told
 from proxy.serving.reply import Reply
 from proxy.serving.reserved import Reserved
+from proxy.serving.traced import TracedUpstream, traced
+from proxy.serving.under_way import UnderWay
 from proxy.serving.upgrade import UpgradeBridge
-from proxy.serving.upstream import HttpUpstream, Timeouts
+from proxy.serving.upstream import HttpUpstream, Timeouts, Upstream
 from proxy.settings import Settings
 from proxy.side_ports import SidePorts
 from proxy.signals import on_signals
@@ -61,6 +63,7 @@ from proxy.stores.base import Store
 from proxy.stores.breaker import Guarded
 from proxy.stores.commands import CommandStore
 from proxy.stores.memory import MemoryStore
+from proxy.telemetry import tracing
 from proxy.telemetry.access_line import access_line
 from proxy.telemetry.exposition import exposition
 from proxy.telemetry.logs import Logger, logger
@@ -153,6 +156,7 @@ class _Composition:
         self._traffic = Traffic(lambda method, path: self._rules.current.match(method, path), time.time)
         self._bypasses = Bypasses(time.time, self._serving.advance)
         self._purges = Purges(time.time)
+        self._tracing = tracing.opened(__version__, self._traffic.route_of) if settings.tracing else None
         self._keys = Keyring(hashlib.blake2b(settings.name_key.encode(), digest_size=32).digest())
         self._hosts = Hosts(settings.hosts)
         self._drained_by = float("inf")  # of the loop's clock, once we are leaving
@@ -165,6 +169,8 @@ class _Composition:
             stack.callback(seat.close)
         self._rules.load(seat.rules if seat is not None else None)
         self._warn_of_strict()
+        if self._tracing is not None:
+            stack.push_async_callback(self._tracing.close)
         store = self._store()
         stack.push_async_callback(store.close)
         audited = auditing(settings, seat, store, self._metrics, self._background, time.time, self._unwritten)
@@ -187,7 +193,8 @@ class _Composition:
             Timeouts(settings.connect_timeout, settings.first_byte_timeout, settings.idle_timeout),
         )
         stack.push_async_callback(upstream.close)
-        watched = Watched(upstream, settings.upstream, self._report)
+        asked: Upstream = upstream if self._tracing is None else TracedUpstream(upstream, self._tracing)
+        watched = Watched(asked, settings.upstream, self._report)
         exchange = await self._exchange(cache, epochs, leases, watched)
         admin_port = await self._admin(health, cache, epochs, store, audited)
         metrics_port = await self._scraped()
@@ -280,12 +287,17 @@ class _Composition:
         return IdentityResolver(TokenVerifier(jwks, issuer, audience, allow_unsigned=settings.dev_auth))
 
     def _hits(self, exchange: Exchange, cache: Cache, epochs: Epochs, request_of: RequestOf, choices: Choices) -> Hits:
+        spans, access_log = self._tracing, self._settings.access_log
+
         def logged(request: Request, reply: Reply) -> None:
-            self._log_request(request, reply.outcome, reply.status, 0.0)
+            if access_log:
+                self._log_request(request, reply.outcome, reply.status, 0.0)
+            if spans is not None:
+                spans.at_once(request, reply.outcome, reply.status)
 
         return Hits(
             cache, epochs, at_once=exchange.at_once, request_of=request_of, cell_of=self._metrics.cell,
-            logged=logged if self._settings.access_log else None, serving=self._serving, clock=time.time,
+            logged=logged if access_log or spans is not None else None, serving=self._serving, clock=time.time,
             max_bytes=self._settings.l1_bytes // _PREPARED_SHARE, choices=choices,
         )  # fmt: skip
 
@@ -304,15 +316,9 @@ class _Composition:
             lambda request, outcome, status: self._finished(request, outcome, status, 0.0),
             exchange.is_write,
         )
-        listener = Listener(
-            exchange.handle,
-            reserved,
-            trusted_peers=settings.trusted_peers,
-            drain=settings.drain * _FINISHING,
-            finished=finished,
-            upgrade=bridge,
-            hits=lambda request_of: self._hits(exchange, cache, epochs, request_of, choices),
-            forwarding=lambda request_of, under_way: Forwarding(
+
+        def forwarding(request_of: RequestOf, under_way: UnderWay) -> Forwarding:
+            return Forwarding(
                 Relays(upstream, watched, under_way, finished),
                 passes=exchange.passes,
                 has_no_rule=exchange.has_no_rule,
@@ -322,7 +328,18 @@ class _Composition:
                 told_of=self._told,
                 serving=self._serving,
                 max_bytes=settings.l1_bytes // _FORWARDED_SHARE,
-            ),
+            )
+
+        listener = Listener(
+            exchange.handle if self._tracing is None else traced(exchange.handle, self._tracing),
+            reserved,
+            trusted_peers=settings.trusted_peers,
+            drain=settings.drain * _FINISHING,
+            finished=finished,
+            upgrade=bridge,
+            hits=lambda request_of: self._hits(exchange, cache, epochs, request_of, choices),
+            # it knows no caller, whom the access log names, and leaves no spans
+            forwarding=forwarding if self._tracing is None and not settings.access_log else None,
         )
         self._stack.push_async_callback(listener.close)
         return listener
@@ -412,13 +429,10 @@ class _Composition:
     def _told(self, request: Request, outcome: Outcome) -> Told:
         """What `_finished` does, for responses to this request that are passed on, as often as it comes."""
         count, cause = self._metrics.counter(outcome), self._traffic.cause(request, outcome)
-        asked = request if self._settings.access_log else None
 
-        def told(status: int, seconds: float) -> None:
+        def told(_: int, seconds: float) -> None:
             count(seconds)
             self._traffic.caused(cause)
-            if asked is not None:
-                self._log_request(asked, outcome, status, seconds)
 
         return told
 

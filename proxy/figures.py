@@ -27,22 +27,8 @@ def of_serving(
     cache: Cache, epochs: Epochs, listener: Listener, sealer: Sealer, background: Background, now: float
 ) -> Iterator[Sample | Metric]:
     """What one process that answers requests holds and has done."""
-    stats = cache.totals()
     yield Sample("sidecache_build_info", "The version that runs.", {__version__: 1}, "version", across="most")
-    yield Sample("sidecache_l1_bytes", "Bytes in the first tier.", stats.size)
-    yield Sample("sidecache_l1_max_bytes", "Bytes the first tier may hold.", stats.max_size)
-    yield Sample("sidecache_l1_entries", "Entries in the first tier.", stats.entries)
-    yield Sample("sidecache_l1_evictions_total", "Entries that made room for others.", stats.evictions, counter=True)
-    sizes, lifetimes = cache.distributions()
-    yield sizes.metric("sidecache_l1_entry_bytes", "Sizes of entries that came into the first tier.")
-    yield lifetimes.metric(
-        "sidecache_l1_entry_lifetime_seconds", "How long entries that came into the first tier are fresh."
-    )
-    yield from _of_tenants_and_features(stats)
-    yield Sample(
-        "sidecache_records_rejected_total", "Records of the store that were not what was asked for.",
-        {reason.value: stats.rejected.get(reason, 0) for reason in Rejection}, "reason", counter=True,
-    )  # fmt: skip
+    yield from _of_cache(cache)
     uses = sealer.uses()
     yield Sample(
         "sidecache_records_sealed_total", "Records encrypted for the store.",
@@ -58,7 +44,6 @@ def of_serving(
         {key_id: max(0.0, use.needed_until - now) for key_id, use in uses.items()}, "key_id",
         across="most",
     )  # fmt: skip
-    yield Sample("sidecache_store_failures_total", "Failed operations.", stats.store_failures, counter=True)
     figures, doorbell = epochs.figures, epochs.doorbell
     yield Sample(
         "sidecache_epochs_pending",
@@ -86,6 +71,25 @@ def of_serving(
         "Work under way beside requests, the watch on the rules included.",
         len(background),
     )
+
+
+def _of_cache(cache: Cache) -> Iterator[Sample | Metric]:
+    stats = cache.totals()
+    yield Sample("sidecache_l1_bytes", "Bytes in the first tier.", stats.size)
+    yield Sample("sidecache_l1_max_bytes", "Bytes the first tier may hold.", stats.max_size)
+    yield Sample("sidecache_l1_entries", "Entries in the first tier.", stats.entries)
+    yield Sample("sidecache_l1_evictions_total", "Entries that made room for others.", stats.evictions, counter=True)
+    sizes, lifetimes = cache.distributions()
+    yield sizes.metric("sidecache_l1_entry_bytes", "Sizes of entries that came into the first tier.")
+    yield lifetimes.metric(
+        "sidecache_l1_entry_lifetime_seconds", "How long entries that came into the first tier are fresh."
+    )
+    yield from _of_tenants_and_features(stats)
+    yield Sample(
+        "sidecache_records_rejected_total", "Records of the store that were not what was asked for.",
+        {reason.value: stats.rejected.get(reason, 0) for reason in Rejection}, "reason", counter=True,
+    )  # fmt: skip
+    yield Sample("sidecache_store_failures_total", "Failed operations.", stats.store_failures, counter=True)
 
 
 def _of_tenants_and_features(totals: Totals) -> Iterator[Sample]:

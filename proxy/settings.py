@@ -4,6 +4,7 @@ import difflib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -65,6 +66,7 @@ class Settings:
     drain: float = 25.0
     workers: int = 1
     access_log: bool = False
+    tracing: bool = False  # spans, by the standard variables OTEL_*
     warnings: tuple[str, ...] = ()
 
     def described(self) -> Iterator[tuple[str, str]]:
@@ -132,6 +134,7 @@ class _Reader(Variables):
             idle_timeout=self.milliseconds("SIDECACHE_IDLE_TIMEOUT_MS", 60000),
             drain=float(self.integer("SIDECACHE_DRAIN_S", 25, 0, HOUR)),
             access_log=self.switch("SIDECACHE_ACCESS_LOG"),
+            tracing=self._tracing(),
             workers=self.integer("SIDECACHE_WORKERS", 1, 1, 64, flag="workers"),
         )
         self._check_together(settings)
@@ -162,6 +165,21 @@ class _Reader(Variables):
         if self.raw("SIDECACHE_METRICS_LISTEN")[0] is None:
             return None
         return self.address("SIDECACHE_METRICS_LISTEN", "0.0.0.0:9901", flag="metrics_listen")
+
+    def _tracing(self) -> bool:
+        """OpenTelemetry's own variables say whether and where; without its SDK nothing comes of it."""
+        environ = self.environ
+        wanted = [name for name in _TRACES if environ.get(name)]
+        if not wanted or environ.get("OTEL_TRACES_EXPORTER") == "none" or _is_on(environ.get("OTEL_SDK_DISABLED")):
+            return False
+        protocol = environ.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL") or environ.get("OTEL_EXPORTER_OTLP_PROTOCOL")
+        if protocol not in (None, "", "http/protobuf") or environ.get("OTEL_TRACES_EXPORTER") not in (None, "", "otlp"):
+            self.warnings.append(f"{wanted[0]}: no spans are sent: only OTLP over http/protobuf is known here")
+            return False
+        if not _has_otlp():
+            self.warnings.append(f'{wanted[0]}: no spans are sent: install the extra, pip install "sidecache[otel]"')
+            return False
+        return True
 
     def _hosts(self) -> Iterator[str]:
         for word in self.words("SIDECACHE_HOSTS"):
@@ -278,6 +296,7 @@ class _Reader(Variables):
             self.warnings.append(f"{name}: has no effect{hint}")
 
 
+_TRACES = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_TRACES_EXPORTER")
 _OWN = "SIDECACHE_"
 # What Kubernetes sets in every pod beside a service of our name.
 _KUBERNETES = re.compile(r"SIDECACHE_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP)(_(PROTO|PORT|ADDR))?)?)")
@@ -310,6 +329,17 @@ def _shown(value: object) -> str:
         shown = map(str, value)
         return ", ".join(sorted(shown) if isinstance(value, frozenset) else shown) or "(none)"
     return "(none)" if value is None else str(value) or "(none)"
+
+
+def _has_otlp() -> bool:
+    try:
+        return None not in (find_spec("opentelemetry.sdk"), find_spec("opentelemetry.exporter.otlp.proto.http"))
+    except ModuleNotFoundError:
+        return False
+
+
+def _is_on(value: str | None) -> bool:
+    return (value or "").lower() == "true"
 
 
 def _masked(secret: str) -> str:

@@ -620,3 +620,46 @@ def test_an_address_of_metrics_that_cannot_be_is_told(value, problem):
     with pytest.raises(ConfigError) as told:
         load(PRODUCTION | {"SIDECACHE_METRICS_LISTEN": value})
     assert str(told.value) == problem
+
+
+# Spans
+
+ENDPOINT = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318"}
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({}, False),
+        (ENDPOINT, True),
+        ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://collector:4318/v1/traces"}, True),
+        ({"OTEL_TRACES_EXPORTER": "otlp"}, True),
+        ({"OTEL_TRACES_EXPORTER": "none"}, False),
+        (ENDPOINT | {"OTEL_TRACES_EXPORTER": "none"}, False),
+        (ENDPOINT | {"OTEL_SDK_DISABLED": "true"}, False),
+        (ENDPOINT | {"OTEL_SDK_DISABLED": "false"}, True),
+        (ENDPOINT | {"OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"}, True),
+        ({"OTEL_SERVICE_NAME": "portal"}, False),
+    ],
+)
+def test_spans_are_sent_when_the_standard_variables_say_where(environ, expected):
+    found = load(PRODUCTION | environ)
+    assert (found.tracing, found.warnings) == (expected, ())
+
+
+@pytest.mark.parametrize("more", [{"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, {"OTEL_TRACES_EXPORTER": "console"}])
+def test_a_way_of_sending_spans_that_is_not_known_is_one_warning(more):
+    found = load(PRODUCTION | ENDPOINT | more)
+    assert not found.tracing
+    assert found.warnings == (
+        "OTEL_EXPORTER_OTLP_ENDPOINT: no spans are sent: only OTLP over http/protobuf is known here",
+    )
+
+
+def test_without_the_extra_it_is_one_warning(monkeypatch):
+    monkeypatch.setattr("proxy.settings.find_spec", lambda name: None)
+    found = load(PRODUCTION | ENDPOINT)
+    assert not found.tracing
+    assert found.warnings == (
+        'OTEL_EXPORTER_OTLP_ENDPOINT: no spans are sent: install the extra, pip install "sidecache[otel]"',
+    )
