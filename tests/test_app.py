@@ -412,6 +412,19 @@ async def test_a_failure_in_the_background_is_logged_and_counted(make, logged):
     assert (line["error"], line["detail"]) == ("ValueError", "broken")
 
 
+async def test_the_access_log_names_the_caller_of_what_no_rule_matches_each_time(make, logged):
+    async with portal() as upstream:
+        settings = make(f"http://127.0.0.1:{upstream}", SIDECACHE_ACCESS_LOG="1")
+        async with running(settings) as sidecar, client() as session:
+            for org in ("org_a", "org_b", "org_a", "org_a"):
+                url = f"http://127.0.0.1:{sidecar.data_port}/elsewhere"
+                async with session.get(url, headers={"Authorization": f"Bearer {unsigned(org)}"}) as answer:
+                    await answer.read()
+    lines = events(logged, "request")
+    assert [line["tenant"] for line in lines] == ["org_a", "org_b", "org_a", "org_a"]
+    assert {line["reason"] for line in lines} == {"no-rule"}
+
+
 async def test_the_access_log_has_one_line_a_request_without_query_or_token(make, logged):
     settings = make("http://127.0.0.1:9", SIDECACHE_ACCESS_LOG="1")
     async with running(settings) as sidecar:
