@@ -97,7 +97,9 @@ class Status:
         if seen.pending:
             faults.append(f"{seen.pending} purges wait for the store")
         problems = len(self._health.problems())
-        if problems:
+        if self._health.widening():
+            faults.append("the rules file shares more than the rules in force, and nobody has accepted it")
+        elif problems:
             faults.append(f"the rules file has {problems} problems: the last good rules are in force")
         failing = self._upstream_failing(seen)
         if failing:

@@ -52,6 +52,15 @@ async def test_a_broken_rules_file_and_pending_purges_are_said(world, client):
     world.store.down.clear()
 
 
+async def test_rules_that_wait_to_be_accepted_are_said(world, client):
+    world.rules.file.write_text(
+        world.rules.file.read_text().replace("    ttl: 15m\n", "    ttl: 15m\n    honour: false\n")
+    )
+    await world.rules.reload()
+    line = (await ask(client, "/api/cache/status"))["verdict"]["line"]
+    assert line == "DEGRADED: the rules file shares more than the rules in force, and nobody has accepted it"
+
+
 async def test_draining_is_a_level_of_its_own(world, client):
     world.health.draining = True
     assert (await ask(client, "/api/cache/status"))["verdict"]["level"] == "draining"

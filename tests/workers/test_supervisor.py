@@ -1,6 +1,7 @@
 """Several processes that look like one: coherent at once, ended and replaced without a request that fails."""
 
 import asyncio
+import json
 import os
 import signal
 import sys
@@ -9,6 +10,7 @@ from contextlib import suppress
 
 import pytest
 
+from proxy.credentials import new_admin_token
 from tests import servers, wire
 from tests.portal import HOST, LIST, RULES, TENANTS, is_hit, item, opened, traffic
 from tests.serving.world import unsigned
@@ -332,6 +334,50 @@ async def test_new_rules_are_in_force_in_all_and_broken_ones_in_none_and_told_on
         await made.until(degraded)
         assert (await made.metrics())["sidecache_rules_valid", ()] == 0
         assert len(made.events("rules-refused")) == len(made.events("rules-loaded")) == 1
+
+
+async def test_rules_that_share_more_are_accepted_once_for_all_workers(server, tmp_path):
+    token, entry = new_admin_token("ida", "inspector", None, os.urandom)
+    environ = {"SIDECACHE_PROFILE": "staging", "SIDECACHE_DEV_AUTH": "0", "SIDECACHE_ADMIN_TOKENS": str(entry)}
+    narrow = PUBLIC.format(ttl="1m").replace("scope: public", "scope: tenant")
+    async with workers(server, tmp_path, 2, rules=narrow, **environ) as made:
+        wide = PUBLIC.format(ttl="1m")
+        (tmp_path / "rules.yaml").write_text(wide)
+        await made.has("rules-widening")
+
+        async def state() -> tuple[float, float]:
+            # of all: the least that is valid, the most that waits
+            client = await wire.connect(made._port("admin"))
+            answer = await client.ask("/metrics", host="127.0.0.1")
+            await client.close()
+            lines = dict(line.rsplit(" ", 1) for line in answer.body.decode().splitlines() if line[0] != "#")
+            return float(lines["sidecache_rules_valid"]), float(lines["sidecache_rules_widening"])
+
+        async def waits() -> bool:
+            return await state() == (0, 1)
+
+        async def in_force() -> bool:
+            return await state() == (1, 0)
+
+        await made.until(waits)
+        # one that starts now waits as well
+        os.kill(made.pids[0], signal.SIGKILL)
+        await made.has("worker-started", 3)
+        await made.until(waits)
+        digest = made.events("rules-widening")[0]["digest"]
+        client = await wire.connect(made._port("admin"))
+        answer = await client.ask(
+            "/api/rules/reload", "Content-Type: application/json", f"Authorization: Bearer {token}", method="POST",
+            body=json.dumps({"accept-widening": digest}).encode(), host=f"127.0.0.1:{made._port('admin')}",
+        )  # fmt: skip
+        await client.close()
+        assert (answer.status, json.loads(answer.body)["digest"]) == (200, digest)
+        await made.until(in_force)
+        # and one that starts now has them
+        os.kill(made.pids[0], signal.SIGKILL)
+        await made.has("worker-started", 4)
+        await made.until(in_force)
+        assert len(made.events("rules-loaded")) == len(made.events("rules-widening")) == 1
 
 
 # One for all
