@@ -199,7 +199,7 @@ class Forwarding:
         if found is None or data[0] in b"\r\n" or max(unread, choice.count(b"\r\n")) > MAX_LINES:
             return
         name, target = found
-        made = rewriting(data, choice, target, peer, head, passed.request.fields, trusted=trusted)
+        made = rewriting(data, choice, target, peer, head, trusted=trusted)
         if made is not None:
             shape = Shape(passed.request.method, passed.outcome, made, self._serving.number, trusted=trusted)
             self._shapes.put(name, shape, len(name) + made.size() + _OVERHEAD)
