@@ -80,6 +80,13 @@ def of_serving(
             {"same-head": hits.repeated, "same-choice": hits.chosen, "decided": hits.decided}, "way", counter=True,
         )  # fmt: skip
         yield Sample("sidecache_prepared_bytes", "Bytes of answers that are ready to be written.", hits.size)
+    if (forwarding := listener.forwarding) is not None:
+        yield Sample(
+            "sidecache_forwarded_at_once_total", "Requests forwarded in the call that brought their bytes, by how alike.",
+            {"same-head": forwarding.repeated, "same-shape": forwarding.alike, "decided": forwarding.decided},
+            "way", counter=True,
+        )  # fmt: skip
+        yield Sample("sidecache_forwarding_bytes", "Bytes of what is remembered of forwarded heads.", forwarding.size)
     yield Sample("sidecache_client_connections", "Open client connections.", listener.connections)
     yield Sample(
         "sidecache_background_tasks",
