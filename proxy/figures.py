@@ -74,6 +74,16 @@ def of_serving(
         },
         "event", counter=True,
     )  # fmt: skip
+    yield from _of_short_ways(listener)
+    yield Sample("sidecache_client_connections", "Open client connections.", listener.connections)
+    yield Sample(
+        "sidecache_background_tasks",
+        "Work under way beside requests, the watch on the rules included.",
+        len(background),
+    )
+
+
+def _of_short_ways(listener: Listener) -> Iterator[Sample]:
     if (hits := listener.hits) is not None:
         yield Sample(
             "sidecache_hits_at_once_total", "Hits answered in the call that brought their bytes, by how alike.",
@@ -82,17 +92,11 @@ def of_serving(
         yield Sample("sidecache_prepared_bytes", "Bytes of answers that are ready to be written.", hits.size)
     if (forwarding := listener.forwarding) is not None:
         yield Sample(
-            "sidecache_forwarded_at_once_total", "Requests forwarded in the call that brought their bytes, by how alike.",
+            "sidecache_forwarded_at_once_total", "Requests forwarded in the call that brought them, by how alike.",
             {"same-head": forwarding.repeated, "same-shape": forwarding.alike, "decided": forwarding.decided},
             "way", counter=True,
         )  # fmt: skip
         yield Sample("sidecache_forwarding_bytes", "Bytes of what is remembered of forwarded heads.", forwarding.size)
-    yield Sample("sidecache_client_connections", "Open client connections.", listener.connections)
-    yield Sample(
-        "sidecache_background_tasks",
-        "Work under way beside requests, the watch on the rules included.",
-        len(background),
-    )
 
 
 def _of_tenants_and_features(totals: Totals) -> Iterator[Sample]:
