@@ -244,7 +244,7 @@ async def compare(seed: int, steps: int, **more: Any) -> tuple[int, int, int]:
 @pytest.mark.parametrize("trusts", [False, True], ids=["untrusted peers", "trusted peers"])
 async def test_the_two_ways_give_the_same_answers_and_ask_the_same(trusts):
     repeated, alike, decided = await compare(20261126 + trusts, STEPS, trusts=trusts)
-    assert min(repeated, alike, decided) > 10  # it was about all three
+    assert min(repeated, alike, decided) > 5  # it was about all three
 
 
 async def test_the_two_ways_are_the_same_where_room_is_short():
