@@ -44,7 +44,7 @@ class Passing:
     __slots__ = ("outcome", "request", "status", "told")
 
     def __init__(self, request: Request, outcome: Outcome, status: str, told: Told) -> None:
-        self.request = request  # without its fields
+        self.request = request  # where it is remembered, without its fields
         self.outcome = outcome
         self.status = status  # the outcome as the client gets it
         self.told = told
