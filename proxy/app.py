@@ -327,6 +327,7 @@ class _Composition:
                 request_of=request_of,
                 told_of=self._told,
                 serving=self._serving,
+                remembers=not settings.access_log,
                 max_bytes=settings.l1_bytes // _FORWARDED_SHARE,
             )
 

@@ -59,12 +59,7 @@ def of_serving(
         },
         "event", counter=True,
     )  # fmt: skip
-    if (hits := listener.hits) is not None:
-        yield Sample(
-            "sidecache_hits_at_once_total", "Hits answered in the call that brought their bytes, by how alike.",
-            {"same-head": hits.repeated, "same-choice": hits.chosen, "decided": hits.decided}, "way", counter=True,
-        )  # fmt: skip
-        yield Sample("sidecache_prepared_bytes", "Bytes of answers that are ready to be written.", hits.size)
+    yield from _of_short_ways(listener)
     yield Sample("sidecache_client_connections", "Open client connections.", listener.connections)
     yield Sample(
         "sidecache_background_tasks",
@@ -90,6 +85,22 @@ def _of_cache(cache: Cache) -> Iterator[Sample | Metric]:
         {reason.value: stats.rejected.get(reason, 0) for reason in Rejection}, "reason", counter=True,
     )  # fmt: skip
     yield Sample("sidecache_store_failures_total", "Failed operations.", stats.store_failures, counter=True)
+
+
+def _of_short_ways(listener: Listener) -> Iterator[Sample]:
+    if (hits := listener.hits) is not None:
+        yield Sample(
+            "sidecache_hits_at_once_total", "Hits answered in the call that brought their bytes, by how alike.",
+            {"same-head": hits.repeated, "same-choice": hits.chosen, "decided": hits.decided}, "way", counter=True,
+        )  # fmt: skip
+        yield Sample("sidecache_prepared_bytes", "Bytes of answers that are ready to be written.", hits.size)
+    if (forwarding := listener.forwarding) is not None:
+        yield Sample(
+            "sidecache_forwarded_at_once_total", "Requests forwarded in the call that brought them, by how alike.",
+            {"same-head": forwarding.repeated, "same-shape": forwarding.alike, "decided": forwarding.decided},
+            "way", counter=True,
+        )  # fmt: skip
+        yield Sample("sidecache_forwarding_bytes", "Bytes of what is remembered of forwarded heads.", forwarding.size)
 
 
 def _of_tenants_and_features(totals: Totals) -> Iterator[Sample]:

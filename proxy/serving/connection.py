@@ -201,7 +201,8 @@ class Connection(asyncio.Protocol):
 
     def is_quiet(self) -> bool:
         """Whether it can be used: it is open, and neither bytes nor an end wait to be read on it."""
-        return not self.transport.is_closing() and not self._readable.poll(0)
+        transport = self._transport
+        return transport is not None and not transport.is_closing() and not self._readable.poll(0)
 
     def ask(
         self,
@@ -228,10 +229,11 @@ class Connection(asyncio.Protocol):
         self._exchange = receiver
         self._parser = ResponseParser(method, receiver.on_head, receiver.on_body)
         self.used += 1
-        if self.transport.is_closing():  # it ended, or spoke unasked, while it was handed out
+        transport = self.transport
+        if transport.is_closing():  # it ended, or spoke unasked, while it was handed out
             self._fail(receiver, UpstreamError("connection_terminated"))
         else:
-            self.transport.write(data)
+            transport.write(data)
 
     def switch(self) -> tuple[asyncio.Transport, bytes]:
         """After a 101: the transport, silent until it is resumed, and what came behind the head."""
@@ -251,10 +253,10 @@ class Connection(asyncio.Protocol):
         upload, self._upload = self._upload, None
         if upload is not None:
             upload.cancel()
-        if reusable:
-            self.read_on()
-        else:
+        if not reusable:
             self.close()
+        elif self._paused:
+            self.read_on()
         if self.released is not None:
             self.released(self, reusable)
 
@@ -325,17 +327,18 @@ class Connection(asyncio.Protocol):
     # How an exchange ends
 
     def _complete(self, exchange: Receiver, parser: ResponseParser) -> None:
-        assert exchange.head is not None
+        head, transport = exchange.head, self.transport
+        assert head is not None
         whole = self._upload is None or self._upload.done()
         exchange.finish()
         self.end(
-            reusable=exchange.head.persistent
-            and exchange.head.framed
+            reusable=head.persistent
+            and head.framed
             and not parser.rest
             # an upstream that answers early may read the rest of the body as the next request
             and whole
-            and not self.transport.get_write_buffer_size()
-            and not self.transport.is_closing()
+            and not transport.get_write_buffer_size()
+            and not transport.is_closing()
         )
 
     def _cut_off(self, exchange: Receiver) -> None:

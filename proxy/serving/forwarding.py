@@ -61,7 +61,7 @@ class Forwarding:
     """The short way of one listener.
 
     `passes` decides, `request_of` parses, `has_no_rule` tells of other targets of the same shape and `is_reserved` of
-    our own paths, `told_of` makes what hears of responses.
+    our own paths, `told_of` makes what hears of responses. `remembers`: what comes again need not be told of in full.
     """
 
     def __init__(
@@ -75,6 +75,7 @@ class Forwarding:
         choices: Choices,
         told_of: Callable[[Request, Outcome], Told],
         serving: ServingEpoch,
+        remembers: bool,
         max_bytes: int,
     ) -> None:
         self._relays = relays
@@ -85,6 +86,7 @@ class Forwarding:
         self._choice_of = choices
         self._told_of = told_of
         self._serving = serving
+        self._remembers = remembers
         self._heads = Table[Known](max_bytes // 2)
         self._shapes = Table[Shape](max_bytes // 4)
         self._targets = Table[Passing](max_bytes // 4)
@@ -156,8 +158,10 @@ class Forwarding:
             head = self._relays.upstream.head_of(passed.request)
         except UpstreamError:
             return False
-        passing = self._passing(asked.method, asked.target, passed.outcome, passed.outcome.cache_status())
-        if passed.lasting:
+        lasting = passed.lasting and self._remembers
+        told = Request(asked.method, asked.target) if lasting else asked
+        passing = self._passing(told, passed.outcome, passed.outcome.cache_status())
+        if lasting:
             self._remember(protocol, data, head, passing)
             self._remember_shape(protocol, data, head, passed)
         if not self._relays.begin(protocol, passing, head):
@@ -165,8 +169,7 @@ class Forwarding:
         self.decided += 1
         return True
 
-    def _passing(self, method: str, target: str, outcome: Outcome, status: str) -> Passing:
-        request = Request(method, target)
+    def _passing(self, request: Request, outcome: Outcome, status: str) -> Passing:
         return Passing(request, outcome, status, self._told_of(request, outcome))
 
     def _aimed(self, shape: Shape, target: bytes) -> Passing | None:
@@ -175,7 +178,7 @@ class Forwarding:
         path = text.partition("?")[0]
         if self._is_reserved(path) or not self._has_no_rule(shape.method, path):
             return None
-        passing = self._passing(shape.method, text, shape.outcome, shape.status)
+        passing = self._passing(Request(shape.method, text), shape.outcome, shape.status)
         asked = shape.number, shape.method, shape.outcome.reason, target
         self._targets.put(asked, passing, 2 * len(target) + _OVERHEAD)
         return passing
@@ -199,7 +202,7 @@ class Forwarding:
         if found is None or data[0] in b"\r\n" or max(unread, choice.count(b"\r\n")) > MAX_LINES:
             return
         name, target = found
-        made = rewriting(data, choice, target, peer, head, passed.request.fields, trusted=trusted)
+        made = rewriting(data, choice, target, peer, head, trusted=trusted)
         if made is not None:
             shape = Shape(passed.request.method, passed.outcome, made, self._serving.number, trusted=trusted)
             self._shapes.put(name, shape, len(name) + made.size() + _OVERHEAD)

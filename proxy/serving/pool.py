@@ -16,13 +16,13 @@ class Places:
     """A number of places; who finds none waits in line. Unlike asyncio's semaphore, it can be asked without waiting."""
 
     def __init__(self, number: int) -> None:
-        self._free = number  # none while anybody waits
+        self.free = number  # none while anybody waits
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     def take_now(self) -> bool:
-        if not self._free:
+        if not self.free:
             return False
-        self._free -= 1
+        self.free -= 1
         return True
 
     async def take(self) -> None:
@@ -46,11 +46,7 @@ class Places:
             if not turn.done():
                 turn.set_result(None)
                 return
-        self._free += 1
-
-    @property
-    def is_free(self) -> bool:
-        return self._free > 0
+        self.free += 1
 
 
 class Pool:
@@ -76,7 +72,7 @@ class Pool:
     @property
     def is_ready(self) -> bool:
         """Whether `take` has an idle connection to give and keeps nobody waiting."""
-        return bool(self._idle) and self._places.is_free
+        return bool(self._idle) and self._places.free > 0
 
     async def take(self, *, fresh: bool = False) -> Connection:
         """A connection for one request, waited for as long as the caller does. `fresh`: no request was sent on it."""
@@ -94,10 +90,10 @@ class Pool:
 
     def take_now(self) -> Connection | None:
         """An idle connection, where `take` would not have to wait."""
-        connection = self._idle_one() if self.is_ready else None
+        connection = self._idle_one() if self._idle and self._places.free else None
         if connection is None:
             return None
-        self._places.take_now()
+        self._places.free -= 1
         return self._given(connection)
 
     def _given(self, connection: Connection) -> Connection:

@@ -171,8 +171,8 @@ class ServerProtocol(Outgoing):
             and not self._messages
             and not self._head_size
             and not self._paused
-            and 0 < data.find(_HEAD_END) == len(data) - len(_HEAD_END)
             and len(data) <= MAX_HEAD
+            and data.endswith(_HEAD_END)
             and transport is not None
             and not transport.is_closing()
             and not transport.get_write_buffer_size()
@@ -181,6 +181,9 @@ class ServerProtocol(Outgoing):
     def _head_received(self, data: bytes) -> None:
         hits, forwarding = self._hits, self._forwarding
         if forwarding is not None and forwarding.known(self, data):
+            return
+        if data.find(_HEAD_END) < len(data) - len(_HEAD_END):  # more than one
+            self._received(data)
             return
         answer = hits.known(data, self.trusted) if hits is not None else None
         if answer is not None:

@@ -44,7 +44,7 @@ class Passing:
     __slots__ = ("outcome", "request", "status", "told")
 
     def __init__(self, request: Request, outcome: Outcome, status: str, told: Told) -> None:
-        self.request = request  # without its fields
+        self.request = request  # where it is remembered, without its fields
         self.outcome = outcome
         self.status = status  # the outcome as the client gets it
         self.told = told
@@ -97,7 +97,7 @@ class Relay:
 
     __slots__ = (
         "_chunked", "_connection", "_data", "_last", "_out", "_over", "_passing", "_protocol", "_repeating",
-        "_started", "_way", "began", "head",
+        "_started", "_timed", "_way", "began", "head",
     )  # fmt: skip
 
     def __init__(
@@ -115,6 +115,7 @@ class Relay:
         self._chunked = False
         self._last = False  # the client's connection ends with it
         self._over = False
+        self._timed = False  # its body has a deadline
         self._repeating: asyncio.Task[None] | None = None
 
     # What the upstream's connection tells
@@ -152,6 +153,7 @@ class Relay:
             self._connection.pause()
             self._way.bodies.stop(self)
         else:
+            self._timed = True
             self._way.bodies.start(self)
 
     def finish(self) -> None:
@@ -177,6 +179,7 @@ class Relay:
 
     def resume(self) -> None:
         if self.head is not None:
+            self._timed = True
             self._way.bodies.start(self)
             self._connection.read_on()
 
@@ -241,8 +244,10 @@ class Relay:
     def _end(self, *, goes_on: bool) -> None:
         way, repeating = self._way, self._repeating
         self._over = True
-        way.heads.stop(self)
-        way.bodies.stop(self)
+        if self.head is None:
+            way.heads.stop(self)
+        if self._timed:
+            way.bodies.stop(self)
         if repeating is not None and repeating is not asyncio.current_task():
             repeating.cancel()
         self._protocol.on_lost = None

@@ -52,6 +52,11 @@ class Head(NamedTuple):
 class ResponseParser:
     """One response: interim heads, the final one, its body. `complete` after its last byte; `rest` is what follows."""
 
+    __slots__ = (
+        "_chunk_ends", "_interims", "_left", "_method", "_on_body", "_on_head", "_read", "_tail", "_trailer",
+        "_until_end", "complete", "rest",
+    )  # fmt: skip
+
     def __init__(self, method: str, on_head: Callable[[Head], None], on_body: Callable[[bytes], None]) -> None:
         self.complete = False
         self.rest = b""
@@ -72,7 +77,8 @@ class ResponseParser:
             data, self._tail = self._tail + data, b""
         while data and not self.complete:
             data = self._read(data)
-        self.rest += data
+        if data:
+            self.rest += data
 
     def end(self) -> None:
         """The connection ended in order; a body that only this delimits is complete now."""

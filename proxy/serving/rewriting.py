@@ -12,8 +12,6 @@ and only if that gives for the first one, byte for byte, what was made of it.
 
 import re
 
-from proxy.policy.message import Fields
-
 _CRLF = b"\r\n"
 _END = b"\r\n\r\n"
 _FORWARDED_FOR = b"\r\nX-Forwarded-For: "
@@ -67,15 +65,15 @@ class Rewriting:
 
 
 def rewriting(
-    data: bytes, choice: bytes, target: bytes, peer: bytes, made: bytes, kept: Fields, *, trusted: bool
+    data: bytes, choice: bytes, target: bytes, peer: bytes, made: bytes, *, trusted: bool
 ) -> Rewriting | None:
-    """What does for others of this shape what was done for `data`: `made`, with the fields `kept`. None: it cannot."""
+    """What does for others of this shape what was done for `data`, of which `made` came. None: it cannot."""
     line, _, _ = made.partition(_CRLF)
     prefix = line.removesuffix(target + b" HTTP/1.1")
     _, mark, last = made.rpartition(_FORWARDED_FOR)
     if prefix == line or not mark or not peer:
         return None
-    dropped = _dropped(choice, kept)
+    dropped = _dropped(choice, made)
     if dropped is None:
         return None
     added = _CRLF + last.partition(_CRLF)[2]
@@ -83,7 +81,7 @@ def rewriting(
     return found if found(data, target, peer) == made else None
 
 
-def _dropped(choice: bytes, kept: Fields) -> tuple[bytes, ...] | None:
+def _dropped(choice: bytes, made: bytes) -> tuple[bytes, ...] | None:
     """The lines of a choice that the upstream does not get, each with its line ends. None: which, cannot be told."""
     gone = []
     for line in choice[: -len(_END)].split(_CRLF)[1:]:
@@ -91,6 +89,7 @@ def _dropped(choice: bytes, kept: Fields) -> tuple[bytes, ...] | None:
         lower = name.decode("latin-1").lower()
         if lower == "x-forwarded-for" or (lower == "connection" and value.strip().lower() != b"keep-alive"):
             return None  # it names other fields, or is spelled as nobody does
-        if lower == "via" or lower not in kept:
-            gone.append(_CRLF + line + _CRLF)
+        whole = _CRLF + line + _CRLF
+        if whole not in made:
+            gone.append(whole)
     return tuple(gone) if len(gone) == len(set(gone)) else None

@@ -69,7 +69,8 @@ class TurnTaker(RequestHandler):
 
     def _ended(self, waiter: asyncio.Future[None], goes_on: bool) -> None:
         self._request_in_progress = False
-        wake(self._handler_waiter)
+        if self._handler_waiter is not None:
+            wake(self._handler_waiter)
         if goes_on and not (self._close or self._force_close or waiter.done()):
             self._go_on(waiter)
         else:

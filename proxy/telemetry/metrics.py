@@ -71,18 +71,23 @@ class Metrics:
         self._registry.register(_Watched(read, self._across))
 
     def count(self, outcome: Outcome, seconds: float) -> None:
-        self.counter(outcome)(seconds)
+        self.cell(outcome)[0] += 1
+        self._distribution(_result(outcome)).observe(seconds)
+
+    def _distribution(self, result: str) -> Distribution:
+        durations = self._durations.get(result)
+        if durations is None:
+            durations = self._durations[result] = Distribution(_BOUNDS)
+        return durations
 
     def counter(self, outcome: Outcome) -> Callable[[float], None]:
-        """What counts further requests with this outcome, by the seconds that each took."""
+        """What counts further requests with this outcome, by the seconds that each took. It is no tenant's."""
+        assert outcome.tenant is None, "a tenant's cell is not for ever"
         what = outcome.feature, _result(outcome), outcome.reason
         return self._counters.get(what) or self._counter(what, outcome)
 
     def _counter(self, what: tuple[str | None, str, Reason], outcome: Outcome) -> Callable[[float], None]:
-        cell, result = self.cell(outcome), what[1]
-        durations = self._durations.get(result)
-        if durations is None:
-            durations = self._durations[result] = Distribution(_BOUNDS)
+        cell, durations = self.cell(outcome), self._distribution(what[1])
 
         def count(seconds: float) -> None:
             cell[0] += 1

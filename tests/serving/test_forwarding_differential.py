@@ -18,7 +18,7 @@ from tests.serving.short import DATE, Served, head, prompt, served, turns
 from tests.serving.test_hits_differential import OTHERS, RULES, TOKENS, pieces
 from tests.wire import CRLF, Client, Cut, Message, Peer, Upstream, chunked, response, until, upstream
 
-STEPS = 900
+STEPS = 600
 DATED = f"Date: {DATE}"
 BIG = b"0123456789abcdef" * 20_000
 
@@ -244,7 +244,7 @@ async def compare(seed: int, steps: int, **more: Any) -> tuple[int, int, int]:
 @pytest.mark.parametrize("trusts", [False, True], ids=["untrusted peers", "trusted peers"])
 async def test_the_two_ways_give_the_same_answers_and_ask_the_same(trusts):
     repeated, alike, decided = await compare(20261126 + trusts, STEPS, trusts=trusts)
-    assert min(repeated, alike, decided) > 15  # it was about all three
+    assert min(repeated, alike, decided) > 5  # it was about all three
 
 
 async def test_the_two_ways_are_the_same_where_room_is_short():
@@ -286,7 +286,7 @@ async def test_one_that_leaves_out_nothing_is_found_out(monkeypatch):
     await found_out()
 
 
-def _unchecked(data, choice, target, peer, made, kept, *, trusted):
+def _unchecked(data, choice, target, peer, made, *, trusted):
     line = made.partition(CRLF)[0]
     added = CRLF + made.rpartition(b"\r\nX-Forwarded-For: ")[2].partition(CRLF)[2]
     return Rewriting(line.removesuffix(target + b" HTTP/1.1"), (), added, trusted=trusted)

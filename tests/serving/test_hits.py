@@ -13,7 +13,6 @@ from proxy.policy.message import Fields
 from proxy.policy.outcome import Outcome, Reason
 from proxy.serving.hits import _UNREAD, IRRELEVANT, Hits, Prepared, _any_of, _parted, _render
 from proxy.serving.reply import Reply
-from proxy.serving.table import Table
 from tests.serving.short import dated, head, prompt, served
 from tests.serving.world import RULES, unsigned
 from tests.wire import connect
@@ -366,21 +365,6 @@ KEPT = [
 def test_any_other_line_is_part_of_the_choice(line):
     data = b"GET / HTTP/1.1\r\nHost: h" + line + b"\r\n\r\n"
     assert _UNREAD.sub(b"", data) == data
-
-
-def test_a_table_is_bounded_and_the_oldest_go_first():
-    table, prepared = Table(1000), Prepared()
-    for n in range(100):
-        table.put(n, prepared, 100)
-        assert table.size <= 1000
-    assert [n for n in range(100) if table.get(n) is not None] == [*range(90, 100)]
-    table.put(95, prepared, 150)
-    assert (table.size, table.get(90)) == (950, None)
-    for n in range(100):
-        table.drop(n)
-    assert table.size == 0
-    table.put("large", prepared, 1001)
-    assert (table.size, table.get("large")) == (0, None)
 
 
 async def test_what_is_prepared_stays_within_its_bytes():

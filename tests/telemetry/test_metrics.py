@@ -156,3 +156,25 @@ def test_totals_count_both_ways_by_feature_result_and_reason():
     metrics.cell(hit)[1] += 2
     metrics.count(Outcome(Reason.NO_RULE), 0.1)
     assert metrics.totals() == {("jobs", "hit", "fresh"): 3, ("", "pass", "no-rule"): 1}
+
+
+def test_a_counter_counts_what_is_no_tenants_where_all_is_counted():
+    metrics = Metrics()
+    passed = Outcome(Reason.NO_RULE, forward=Forward.BYPASS)
+    count = metrics.counter(passed)
+    count(0.2)
+    metrics.count(passed, 0.2)
+    metrics.counter(replace(passed, reason=Reason.HOST))(0.2)
+    assert metrics.counter(passed) is count
+    assert metrics.totals() == {("", "pass", "no-rule"): 2, ("", "pass", "host-not-served"): 1}
+    assert value(metrics, "sidecache_request_seconds_count", result="pass") == 3
+    with pytest.raises(AssertionError):
+        metrics.counter(MISS)  # a tenant's cell is given up when it is idle
+
+
+def test_each_tenant_has_its_own_count_of_what_came_out_alike():
+    metrics = Metrics()
+    for tenant, times in (("org_a", 2), ("org_b", 3)):
+        for _ in range(times):
+            metrics.count(replace(MISS, tenant=tenant), 0.01)
+    assert {labels[3]: count for labels, count in metrics.by_tenant().items()} == {"org_a": 2, "org_b": 3}
