@@ -28,6 +28,7 @@ from proxy.admin.rollup import Rollup
 from proxy.policy.message import Fields, Request
 from proxy.policy.outcome import Accessed, Outcome, Reason
 from proxy.serving import hits
+from proxy.telemetry.exposition import exposition
 from proxy.telemetry.metrics import MOST_CELLS, Metrics
 from proxy.telemetry.traffic import Traffic
 from tests.serving.short import dated
@@ -152,7 +153,7 @@ def many_tenants() -> dict[str, float]:
             return True
 
     return {
-        "a scrape": took(metrics.exposition),
+        "a scrape": took(lambda: exposition(metrics.collected())),
         "a minute's turn": took(Rollup(metrics, Silent()).roll),  # type: ignore[arg-type]  # it only records
     }
 

@@ -71,18 +71,18 @@ class Metrics:
         self._registry.register(_Watched(read, self._across))
 
     def count(self, outcome: Outcome, seconds: float) -> None:
-        self.counter(outcome)(seconds)
+        self.cell(outcome)[0] += 1
+        self._durations_of(_result(outcome)).observe(seconds)
 
     def counter(self, outcome: Outcome) -> Callable[[float], None]:
         """What counts further requests with this outcome, by the seconds that each took."""
+        if outcome.tenant:
+            return lambda seconds: self.count(outcome, seconds)  # its cell may be given up
         what = outcome.feature, _result(outcome), outcome.reason
         return self._counters.get(what) or self._counter(what, outcome)
 
     def _counter(self, what: tuple[str | None, str, Reason], outcome: Outcome) -> Callable[[float], None]:
-        cell, result = self.cell(outcome), what[1]
-        durations = self._durations.get(result)
-        if durations is None:
-            durations = self._durations[result] = Distribution(_BOUNDS)
+        cell, durations = self.cell(outcome), self._durations_of(what[1])
 
         def count(seconds: float) -> None:
             cell[0] += 1
@@ -90,6 +90,10 @@ class Metrics:
 
         self._counters[what] = count
         return count
+
+    def _durations_of(self, result: str) -> Distribution:
+        durations = self._durations.get(result)
+        return durations if durations is not None else self._durations.setdefault(result, Distribution(_BOUNDS))
 
     def cell(self, outcome: Outcome) -> Cell:
         """Where requests with this outcome are counted: at 0 by `count`, at 1 by whoever answers at once.

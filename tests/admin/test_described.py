@@ -108,7 +108,8 @@ def test_every_answer_is_described_and_every_refusal_says_what_is_wrong(served, 
         operation = found.ok()
         if mode is GenerationMode.POSITIVE or has_input(operation.definition.raw):
             ask(served, operation, mode, statuses)
-    assert statuses[200] + statuses[404] > 20, statuses  # it came past the checks
+    if mode is GenerationMode.POSITIVE:
+        assert statuses[200] + statuses[404] > 20, statuses  # it came past the checks
     assert statuses[400] > 100, statuses
 
 
