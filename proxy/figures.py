@@ -116,10 +116,10 @@ def _of_tenants_and_features(totals: Totals) -> Iterator[Sample]:
 
 def of_traffic(traffic: Traffic) -> Iterator[Sample]:
     seen = traffic.tenants()
-    first = nlargest(TENANTS, seen, key=lambda name: seen[name].upstream)
+    first = nlargest(TENANTS, seen, key=seen.__getitem__)
     yield Sample(
         "sidecache_top_upstream_requests_total", "Requests for the upstream of the tenants that have most.",
-        {name: seen[name].upstream for name in first}, "tenant", counter=True,
+        {name: seen[name] for name in first}, "tenant", counter=True,
     )  # fmt: skip
 
 

@@ -588,6 +588,12 @@ async def test_each_access_to_a_sensitive_feature_is_audited_with_who_and_what_a
                 for call in (session.get(url), session.post(url, headers={"Authorization": f"Bearer {unsigned()}"})):
                     async with call as response:
                         assert response.status == 200
+
+            async def all_told() -> bool:  # a line follows its response
+                whole = await administer(sidecar, "GET", "/api/audit?event=sensitive-access")
+                return len(whole["lines"]) == 5
+
+            await until(all_told)
             told = await administer(sidecar, "GET", "/api/audit?event=sensitive-access&limit=2")
             rest = await administer(sidecar, "GET", f"/api/audit?event=sensitive-access&cursor={told['next']}")
     lines = [*told["lines"], *rest["lines"]][::-1]

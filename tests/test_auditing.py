@@ -13,6 +13,7 @@ from proxy.cache.background import Background
 from proxy.policy.outcome import Outcome, Reason
 from proxy.settings import load
 from proxy.stores.memory import MemoryStore
+from proxy.telemetry.exposition import exposition
 from proxy.telemetry.metrics import Metrics
 from tests.doubles import FakeClock
 
@@ -56,7 +57,7 @@ async def test_alone_it_writes_its_own_log_and_the_last_minute_when_it_ends(tmp_
     lines = await asyncio.to_thread(lambda: (tmp_path / "audit").read_bytes().splitlines())
     assert (verify(lines).lines, verify(lines).broken_at, audited.lost()) == (2, None, 0)
     assert await read(audited) == [("rollup", None), ("purge", None)]
-    assert b"sidecache_audit_lost_total 0.0" in metrics.exposition()
+    assert b"sidecache_audit_lost_total 0.0" in exposition(metrics.collected())
 
 
 async def test_a_worker_s_lines_are_written_by_its_parent_and_say_which(tmp_path):

@@ -9,7 +9,7 @@ from aiohttp import web
 from proxy.admin.access import Role
 from proxy.admin.asked import Asked
 from proxy.admin.audit import Audit
-from proxy.admin.endpoint import Endpoint
+from proxy.admin.endpoint import Endpoint, chosen, number
 from proxy.admin.facts import facts
 from proxy.admin.problems import Refused, answer, shown
 from proxy.admin.sight import Sight
@@ -37,7 +37,7 @@ class Contents:
         self._clock = clock
 
     def endpoints(self) -> Iterator[Endpoint]:
-        tier = "memory (the first tier of this sidecar) or store; both"
+        tier = chosen("memory (the first tier of this sidecar) or store; otherwise both", _TIERS)
         yield Endpoint(
             "GET", "/api/cache/keys", self.keys, "List keys, first those in memory, then those of the store.",
             (Role.INSPECTOR,),
@@ -45,13 +45,13 @@ class Contents:
                 "tenant": "only this tenant's",
                 "prefix": "only keys that begin with this",
                 "tier": tier,
-                "limit": f"how many at once, at most {MOST} ({_DEFAULT}); of the store about so many",
+                "limit": number(f"how many at once ({_DEFAULT}); of the store about so many", 1, MOST),
                 "cursor": "where the page before has ended: its next",
             },
         )  # fmt: skip
         yield Endpoint(
             "GET", "/api/cache/entry", self.entry, "Numbers, tags and head of one entry.", (Role.INSPECTOR,),
-            {"key": "the full key", "tier": f"{tier}, the first that has it"},
+            {"key": "the full key", "tier": tier},
             answers={
                 200: "The entry, without its body; or why its record in the store is not used.",
                 404: "There is none in these tiers.", 503: "The store does not answer.",

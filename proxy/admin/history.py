@@ -8,7 +8,7 @@ from proxy.admin.access import Role
 from proxy.admin.asked import Asked
 from proxy.admin.audit import is_asked_for, time_text
 from proxy.admin.chain import Line
-from proxy.admin.endpoint import Endpoint
+from proxy.admin.endpoint import Endpoint, number
 from proxy.admin.problems import Refused, answer, shown
 from proxy.admin.sight import Sight
 from proxy.admin.trail import Trail, is_cursor
@@ -36,7 +36,7 @@ class History:
                 "tenant": "only about this tenant",
                 "actor": "only what this name did",
                 "event": "only this: purge, denied, bypass-on, sensitive-access, rollup, ...",
-                "limit": f"how many lines, at most {_MOST} (100)",
+                "limit": number("how many lines (100)", 1, _MOST),
                 "cursor": "where the page before has ended: its next",
             },
         )  # fmt: skip

@@ -31,8 +31,7 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
         "parameters": [
             *({"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
               for name in _PARAMETER.findall(endpoint.path)),
-            *({"name": name, "in": "query", "description": meaning, "schema": {"type": "string"}}
-              for name, meaning in endpoint.query.items()),
+            *({"name": name, "in": "query", **_schema(said)} for name, said in endpoint.query.items()),
         ],
         "responses": {str(status): response for status, response in _responses(endpoint)},
     }  # fmt: skip
@@ -45,6 +44,13 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
         schema = {"type": "object", "properties": dict(endpoint.document), "additionalProperties": False}
         described["requestBody"] = {"content": {"application/json": {"schema": schema}}}
     return described
+
+
+def _schema(said: str | Mapping[str, Any]) -> Mapping[str, Any]:
+    """Of a field of the query: of what has no schema, any text."""
+    if isinstance(said, str):
+        return {"description": said, "schema": {"type": "string"}}
+    return {"description": said["description"], "schema": {**said}}
 
 
 def _identifier(endpoint: Endpoint) -> str:

@@ -144,8 +144,8 @@ class Sight:
             for held in rows:
                 held.requests += count
                 held.hits += count if result == "hit" else 0
-        for tenant, counted in self._traffic.tenants().items():
-            tenants.setdefault(tenant, Held()).upstream += counted.upstream
+        for tenant, count in self._traffic.tenants().items():
+            tenants.setdefault(tenant, Held()).upstream += count
         return tenants, features
 
 

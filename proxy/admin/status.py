@@ -9,7 +9,7 @@ from aiohttp import web
 from proxy.admin import switching
 from proxy.admin.access import Role
 from proxy.admin.asked import Asked, for_all_tenants
-from proxy.admin.endpoint import Endpoint
+from proxy.admin.endpoint import Endpoint, chosen, number
 from proxy.admin.health import Health
 from proxy.admin.problems import answer
 from proxy.admin.sight import Seen, Sight
@@ -20,6 +20,7 @@ from proxy.rules.advice import advise
 
 RECENT = 60.0  # seconds for which a failure of the upstream is news
 _MOST = 100
+_BY = ("tenants", "features", "reasons")
 _SHOWN_TENANTS = 10
 
 
@@ -49,7 +50,7 @@ class Status:
         yield Endpoint("GET", "/api/cache/status", self.status, "A verdict, and what it is made of.", (Role.VIEWER,))
         yield Endpoint(
             "GET", "/api/cache/top", self.top, "The first of tenants, features or reasons.", (Role.VIEWER,),
-            {"by": "tenants, features or reasons (reasons)", "limit": f"how many, at most {_MOST} (10)"},
+            {"by": chosen("of what (reasons)", _BY), "limit": number("how many (10)", 1, _MOST)},
         )  # fmt: skip
 
     async def status(self, asked: Asked) -> web.Response:
@@ -80,7 +81,7 @@ class Status:
         return told
 
     async def top(self, asked: Asked) -> web.Response:
-        by = asked.chosen("by", ("tenants", "features", "reasons"), "reasons")
+        by = asked.chosen("by", _BY, "reasons")
         limit = asked.number("limit", 10, 1, _MOST)
         tenant = asked.actor.tenant
         if by != "tenants":

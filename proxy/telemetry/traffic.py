@@ -38,14 +38,6 @@ class Count:
     last_at: float = 0.0
 
 
-@dataclass(slots=True)
-class TenantCount:
-    """What a tenant's reads that took the long way came to."""
-
-    requests: int = 0
-    upstream: int = 0  # of them, those the upstream was asked for
-
-
 class Traffic:
     """What one process has seen. `find` is the rules' matcher of now."""
 
@@ -53,15 +45,13 @@ class Traffic:
         self._find = find
         self._clock = clock
         self._causes: dict[Cause, Count] = {}
-        self._tenants: dict[str, TenantCount] = {}
+        self._tenants: dict[str, Count] = {}
 
     def note(self, request: Request, outcome: Outcome) -> None:
-        if outcome.tenant:
-            tenant = _moved_up(self._tenants, outcome.tenant, TenantCount, MOST_TENANTS)
-            tenant.requests += 1
-            tenant.upstream += not (outcome.hit and outcome.forward is None)
         if outcome.hit and outcome.forward is None:
             return
+        if outcome.tenant:
+            _moved_up(self._tenants, outcome.tenant, Count, MOST_TENANTS).count += 1
         self.caused(self.cause(request, outcome))
 
     def cause(self, request: Request, outcome: Outcome) -> Cause:
@@ -77,8 +67,9 @@ class Traffic:
         """The most frequent first."""
         return sorted(self._causes.items(), key=lambda pair: -pair[1].count)
 
-    def tenants(self) -> Mapping[str, TenantCount]:
-        return dict(self._tenants)
+    def tenants(self) -> Mapping[str, int]:
+        """For how many requests of each the upstream was asked."""
+        return {tenant: counted.count for tenant, counted in self._tenants.items()}
 
     def route_of(self, method: str, path: str) -> str:
         """What this request is counted under."""

@@ -2,9 +2,7 @@
 
 import pytest
 
-from proxy.admin.facts import facts
 from tests.admin.world import bearer
-from tests.builders import NOW, entry
 
 
 async def keys(client, who="inspector", **query):
@@ -172,8 +170,3 @@ async def test_an_inspector_of_one_tenant_sees_its_own_only(world, client):
         assert told["detail"].replace("list", "none") == same["detail"]
     async with client.get("/api/cache/keys", params={"tenant": "org_b"}, headers=bearer("inspector-a")) as answer:
         assert answer.status == 403
-
-
-def test_a_stale_entry_says_since_when():
-    told = facts(entry(), NOW + 1000)
-    assert (told["fresh"], told["ttl"], told["stale_until"]) == (False, -101, NOW + 1020)

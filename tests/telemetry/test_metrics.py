@@ -119,6 +119,22 @@ def test_tenants_are_counted_apart_and_scraped_together():
     assert metrics.by_tenant() == {("jobs", "hit", "fresh", "org_a"): 4, ("jobs", "hit", "fresh", "org_b"): 1}
 
 
+def test_whatever_way_a_request_took_it_counts_for_its_own_tenant_and_is_timed():
+    metrics = Metrics()
+    keep = metrics.counter(hit_of("org_b"))
+    passing = metrics.counter(Outcome(Reason.NO_RULE))
+    for tenant in ("org_a", "org_b", "org_a"):
+        metrics.count(hit_of(tenant), 0.1)
+    for _ in range(2):
+        metrics.turn()  # nobody is counted meanwhile: their cells are given up
+    keep(0.1)
+    passing(0.1)
+    hits = {labels[3]: count for labels, count in metrics.by_tenant().items() if labels[1] == "hit"}
+    assert hits == {"": 3, "org_b": 1}
+    assert metrics.totals() == {("jobs", "hit", "fresh"): 4, ("", "pass", "no-rule"): 1}
+    assert value(metrics, "sidecache_request_seconds_count", result="hit") == 4
+
+
 def test_a_turn_tells_what_has_grown_and_idle_tenants_are_counted_on_together():
     metrics = Metrics()
     busy = metrics.cell(hit_of("org_a"))
