@@ -156,3 +156,44 @@ def test_totals_count_both_ways_by_feature_result_and_reason():
     metrics.cell(hit)[1] += 2
     metrics.count(Outcome(Reason.NO_RULE), 0.1)
     assert metrics.totals() == {("jobs", "hit", "fresh"): 3, ("", "pass", "no-rule"): 1}
+
+
+def test_each_tenant_of_the_ordinary_way_is_counted_as_itself_also_after_it_was_idle():
+    metrics = Metrics()
+    counts = {tenant: metrics.counter(hit_of(tenant)) for tenant in ("org_a", "org_b")}
+    for count in counts.values():
+        count(0.001)
+    assert metrics.by_tenant() == {("jobs", "hit", "fresh", "org_a"): 1, ("jobs", "hit", "fresh", "org_b"): 1}
+    for _ in range(2):
+        metrics.turn()
+    for count in counts.values():
+        count(0.001)
+    assert metrics.totals() == {("jobs", "hit", "fresh"): 4}
+
+
+def test_bytes_that_came_from_the_cache_are_counted_by_feature_whatever_the_way():
+    metrics = Metrics()
+    metrics.count(hit_of("org_a"), 0.1, 1000)
+    cell = metrics.cell(hit_of("org_b"))
+    cell[1] += 1
+    cell[2] += 500
+    metrics.count(Outcome(Reason.NO_RULE), 0.1)
+    assert value(metrics, "sidecache_hit_bytes_total", feature="jobs") == 1500
+    assert metrics.totals() == {("jobs", "hit", "fresh"): 2, ("", "pass", "no-rule"): 1}
+    metrics.turn()
+    metrics.turn()  # idle tenants' bytes stay counted
+    assert value(metrics, "sidecache_hit_bytes_total", feature="jobs") == 1500
+
+
+def test_what_a_dashboard_follows_is_taken_at_once():
+    metrics = Metrics()
+    none = metrics.taken()
+    assert (none["hits"], none["saved"], sum(none["hit_seconds"]), sum(none["other_seconds"])) == (0, 0, 0, 0)
+    metrics.count(hit_of("org_a"), 0.02, 7)
+    metrics.cell(hit_of("org_a"))[1] += 2
+    metrics.count(Outcome(Reason.COLD, stored=True), 0.02)
+    metrics.count(Outcome(Reason.UPSTREAM_FAILED), 40.0)
+    taken = metrics.taken()
+    assert [taken[name] for name in ("hits", "misses", "passes", "failed", "saved")] == [3, 1, 1, 1, 7]
+    assert (taken["hit_seconds"][0], sum(taken["hit_seconds"])) == (2, 3)
+    assert (taken["other_seconds"][-1], sum(taken["other_seconds"])) == (1, 2)
