@@ -16,12 +16,9 @@ import aiohttp
 
 from proxy import __version__, figures
 from proxy.addresses import Address
-from proxy.admin.access import Gate
-from proxy.admin.api import application
 from proxy.admin.health import Health
 from proxy.admin.scrapes import Scrapes
-from proxy.admin.sight import QUESTION, Sight, nobody
-from proxy.admin.surface import Parts, endpoints
+from proxy.admin_port import admin_port
 from proxy.auditing import Auditing, auditing
 from proxy.bypasses import Bypasses
 from proxy.cache.background import Background
@@ -30,7 +27,6 @@ from proxy.cache.epochs import Epochs
 from proxy.cache.lease import Leases
 from proxy.cache.purges import Purges
 from proxy.cache.seal import Sealer
-from proxy.cache.stored import Stored
 from proxy.cache.tiers import Cache
 from proxy.errors import StoreError
 from proxy.identity.jwks import Jwks, fetch_document
@@ -69,6 +65,7 @@ from proxy.telemetry.exposition import exposition
 from proxy.telemetry.logs import Logger, logger
 from proxy.telemetry.loop_lag import LoopLag
 from proxy.telemetry.metrics import Metrics
+from proxy.telemetry.recent import Recent
 from proxy.telemetry.traffic import Traffic
 from proxy.workers.listening import cannot_listen
 from proxy.workers.seat import Seat
@@ -154,6 +151,7 @@ class _Composition:
             elsewhere=seat.read_rules if seat is not None else None,
         )  # fmt: skip
         self._traffic = Traffic(lambda method, path: self._rules.current.match(method, path), time.time)
+        self._recent = Recent(time.time)
         self._bypasses = Bypasses(time.time, self._serving.advance)
         self._purges = Purges(time.time)
         self._tracing = tracing.opened(__version__, self._traffic.route_of) if settings.tracing else None
@@ -299,6 +297,7 @@ class _Composition:
             cache, epochs, at_once=exchange.at_once, request_of=request_of, cell_of=self._metrics.cell,
             logged=logged if access_log or spans is not None else None, serving=self._serving, clock=time.time,
             max_bytes=self._settings.l1_bytes // _PREPARED_SHARE, choices=choices,
+            noted=lambda request, reply: self._recent.note_hit(request, reply.outcome, reply.status),
         )  # fmt: skip
 
     def _listener(
@@ -308,7 +307,7 @@ class _Composition:
         settings = self._settings
 
         def finished(request: Request, reply: Reply, seconds: float) -> None:
-            self._finished(request, reply.outcome, reply.status, seconds)
+            self._finished(request, reply.outcome, reply.status, seconds, _saved(reply))
 
         reserved, choices = Reserved(settings.prefix, health.word, health.ready), Choices()
         bridge = UpgradeBridge(
@@ -348,22 +347,20 @@ class _Composition:
     async def _admin(self, health: Health, cache: Cache, epochs: Epochs, store: Store, audited: Auditing) -> int:
         """The admin port: this process's own, or that of all workers, once this one is to speak for them."""
         settings, seat = self._settings, self._seat
-        others = seat.others if seat is not None else nobody
-        sight = Sight(cache, epochs, self._metrics, self._traffic, self._purges, time.time, others)
-        if seat is not None:
-            seat.answer(QUESTION, sight.answer)
-        stored = Stored(store, self._sealer, max_body=settings.l1_bytes, clock=time.monotonic)
-        parts = Parts(
-            health, self._rules, cache, epochs, self._purges, self._traffic, self._bypasses, self._audit, audited.trail,
-            sight, stored, self._keys, self._hosts.home, settings.profile, settings.admin.loopback,
-            lambda: figures.about(store), time.time, self._exposition, audited.lost, self._spread_bypasses,
+        app, course = admin_port(
+            settings, seat, health=health, rules=self._rules, cache=cache, epochs=epochs, store=store,
+            sealer=self._sealer, purges=self._purges, traffic=self._traffic, metrics=self._metrics,
+            recent=self._recent, bypasses=self._bypasses, audited=audited, keys=self._keys, home=self._hosts.home,
+            exposition=self._exposition, spread=self._spread_bypasses,
         )  # fmt: skip
-        gate = Gate(
-            settings.admin_tokens, lenient=settings.profile == "development",
-            listens_on_loopback=settings.admin.loopback, allowed=settings.allowed_ips,
-        )  # fmt: skip
-        app = application(gate, self._audit, endpoints(parts))
-        return await self._side_ports.open(app, settings.admin, "--admin", seat.admin if seat is not None else ())
+
+        def begun() -> None:
+            _ = self._background.start(course.run(), lasting=True)
+
+        shared = seat.admin if seat is not None else ()
+        port = await self._side_ports.open(app, settings.admin, "--admin", shared, begun)
+        self._stack.callback(course.close)
+        return port
 
     async def _scraped(self) -> int:
         """The port of the metrics alone; 0 when there is none."""
@@ -419,9 +416,10 @@ class _Composition:
 
     # What the parts report
 
-    def _finished(self, request: Request, outcome: Outcome, status: int, seconds: float) -> None:
-        self._metrics.count(outcome, seconds)
+    def _finished(self, request: Request, outcome: Outcome, status: int, seconds: float, saved: int = 0) -> None:
+        self._metrics.count(outcome, seconds, saved)
         self._traffic.note(request, outcome)
+        self._recent.note(request, outcome, status, seconds)
         if isinstance(outcome, Accessed):
             self._audit.accessed(request, outcome, status)
         if self._settings.access_log:
@@ -430,10 +428,12 @@ class _Composition:
     def _told(self, request: Request, outcome: Outcome) -> Told:
         """What `_finished` does, for responses to this request that are passed on, as often as it comes."""
         count, cause = self._metrics.counter(outcome), self._traffic.cause(request, outcome)
+        note = self._recent.noting(request, outcome)
 
-        def told(_: int, seconds: float) -> None:
+        def told(status: int, seconds: float) -> None:
             count(seconds)
             self._traffic.caused(cause)
+            note(status, seconds)
 
         return told
 
@@ -470,6 +470,11 @@ class _Composition:
     def _lost(self, error: BaseException) -> None:
         self._metrics.note("background-failed")
         self._log.error("background-failed", error=type(error).__name__, detail=str(error))
+
+
+def _saved(reply: Reply) -> int:
+    """Bytes of a body that came from the cache."""
+    return len(reply.body) if reply.outcome.hit and isinstance(reply.body, bytes) else 0
 
 
 def _where(metrics: Address | None, port: int) -> dict[str, str]:

@@ -169,8 +169,16 @@ def about(store: Store) -> dict[str, object]:
     """What the admin port tells of the store."""
     if not isinstance(store, Guarded):
         return {"kind": store.name, "breaker": "none"}
-    calls = store.calls.values()
+    calls = [
+        {"kind": kind, "count": sum(each.buckets), "failed": each.failed, "seconds": round(each.seconds, 6)}
+        for kind, each in sorted(store.calls.items())
+    ]
     return {
-        "kind": store.name, "breaker": store.state, "operations": sum(sum(each.buckets) for each in calls),
-        "failed": sum(each.failed for each in calls), "not_tried": store.rejected,
+        "kind": store.name, "breaker": store.state, "operations": sum(sum(e.buckets) for e in store.calls.values()),
+        "failed": sum(each.failed for each in store.calls.values()), "not_tried": store.rejected, "calls": calls,
     }  # fmt: skip
+
+
+def is_up(store: Store) -> bool:
+    """Whether requests ask it."""
+    return not isinstance(store, Guarded) or store.state == "closed"

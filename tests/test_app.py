@@ -531,6 +531,35 @@ async def test_a_purge_on_the_admin_port_makes_the_next_read_fresh(make):
         assert (await ask(sidecar.data_port))[1:] == ("sidecache; fwd=uri-miss; stored; detail=purged", '{"asked": 2}')
 
 
+async def test_an_open_dashboard_sees_requests_of_each_way_and_holds_up_no_end(make):
+    async with portal() as upstream, client() as session:
+        async with running(make(f"http://127.0.0.1:{upstream}")) as sidecar:
+            for path in ("/api/jobs?q=hush", "/api/jobs?q=hush", "/nowhere/7", "/nowhere/7", "/nowhere/7"):
+                await ask(sidecar.data_port, path)
+            stream = await session.get(f"http://127.0.0.1:{sidecar.admin_port}/api/live")
+            assert await stream.content.readline() == b"event: past\n"
+            past = json.loads((await stream.content.readline()).removeprefix(b"data: "))
+            begun = asyncio.get_running_loop().time()
+        ended = (await stream.content.read()).decode()
+        assert asyncio.get_running_loop().time() - begun < DEADLINE
+    shown = [(each["request"], each["result"], each["reason"]) for each in reversed(past["requests"])]
+    assert sorted(shown) == [
+        ("GET /api/jobs", "hit", "fresh"), ("GET /api/jobs", "miss", "cold"),
+        *[("GET /nowhere/7", "pass", "no-rule")] * 3,
+    ]  # fmt: skip
+    assert "hush" not in str(past)
+    assert 'event: end\ndata: {"why":"draining"}' in ended
+
+
+async def test_bytes_that_the_upstream_did_not_have_to_send_are_counted(make):
+    async with portal() as upstream, running(make(f"http://127.0.0.1:{upstream}")) as sidecar:
+        for _ in range(4):
+            await ask(sidecar.data_port)
+        _, _, text = await ask(sidecar.admin_port, "/metrics")
+    body = '{"asked": 1}'
+    assert f'sidecache_hit_bytes_total{{feature="jobs"}} {3 * len(body)}.0' in text
+
+
 async def test_a_switch_reaches_answers_that_were_prepared_before(make):
     async with portal() as upstream, running(make(f"http://127.0.0.1:{upstream}")) as sidecar:
         for _ in range(4):  # so often that the short way has it

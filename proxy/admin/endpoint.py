@@ -27,6 +27,7 @@ class Endpoint:
     document: Mapping[str, Mapping[str, Any]] | None = None  # the JSON body's fields, with their schemas
     answers: Mapping[int, str] = field(default_factory=lambda: {200: "The answer."})
     raw: bool = False  # its body is kept as it is
+    harmless: bool = False  # the same for everybody, and it tells nothing of anybody
 
     @property
     def known(self) -> tuple[str, ...]:

@@ -20,7 +20,10 @@ def described(endpoints: Iterable[Endpoint]) -> dict[str, Any]:
         "openapi": "3.1.0",
         "info": {"title": "sidecache admin API", "version": __version__},
         "paths": paths,
-        "components": {"schemas": {"Problem": _PROBLEM_SCHEMA}, "securitySchemes": {"token": _TOKEN}},
+        "components": {
+            "schemas": {"Problem": _PROBLEM_SCHEMA},
+            "securitySchemes": {"token": _TOKEN, "session": _SESSION},
+        },
     }
 
 
@@ -36,7 +39,7 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
         "responses": {str(status): response for status, response in _responses(endpoint)},
     }  # fmt: skip
     if endpoint.needs:
-        described["security"] = [{"token": []}]
+        described["security"] = [{"token": []}, {"session": []}]
         described["description"] = f"Needs the role {' or '.join(endpoint.needs)}."
     if endpoint.raw:
         described["requestBody"] = {"content": {"*/*": {"schema": {}}}}
@@ -72,6 +75,11 @@ def _refusal(meaning: str) -> Mapping[str, Any]:
 
 
 _TOKEN = {"type": "http", "scheme": "bearer", "description": "Made by `sidecache keygen --admin NAME ROLE`."}
+
+_SESSION = {
+    "type": "apiKey", "in": "cookie", "name": "sidecache-9900",
+    "description": "Made by /api/login and named for the port. A change needs our own Origin beside it.",
+}  # fmt: skip
 
 _PROBLEM_SCHEMA = {
     "type": "object",

@@ -10,7 +10,7 @@ from typing import Any
 from proxy.admin.facts import facts
 from proxy.cache.epochs import Epochs
 from proxy.cache.purges import Purged, Purges
-from proxy.cache.tiers import Cache
+from proxy.cache.tiers import Cache, Stats
 from proxy.policy.outcome import Reason
 from proxy.telemetry.metrics import Metrics
 from proxy.telemetry.traffic import Cause, Count, Traffic
@@ -75,9 +75,12 @@ class Sight:
         self._clock = clock
         self._others = others
 
-    async def all(self, *, about: str | None = None, purges: bool = False) -> Seen:
-        """`about`: a tenant who is told apart however little it has. `purges`: what was purged lately, too."""
-        parts = await self._asked({"what": "sums", "about": about, "purges": purges})
+    async def all(self, *, about: str | None = None, purges: bool = False, held: bool = True) -> Seen:
+        """`about`: a tenant who is told apart however little it has. `purges`: what was purged lately, too.
+
+        Not `held`: without tenants and features, and without what they keep.
+        """
+        parts = await self._asked({"what": "sums", "about": about, "purges": purges, "held": held})
         seen = Seen()
         for part in parts:
             _add(seen, part)
@@ -102,7 +105,10 @@ class Sight:
         if what == "keys":
             # in a thread: there may be a hundred thousand of them, and requests do not wait
             return await asyncio.to_thread(_page, self._cache.keys(), question)
-        return self._entry(question["key"]) if what == "entry" else self._sums(question)
+        if what == "entry":
+            return self._entry(question["key"])
+        # ten thousand tenants are a tenth of a second: requests go on meanwhile, what is counted then is in or not
+        return await asyncio.to_thread(self._sums, question) if question["held"] else self._sums(question)
 
     async def _asked(self, question: Content) -> list[Content]:
         own, others = await asyncio.gather(self.answer(question), self._others(QUESTION, question))
@@ -114,14 +120,19 @@ class Sight:
 
     def _sums(self, question: Content) -> Content:
         about = question["about"]
-        stats = self._cache.stats()
-        tenants, features = self._held()
+        told: dict[str, Any] = {"tenants": [], "features": [], "sums": [0] * 5}
+        if question["held"]:
+            stats = self._cache.stats()
+            tenants, features = self._held(stats)
+            told = {
+                "tenants": [_row(name, tenants[name]) for name in _foremost(tenants, about)],
+                "features": [_row(name, held) for name, held in features.items()],
+                "sums": [stats.entries, stats.size, stats.max_size, stats.evictions, sum(stats.rejected.values())],
+            }
         return {
+            **told,
             "totals": [[*labels, count] for labels, count in self._metrics.totals().items()],
             "causes": [[*cause, count.count, count.last_at] for cause, count in self._traffic.causes()],
-            "tenants": [_row(name, tenants[name]) for name in _foremost(tenants, about)],
-            "features": [_row(name, held) for name, held in features.items()],
-            "sums": [stats.entries, stats.size, stats.max_size, stats.evictions, sum(stats.rejected.values())],
             "pending": self._epochs.pending,
             "purges": [
                 [each.at, each.by, {space: list(tags) for space, tags in each.tags.items()}, each.soft, each.accepted]
@@ -129,9 +140,8 @@ class Sight:
             ],
         }
 
-    def _held(self) -> tuple[dict[str, Held], dict[str, Held]]:
+    def _held(self, stats: Stats) -> tuple[dict[str, Held], dict[str, Held]]:
         """By tenant and by feature."""
-        stats = self._cache.stats()
         tenants: dict[str, Held] = {}
         features: dict[str, Held] = {}
         for (tenant, feature), size in stats.features.items():

@@ -58,7 +58,11 @@ class Status:
 
     async def told(self, tenant: str | None) -> dict[str, Any]:
         """All of it; with `tenant` what concerns this one."""
-        store, seen = await self._health.store(), await self._sight.all(about=tenant)
+        return {**await self.state(tenant), **await self.held(tenant)}
+
+    async def state(self, tenant: str | None) -> dict[str, Any]:
+        """What is the matter; told in no time, however much is kept."""
+        store, seen = await self._health.store(), await self._sight.all(held=False)
         details = await self._health.details()
         told: dict[str, Any] = {
             "verdict": self._verdict(store, tenant, seen),
@@ -68,10 +72,15 @@ class Status:
             "rules": details["rules"],
             "purges_pending": seen.pending,
             "bypasses": switching.shown(self._bypasses, tenant),
-            "tenants": _tenants(seen, tenant)[:_SHOWN_TENANTS],
         }
         if isinstance(store, StoreError):
             told["store"]["error"] = str(store)
+        return told
+
+    async def held(self, tenant: str | None) -> dict[str, Any]:
+        """Who keeps and asks how much; with many tenants this takes a moment."""
+        seen = await self._sight.all(about=tenant)
+        told: dict[str, Any] = {"tenants": _tenants(seen, tenant)[:_SHOWN_TENANTS]}
         if tenant is None:
             told["first_tier"] = {
                 "entries": seen.entries, "bytes": seen.size, "max_bytes": seen.max_size,
@@ -90,26 +99,27 @@ class Status:
         rows = _tenants(seen, tenant) if by == "tenants" else _features(seen) if by == "features" else _reasons(seen)
         return answer({"by": by, "processes": seen.processes, "top": rows[:limit]})
 
-    def _verdict(self, store: str | StoreError, tenant: str | None, seen: Seen) -> dict[str, str]:
-        """The worst that is the case, in one line."""
-        word, faults = self._health.word(), []
+    def _verdict(self, store: str | StoreError, tenant: str | None, seen: Seen) -> dict[str, Any]:
+        """The worst that is the case, in one line; `faults` has each of it under a name that stays."""
+        word, faults = self._health.word(), dict[str, str]()
         if isinstance(store, StoreError):
-            faults.append(f"the store does not answer ({store}): requests go to the upstream")
+            faults["store"] = f"the store does not answer ({store}): requests go to the upstream"
         if seen.pending:
-            faults.append(f"{seen.pending} purges wait for the store")
+            faults["purges"] = f"{seen.pending} purges wait for the store"
         problems = len(self._health.problems())
         if self._health.widening():
-            faults.append("the rules file shares more than the rules in force, and nobody has accepted it")
+            faults["rules"] = "the rules file shares more than the rules in force, and nobody has accepted it"
         elif problems:
-            faults.append(f"the rules file has {problems} problems: the last good rules are in force")
+            faults["rules"] = f"the rules file has {problems} problems: the last good rules are in force"
         failing = self._upstream_failing(seen)
         if failing:
-            faults.append(failing)
+            faults["upstream"] = failing
         off = switching.shown(self._bypasses, tenant)
         if off:
-            faults.append(f"caching is switched off by {off[0]['by']} ({len(off)} switches)")
+            faults["bypass"] = f"caching is switched off by {off[0]['by']} ({len(off)} switches)"
         level = "draining" if word == "draining" else "degraded" if faults else "ok"
-        return {"level": level, "line": f"{level.upper()}: {'; '.join(faults) or _good(seen, tenant)}"}
+        line = f"{level.upper()}: {'; '.join(faults.values()) or _good(seen, tenant)}"
+        return {"level": level, "line": line, "faults": faults}
 
     def _upstream_failing(self, seen: Seen) -> str | None:
         recent = [

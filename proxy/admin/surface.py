@@ -3,15 +3,21 @@
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 
+from proxy.admin.access import Gate
 from proxy.admin.audit import Audit
 from proxy.admin.contents import Contents
 from proxy.admin.endpoint import Endpoint
 from proxy.admin.explaining import Explaining
 from proxy.admin.health import Health
 from proxy.admin.history import History
+from proxy.admin.lately import Lately
+from proxy.admin.live import Live
+from proxy.admin.login import Login
+from proxy.admin.pages import Pages
 from proxy.admin.probes import Probes
 from proxy.admin.purging import Purging
 from proxy.admin.ruling import Ruling
+from proxy.admin.sessions import Sessions
 from proxy.admin.sight import Sight
 from proxy.admin.status import Status
 from proxy.admin.switching import Switching
@@ -24,6 +30,7 @@ from proxy.cache.stored import Stored
 from proxy.cache.tiers import Cache
 from proxy.live_rules import LiveRules
 from proxy.policy.key import Keyring
+from proxy.telemetry.course import Course
 from proxy.telemetry.traffic import Traffic
 
 
@@ -51,13 +58,18 @@ class Parts:
     exposition: Callable[[], Awaitable[bytes]]  # of all processes of this sidecar
     unwritten: Callable[[], int]  # audit lines
     spread: Callable[[], Awaitable[None]]  # returns when all of them know what is switched off
+    gate: Gate
+    sessions: Sessions
+    course: Course
+    lately: Lately
 
 
 def endpoints(parts: Parts) -> Iterator[Endpoint]:
     p = parts
     reasons = p.profile == "production"
     yield from Probes(p.health, p.exposition, inside=p.inside).endpoints()
-    yield from Status(p.health, p.sight, p.bypasses, about_store=p.about_store, clock=p.clock).endpoints()
+    status = Status(p.health, p.sight, p.bypasses, about_store=p.about_store, clock=p.clock)
+    yield from status.endpoints()
     yield from Purging(p.rules, p.cache, p.epochs, p.purges, p.audit, p.keys, reasons=reasons).endpoints()
     yield from Contents(p.sight, p.stored, p.audit, p.clock).endpoints()
     yield from Explaining(
@@ -67,3 +79,6 @@ def endpoints(parts: Parts) -> Iterator[Endpoint]:
     yield from Ruling(p.rules, p.audit, editable=p.profile == "development").endpoints()
     yield from Values(p.rules, p.cache, p.epochs, p.purges, p.audit, p.clock).endpoints()
     yield from History(p.trail, p.sight, p.unwritten, p.clock).endpoints()
+    yield from Login(p.gate, p.sessions, p.audit, profile=p.profile, reasons=reasons).endpoints()
+    yield from Live(status, p.lately, p.course, p.rules, p.traffic, p.health, p.sessions).endpoints()
+    yield from Pages().endpoints()

@@ -267,7 +267,8 @@ def _verify(file: Path, json_: bool) -> None:
 def _print_status(told: Mapping[str, Any]) -> None:
     typer.echo(plain(told["verdict"]["line"]))
     store, rules = told["store"], told["rules"]
-    typer.echo(f"  store    {', '.join(f'{plain(name)} {plain(value)}' for name, value in store.items())}")
+    said = [f"{plain(name)} {plain(value)}" for name, value in store.items() if name != "calls"]
+    typer.echo(f"  store    {', '.join(said)}")
     typer.echo(f"  rules    {plain(rules['file'])}, digest {plain(rules['digest'])}, {_ago(rules['loaded_at'])}")
     for problem in rules["problems"]:
         typer.echo(f"           {plain(problem)}")

@@ -171,12 +171,14 @@ class Hits:
         clock: Callable[[], float],
         max_bytes: int,
         choices: Choices | None = None,
+        noted: Callable[[Request, Reply], None] = lambda request, reply: None,
     ) -> None:
         self._cache = cache
         self._epochs = epochs
         self._at_once = at_once
         self._request_of = request_of
         self._cell_of = cell_of
+        self._noted = noted  # is told of those that were decided anew
         self._logged = logged  # where each request is to be told of, none is prepared
         self._serving = serving
         self._clock = clock
@@ -246,7 +248,9 @@ class Hits:
         if body is None:
             return None
         resident.touched = True
-        prepared.cell[1] += 1
+        cell = prepared.cell
+        cell[1] += 1
+        cell[2] += len(body)
         if now >= prepared.head_until:
             _render(prepared, now)
         return prepared.head, body
@@ -268,6 +272,8 @@ class Hits:
         self.decided += 1
         cell = self._cell_of(hit.outcome)
         cell[1] += 1
+        cell[2] += len(body)
+        self._noted(reading.request, reply)
         if self._logged is not None:
             self._logged(reading.request, reply)
         elif reply.status in (entry.status, 304):

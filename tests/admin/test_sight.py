@@ -20,7 +20,9 @@ async def other(tmp_path, **question) -> tuple[World, dict]:
     world.clock.advance(5)
     world.purges.note("otto", {"org_b": ("jobs",)})
     answered = orjson.loads(
-        orjson.dumps(await world.sight.answer({"what": "sums", "about": None, "purges": True, **question}))
+        orjson.dumps(
+            await world.sight.answer({"what": "sums", "about": None, "purges": True, "held": True, **question})
+        )
     )
     await world.background.drain(1)
     return world, answered

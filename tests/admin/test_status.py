@@ -21,7 +21,7 @@ async def test_all_well_is_one_line_with_the_hit_ratio(world, client):
         world.seen("GET", "/api/jobs", outcome)
     told = await ask(client, "/api/cache/status")
     assert told["verdict"] == {
-        "level": "ok", "line": "OK: 75% of 4 requests were hits, store healthy, rules valid",
+        "level": "ok", "line": "OK: 75% of 4 requests were hits, store healthy, rules valid", "faults": {},
     }  # fmt: skip
 
 

@@ -41,6 +41,7 @@ class Served:
     listener: Listener
     logged: list[Request]
     events: list[str]  # of the upstream
+    noted: list[Request]  # hits that were decided anew
 
     @property
     def port(self) -> int:
@@ -73,7 +74,11 @@ class Served:
     def counted(self) -> list[str]:
         """The counters of requests, as they are scraped."""
         lines = exposition(self.metrics.collected()).decode().splitlines()
-        return sorted(line for line in lines if line.startswith(("sidecache_requests_", "sidecache_request_seconds_c")))
+        return sorted(
+            line
+            for line in lines
+            if line.startswith(("sidecache_requests_", "sidecache_request_seconds_c", "sidecache_hit_"))
+        )
 
     def reload(self, rules: str) -> None:
         self.world.rules = compiled(rules)
@@ -105,12 +110,14 @@ async def served(
     if sole:
         world.epochs._copies._trusted, world.epochs._copies._half = float("inf"), 0.0
     serving, metrics, logged = ServingEpoch(), Metrics(), []
+    noted: list[Request] = []
 
     def told(request: Request, reply: Reply) -> None:
         logged.append(request)
 
     def finished(request: Request, reply: Reply, seconds: float) -> None:
-        metrics.count(reply.outcome, seconds)
+        saved = len(reply.body) if reply.outcome.hit and isinstance(reply.body, bytes) else 0
+        metrics.count(reply.outcome, seconds, saved)
         if logs:
             told(request, reply)
 
@@ -118,6 +125,7 @@ async def served(
         return made(
             world.cache, world.epochs, at_once=world.exchange.at_once, request_of=request_of, cell_of=metrics.cell,
             logged=told if logs else None, serving=serving, clock=world.clock, max_bytes=max_bytes,
+            noted=lambda request, reply: noted.append(request),
         )  # fmt: skip
 
     def forwarding(request_of: Any, under_way: UnderWay) -> Forwarding:
@@ -144,7 +152,7 @@ async def served(
     )  # fmt: skip
     await listener.open("127.0.0.1", 0)
     try:
-        yield Served(world, serving, metrics, listener, logged, events)
+        yield Served(world, serving, metrics, listener, logged, events, noted)
     finally:
         await listener.close()
         await world.background.drain(2.0)

@@ -294,6 +294,7 @@ async def test_both_ways_count_alike_and_tell_of_each_request(logs):
                 repeated, chosen, decided = made.counts
                 assert (repeated + chosen > 0) is not logs
                 assert repeated + chosen + decided >= 18
+                assert len(made.noted) == decided  # of those that repeat, the counters tell
     assert counted[0] == counted[1]
 
 

@@ -461,7 +461,7 @@ class Deaf(Hits):
 
 class Uncounted(Hits):
     def _answer(self, prepared, trusted):
-        prepared.cell = [0, 0]
+        prepared.cell = [0, 0, 0]
         return super()._answer(prepared, trusted)
 
 

@@ -96,6 +96,19 @@ class Workers:
             for sample in family.samples
         }
 
+    async def watched(self) -> list[tuple[str, str]]:
+        """The requests that a dashboard is told of when it is opened: worker and request."""
+        stream = await wire.connect(self._port("admin"))
+        host = f"127.0.0.1:{self._port('admin')}"
+        await stream.send(f"GET /api/live HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+        await stream.head()
+        data = b""
+        while b"\n\n" not in data:
+            data += await stream.chunk()
+        await stream.close()
+        past = json.loads(data.partition(b"data: ")[2].partition(b"\n\n")[0])
+        return [(each["id"].partition(".")[0], each["request"]) for each in past["requests"]]
+
     async def connect(self) -> wire.Client:
         """A connection that is closed at the end of the test."""
         self.clients.append(client := await wire.connect(self.port))

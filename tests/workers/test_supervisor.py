@@ -404,6 +404,7 @@ async def test_one_admin_port_tells_of_all(server, tmp_path):
         assert after["sidecache_build_info", (("version", _version()),)] == 1
         assert {("sidecache_loop_lag_seconds", (("worker", str(number)),)) for number in range(2)} <= after.keys()
         assert after["sidecache_store_up", ()] == 1
+        assert {worker for worker, _ in await made.watched()} == {"0", "1"}
         assert (await made.admin("/livez")).status == (await made.admin("/readyz")).status == 200
         assert b"PONG" in (await made.admin("/api/health")).body
 
