@@ -191,6 +191,8 @@ def test_each_tenant_has_its_own_count_of_what_came_out_alike():
         for _ in range(times):
             metrics.count(replace(MISS, tenant=tenant), 0.01)
     assert {labels[3]: count for labels, count in metrics.by_tenant().items()} == {"org_a": 2, "org_b": 3}
+
+
 def test_each_tenant_of_the_ordinary_way_is_counted_as_itself_also_after_it_was_idle():
     metrics = Metrics()
     counts = {tenant: metrics.counter(hit_of(tenant)) for tenant in ("org_a", "org_b")}
