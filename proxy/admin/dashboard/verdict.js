@@ -45,5 +45,6 @@ export function verdict() {
   const head = quiet ? "All well, and nothing is being asked"
     : minute.hit_ratio >= 0.5 ? "Serving from memory"
       : minute.hit_ratio >= 0.1 ? "Serving from memory in part" : "All well; almost everything is forwarded";
-  return { level, head, details: ["The store answers, the rules are valid, the portal API responds."] };
+  const well = "The store answers, the rules are valid, the portal API responds.";
+  return { level, head, details: quiet || minute.hit_ratio >= 0.1 ? [well] : [well, "Why: see Requests, the reasons by route."] };
 }
