@@ -38,7 +38,7 @@ export function verdict() {
   const named = ORDER.filter((name) => name in faults);
   if (level === "draining") return { level, head: "Stopping: what is under way is being finished", details: [] };
   if (named.length) {
-    const more = named.length > 1 ? `, and ${named.length - 1} more` : "";
+    const more = named.length > 1 ? ` (and ${named.length - 1} more)` : "";
     return { level, head: `${SENTENCES[named[0]](status)}${more}`, details: named.map((name) => faults[name]) };
   }
   const quiet = !minute || !minute.requests;
