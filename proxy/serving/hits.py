@@ -172,7 +172,7 @@ class Hits:
 
     def _by_caller(self, choice: bytes, trusted: bool) -> tuple[bytes, bytes] | None:
         known = self._callers.find(choice, self._serving.number, self._clock(), trusted)
-        if known is None or self._closed:
+        if known is None or self._closed or self._logged is not None:
             return None
         caller, target = known
         if self._is_own(target.partition("?")[0]):
@@ -194,7 +194,9 @@ class Hits:
 
         `tell` hears in a later turn of the loop; None: the ordinary way, which goes on from what was found.
         """
-        return not self._closed and self._prompt.seek(request, self._telling(request, tell))
+        # where each is told of in full (`logged`), the ordinary way does that for what it waits for
+        may = not self._closed and self._logged is None
+        return may and self._prompt.seek(request, self._telling(request, tell))
 
     def seek_known(self, tell: Tell) -> bool:
         """The same for what `known` has just not found."""
