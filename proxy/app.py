@@ -38,10 +38,11 @@ from proxy.policy.identity import Identity
 from proxy.policy.key import Keyring
 from proxy.policy.message import Request
 from proxy.policy.outcome import Accessed, Outcome
-from proxy.serving.exchange import Exchange, Hosts
+from proxy.serving.at_once import Hosts
+from proxy.serving.exchange import Exchange
 from proxy.serving.fetch import Fetcher
 from proxy.serving.forwarding import Forwarding
-from proxy.serving.hits import Choices, Hits, RequestOf, ServingEpoch
+from proxy.serving.hits import Hits, IsOwn, RequestOf, ServingEpoch
 from proxy.serving.listener import Listener, require_c_parser
 from proxy.serving.naming import Naming
 from proxy.serving.reachability import Watched
@@ -50,6 +51,7 @@ from proxy.serving.reply import Reply
 from proxy.serving.reserved import Reserved
 from proxy.serving.traced import TracedUpstream, traced
 from proxy.serving.under_way import UnderWay
+from proxy.serving.unread import Choices
 from proxy.serving.upgrade import UpgradeBridge
 from proxy.serving.upstream import HttpUpstream, Timeouts, Upstream
 from proxy.settings import Settings
@@ -284,7 +286,9 @@ class _Composition:
         issuer, audience = settings.jwt_issuer or "", settings.jwt_audience or ""
         return IdentityResolver(TokenVerifier(jwks, issuer, audience, allow_unsigned=settings.dev_auth))
 
-    def _hits(self, exchange: Exchange, cache: Cache, epochs: Epochs, request_of: RequestOf, choices: Choices) -> Hits:
+    def _hits(
+        self, exchange: Exchange, cache: Cache, epochs: Epochs, request_of: RequestOf, is_own: IsOwn, choices: Choices
+    ) -> Hits:
         spans, access_log = self._tracing, self._settings.access_log
 
         def logged(request: Request, reply: Reply) -> None:
@@ -294,7 +298,7 @@ class _Composition:
                 spans.at_once(request, reply.outcome, reply.status)
 
         return Hits(
-            cache, epochs, at_once=exchange.at_once, request_of=request_of, cell_of=self._metrics.cell,
+            cache, epochs, prompt=exchange.prompt, request_of=request_of, is_own=is_own, cell_of=self._metrics.cell,
             logged=logged if access_log or spans is not None else None, serving=self._serving, clock=time.time,
             max_bytes=self._settings.l1_bytes // _PREPARED_SHARE, choices=choices,
             noted=lambda request, reply: self._recent.note_hit(request, reply.outcome, reply.status),
@@ -319,8 +323,8 @@ class _Composition:
         def forwarding(request_of: RequestOf, under_way: UnderWay) -> Forwarding:
             return Forwarding(
                 Relays(upstream, watched, under_way, finished),
-                passes=exchange.passes,
-                has_no_rule=exchange.has_no_rule,
+                passes=exchange.prompt.passes,
+                has_no_rule=exchange.prompt.has_no_rule,
                 is_reserved=lambda path: reserved(path) is not None,
                 choices=choices,
                 request_of=request_of,
@@ -337,7 +341,7 @@ class _Composition:
             drain=settings.drain * _FINISHING,
             finished=finished,
             upgrade=bridge,
-            hits=lambda request_of: self._hits(exchange, cache, epochs, request_of, choices),
+            hits=lambda request_of, is_own: self._hits(exchange, cache, epochs, request_of, is_own, choices),
             # it knows no caller, whom the access log names, and leaves no spans
             forwarding=forwarding if self._tracing is None and not settings.access_log else None,
         )
