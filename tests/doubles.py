@@ -139,6 +139,17 @@ class StoreDouble:
         await self._after("append")
         return id
 
+    async def restore(self, stream: str, item: Item, ttl: float) -> bool:
+        await self._before("restore", (stream, item.id))
+        restored = await self.inner.restore(stream, item, ttl)
+        await self._after("restore")
+        return restored
+
+    async def trim(self, stream: str, oldest: str) -> None:
+        await self._before("trim", (stream, oldest))
+        await self.inner.trim(stream, oldest)
+        await self._after("trim")
+
     async def range(self, stream: str, after: str, count: int) -> list[Item]:
         await self._before("range", (stream,))
         items = await self.inner.range(stream, after, count)

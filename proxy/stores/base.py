@@ -68,6 +68,12 @@ class Store(Protocol):
         StoreError leaves open whether it was added: a second attempt may add it twice.
         """
 
+    async def restore(self, stream: str, item: Item, ttl: float) -> bool:
+        """Add an item under the id that it had, which the stream has lost. False: the stream has gone beyond it."""
+
+    async def trim(self, stream: str, oldest: str) -> None:
+        """Forget the items of a stream before this id."""
+
     async def range(self, stream: str, after: str, count: int) -> list[Item]:
         """The first `count` items behind this id, the oldest first; after "" those of the beginning."""
 

@@ -173,6 +173,14 @@ class Guarded:
         call = self._store.append(stream, fields, max_length, ttl)
         return await self._call("append", call, _BACKGROUND * self._timeout)
 
+    async def restore(self, stream: str, item: Item, ttl: float) -> bool:
+        self._admit()
+        return await self._call("restore", self._store.restore(stream, item, ttl), _BACKGROUND * self._timeout)
+
+    async def trim(self, stream: str, oldest: str) -> None:
+        self._admit()
+        await self._call("trim", self._store.trim(stream, oldest), _BACKGROUND * self._timeout)
+
     async def range(self, stream: str, after: str, count: int) -> list[Item]:
         self._admit()
         return await self._call("range", self._store.range(stream, after, count), _BACKGROUND * self._timeout)

@@ -15,6 +15,8 @@ Command = tuple[Argument, ...]
 # Values are bytes, numbers int, a status ("OK") str or bytes; items of a stream are sequences of sequences.
 Reply = bytes | str | int | Sequence["Reply"] | None
 
+_BEYOND = "equal or smaller than the target stream top item"  # what a server says to an id that comes too late
+
 MAX_BATCH = 512  # commands; what is read in one turn of the loop beyond that goes as a further batch
 
 
@@ -104,6 +106,19 @@ class CommandStore:
             [("XADD", stream, "MAXLEN", max_length, "*", *pairs), ("PEXPIRE", stream, _milliseconds(ttl))]
         )
         return _text(added)
+
+    async def restore(self, stream: str, item: Item, ttl: float) -> bool:
+        pairs = [argument for pair in item.fields.items() for argument in pair]
+        try:
+            await self._write([("XADD", stream, item.id, *pairs), ("PEXPIRE", stream, _milliseconds(ttl))])
+        except StoreError as error:
+            if _BEYOND in str(error):
+                return False
+            raise
+        return True
+
+    async def trim(self, stream: str, oldest: str) -> None:
+        await self._write([("XTRIM", stream, "MINID", oldest)])
 
     async def range(self, stream: str, after: str, count: int) -> list[Item]:
         begin = first_after(after) if after else "-"

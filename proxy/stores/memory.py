@@ -97,6 +97,14 @@ class MemoryStore:
         self._check_open()
         return self._streams.append(stream, fields, max_length, ttl)
 
+    async def restore(self, stream: str, item: Item, ttl: float) -> bool:
+        self._check_open()
+        return self._streams.restore(stream, item, ttl)
+
+    async def trim(self, stream: str, oldest: str) -> None:
+        self._check_open()
+        self._streams.trim(stream, oldest)
+
     async def range(self, stream: str, after: str, count: int) -> list[Item]:
         self._check_open()
         return self._streams.range(stream, after, count)

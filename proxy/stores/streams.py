@@ -39,22 +39,47 @@ class Streams:
 
     def append(self, name: str, fields: Mapping[str, bytes], max_length: int, ttl: float) -> str:
         now = self._clock()
-        stream = self._live(name, now) or self._streams.setdefault(name, _Stream())
-        self._streams.move_to_end(name)
+        stream = self._latest(name, now)
         milliseconds = int(now * 1000)
         last = stream.last
         at = (milliseconds, 0) if milliseconds > last[0] else (last[0], last[1] + 1)  # a clock may go back
         item = Item(f"{at[0]}-{at[1]}", dict(fields))
-        stream.last, stream.expires = at, now + ttl
-        stream.items.append((at, item))
-        self._grow(stream, _size(item))
+        self._add(stream, at, item, now + ttl)
         while len(stream.items) > max_length:
             self._grow(stream, -_size(stream.items.popleft()[1]))
+        self._make_room()
+        return item.id
+
+    def restore(self, name: str, item: Item, ttl: float) -> bool:
+        now, at = self._clock(), position(item.id)
+        stream = self._latest(name, now)
+        if at <= stream.last:
+            return False
+        self._add(stream, at, Item(item.id, dict(item.fields)), now + ttl)
+        self._make_room()
+        return True
+
+    def trim(self, name: str, oldest: str) -> None:
+        stream, first = self._live(name, self._clock()), position(oldest)
+        while stream is not None and stream.items and stream.items[0][0] < first:
+            self._grow(stream, -_size(stream.items.popleft()[1]))
+
+    def _latest(self, name: str, now: float) -> _Stream:
+        """The stream of this name, which from now on was appended to last of all."""
+        stream = self._live(name, now) or self._streams.setdefault(name, _Stream())
+        self._streams.move_to_end(name)
+        return stream
+
+    def _add(self, stream: _Stream, at: Position, item: Item, expires: float) -> None:
+        stream.last, stream.expires = at, expires
+        stream.items.append((at, item))
+        self._grow(stream, _size(item))
+
+    def _make_room(self) -> None:
         while self.bytes > self._max_bytes:
             self._forget(next(iter(self._streams)))
         while len(self._streams) > MOST_STREAMS:
             self._forget(next(iter(self._streams)))
-        return item.id
 
     def range(self, name: str, after: str, count: int) -> list[Item]:
         stream = self._live(name, self._clock())

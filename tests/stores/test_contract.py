@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pytest
 
 from proxy.errors import StoreError
-from proxy.stores.base import EPOCH_BYTES, Heard, Store
+from proxy.stores.base import EPOCH_BYTES, Heard, Item, Store
 from proxy.stores.breaker import Guarded
 from proxy.stores.commands import CommandStore
 from proxy.stores.memory import MemoryStore
@@ -382,6 +382,45 @@ async def test_a_stream_is_forgotten_when_nothing_was_appended_for_its_time(subj
     assert await subject.store.range("s", "", 5) == []
 
 
+async def test_an_item_that_a_stream_has_lost_is_put_back_under_its_own_id(store):
+    kept = await store.append("s", {"n": b"1"}, 5, 60)
+    lost = [Item(f"{position(kept)[0] + ahead}-{ahead}", {"n": b"%d" % ahead}) for ahead in (5, 6)]
+    assert [await store.restore("s", item, 60) for item in lost] == [True, True]
+    assert [item.id for item in await store.range("s", "", 5)] == [kept, *(item.id for item in lost)]
+    assert (await store.range("s", kept, 5))[0].fields == {"n": b"5"}
+
+
+async def test_nothing_is_put_in_before_or_twice(store):
+    first = await store.append("s", {"n": b"1"}, 5, 60)
+    last = await store.append("s", {"n": b"2"}, 5, 60)
+    for id in (first, last, "1-1"):
+        assert not await store.restore("s", Item(id, {"n": b"3"}), 60)
+    assert [item.id for item in await store.range("s", "", 5)] == [first, last]
+
+
+async def test_what_is_appended_behind_an_item_that_was_put_back_comes_after_it(store):
+    ahead = Item(f"{int(time.time() * 1000) + 10**9}-7", {"n": b"1"})
+    assert await store.restore("s", ahead, 60)
+    assert position(await store.append("s", {"n": b"2"}, 5, 60)) > position(ahead.id)
+
+
+async def test_a_stream_that_was_put_back_is_forgotten_in_its_time(subject):
+    assert await subject.store.restore("s", Item("1-1", {"n": b"1"}), 10)
+    await subject.fast_forward(6)
+    assert [item.id for item in await subject.store.range("s", "", 5)] == ["1-1"]
+    await subject.fast_forward(6)
+    assert await subject.store.range("s", "", 5) == []
+
+
+async def test_items_before_an_id_are_forgotten(store):
+    ids = [await store.append("s", {"n": b"%d" % number}, 100, 60) for number in range(7)]
+    await store.trim("s", ids[3])
+    assert [item.id for item in await store.range("s", "", 10)] == ids[3:]
+    await store.trim("s", "1-1")
+    await store.trim("never", ids[3])
+    assert [item.id for item in await store.latest("s", "", 10)] == ids[3:][::-1]
+
+
 async def test_streams_do_not_share_items(store):
     await store.append("tenant:org_a:events:stream", {"n": b"a"}, 5, 60)
     assert await store.range("tenant:org_b:events:stream", "", 5) == []
@@ -489,6 +528,8 @@ async def test_ping_gives_the_store_s_own_answer(store):
         lambda store: store.create_epochs("s", {"a": b"1"}),
         lambda store: store.advance_epochs("s", {"a": b"1"}),
         lambda store: store.append("s", {"a": b"1"}, 5, 60),
+        lambda store: store.restore("s", Item("1-1", {"a": b"1"}), 60),
+        lambda store: store.trim("s", "1-1"),
         lambda store: store.range("s", "", 5),
         lambda store: store.latest("s", "", 5),
         lambda store: store.names("", "", 10),
@@ -496,9 +537,8 @@ async def test_ping_gives_the_store_s_own_answer(store):
         lambda store: anext(store.listen(["c"])),
         lambda store: store.ping(),
     ],
-    ids=(
-        "get set claim delete epochs create_epochs advance_epochs append range latest names publish listen ping".split()
-    ),
+    ids="get set claim delete epochs create_epochs advance_epochs append restore trim range latest names publish listen "
+    "ping".split(),
 )
 async def test_a_closed_store_raises_store_error_for_everything(store, call):
     await store.set("a", b"1", 60)
