@@ -10,7 +10,7 @@ from proxy.policy.identity import IdentitySources
 from proxy.policy.route import Match, Route
 from proxy.rules.document import Document, Scenario
 from proxy.rules.draft import Draft, Report, drafts_of, route_of
-from proxy.rules.effects import LATER, Effects, check_session, effects_of, first_effect
+from proxy.rules.effects import LATER, Effects, check_session, effects_of, first_effect, published
 from proxy.rules.keyspace import prove_distinct, reserved_prefixes
 from proxy.rules.purges import purges_of, unpurged
 from proxy.rules.routes import Routes
@@ -40,6 +40,7 @@ class RuleSet:
     scenarios: tuple[tuple[Scenario, int], ...]  # the inline tests, and their lines
     effects: Mapping[str, Effects]  # by Route.where: what `count` and `publish` say
     match: Callable[[str, str], Match | None]  # (method, raw path without its query)
+    events: frozenset[str] = frozenset()  # the names of all that may be published
 
     def __str__(self) -> str:
         return f"rules {self.digest}, {len(self.routes)} routes"
@@ -148,6 +149,7 @@ class _Effective:
             scenarios=tuple((test, tests.at(index).line) for index, test in enumerate(self.document.tests)),
             effects=self.effects,
             match=Routes(self.routes).match,
+            events=published(self.effects.values()) | frozenset(self.document.events),
         )
 
 

@@ -191,7 +191,7 @@ class Count(Block):
 
 
 class Publish(Block):
-    """Publish an event after a write that succeeded (acts in a later version)."""
+    """Publish an event after a write that succeeded (2xx)."""
 
     event: EventName = Field(description="The event's name.")
     to: Audience = Field(description="Who gets it: tenant, role:<permission> or user:<reference>.")
@@ -342,6 +342,9 @@ class Document(Block):
     defaults: Settings = Field(default=Settings(), description="Settings for every feature.")
     features: dict[Name, Feature] = Field(description="By name: the word in tenant:{org_id}:{feature}:{identifier}.")
     session: Session | None = Field(default=None, description="Requests that end or change a session.")
+    events: list[EventName] = Field(
+        default=[], description="Names of events that the backend publishes by itself (`POST /api/events`)."
+    )
     environments: Environments = Field(default=Environments(), description="Differences between the profiles.")
     tests: list[Scenario] = Field(default=[], description="Examples that must hold.")
 

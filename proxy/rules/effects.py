@@ -1,8 +1,9 @@
 """What does a request cause besides caching, and do those references name things that exist?
 
-Counters, events and sessions are validated in full; they act in a later version, which one warning says.
+Counters and sessions are validated in full; they act in a later version, which one warning says.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from proxy.policy.route import Kind
@@ -11,7 +12,7 @@ from proxy.rules.draft import Draft, Report
 from proxy.rules.pattern import Pattern, parse
 from proxy.rules.source import Node, suggestion
 
-LATER = "is checked and has no effect yet: count, publish and session act in a later version"
+LATER = "is checked and has no effect yet: count and session act in a later version"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +38,14 @@ def effects_of(drafts: list[Draft], report: Report) -> dict[str, Effects]:
     return found
 
 
+def published(effects: Iterable[Effects]) -> frozenset[str]:
+    """The names of the events that these publish."""
+    return frozenset(each.publish.event for each in effects if each.publish is not None)
+
+
 def first_effect(drafts: list[Draft], tree: Node) -> Node | None:
     """The first place in the text that acts in a later version."""
-    places = [draft.node.child(key) for draft in drafts for key in ("count", "publish")]
+    places = [draft.node.child("count") for draft in drafts]
     there = [place for place in (*places, tree.child("session")) if place is not None]
     return min(there, key=lambda place: (place.line, place.column), default=None)
 

@@ -1,12 +1,10 @@
 """What do these rules do with one request? The engine behind `explain` and the inline tests."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
-from urllib.parse import unquote
 
-from proxy.policy.agreement import ABSENT, agree, claim
+from proxy.policy.agreement import ABSENT, agree
 from proxy.policy.identity import Identity, IdentitySources
 from proxy.policy.invalidation import of
 from proxy.policy.key import Key, Keyring, derive
@@ -16,6 +14,7 @@ from proxy.policy.outcome import Reason
 from proxy.policy.route import Kind, Match, Route, Scope
 from proxy.rules.compile import RuleSet
 from proxy.rules.document import Count, Publish
+from proxy.rules.references import References
 
 # Hashes in explained keys are only compared with each other: a fixed key makes them the same everywhere.
 KEYS = Keyring(b"sidecache explain")
@@ -194,24 +193,13 @@ class _Values:
         return f"{publish.event} to {to}"
 
     def _value(self, reference: str) -> str:
-        root, _, path = reference.partition(".")
-        if root == "path":
-            return unquote(self.match.parameters[path])
-        if root == "jwt":
-            found = claim(self.identity.claims if self.identity is not None else None, path)
-        elif root == "query":
-            pairs = (pair.partition("=") for pair in (self.request.query or "").split("&"))
-            found = next((unquote(value) for name, _, value in pairs if name == path), None)
-        else:
-            found = claim(self._json() if root == "request" else _mapping(self.document), path)
-        return found if isinstance(found, str) else "nothing" if found in (None, ABSENT) else json.dumps(found)
+        claims = self.identity.claims if self.identity is not None else None
+        named = References(self.match.parameters, self.request.query, claims, self._json(), self.document)
+        found = named.value(reference)
+        return found if isinstance(found, str) else "nothing" if found is ABSENT else json.dumps(found)
 
-    def _json(self) -> Mapping[str, Any]:
+    def _json(self) -> object:
         try:
-            return _mapping(json.loads(self.request.body or b"null"))
+            return json.loads(self.request.body or b"null")
         except ValueError:
-            return {}
-
-
-def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
+            return None

@@ -8,6 +8,11 @@ from pydantic_core import PydanticCustomError
 
 RESERVED_NAMES = frozenset({"events", "metrics", "uniques", "epochs", "leases", "org-profile", "list"})
 MAX_NAME = 32
+# What streams say of themselves, and what browsers call their own events.
+RESERVED_EVENTS = frozenset(
+    "open message error hello drain overflow unavailable metrics session.revoked session.expired".split()
+)
+MAX_EVENT = 64
 
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _BYTES = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
@@ -82,6 +87,14 @@ def _name(value: object) -> str:
     return value
 
 
+def _event_name(value: object) -> str:
+    if not isinstance(value, str) or len(value) > MAX_EVENT or _EVENT.fullmatch(value) is None:
+        raise _wrong("is not an event name such as application.submitted")
+    if value in RESERVED_EVENTS:
+        raise _wrong("is reserved: streams tell something else by this name")
+    return value
+
+
 def _status(value: object) -> str:
     if not isinstance(value, str) or re.fullmatch("[45][0-9][0-9]", value) is None:
         raise _wrong("is not a status from 400 to 599")
@@ -153,7 +166,9 @@ Comparison = Annotated[
     _schema(pattern=f"^{_ASSERT.pattern}$", examples=["response.org_id == tenant"]),
 ]
 EventName = Annotated[
-    str, _text(_EVENT, "an event name such as application.submitted"), _schema(examples=["application.submitted"])
+    str,
+    PlainValidator(_event_name),
+    _schema(pattern=f"^{_EVENT.pattern}$", maxLength=MAX_EVENT, examples=["application.submitted"]),
 ]
 RouteText = Annotated[
     str,

@@ -20,9 +20,6 @@ def published(publish: str) -> str:
         counted("{name: views, by: job-id}"),
         counted("{name: views, by: path.job-id, unique: user}"),
         counted("{name: views, by: query.q, unique: jwt.https_ns}"),
-        published("{event: a.b, to: tenant}"),
-        published("{event: a.b, to: role:read:jobs, data: {x: path.job-id, y: response.id.z, z: request.a}}"),
-        published("{event: a.b, to: user:response.owner}"),
         "version: 1\nfeatures: {}\nsession: {logout: GET /auth/logout}",
         "version: 1\nfeatures: {}\nsession: {logout: [GET /auth/logout, POST /api/logout]}",
         "version: 1\nfeatures: {}\nsession: {role-change: [PUT /roles, {route: 'PUT /m/{u}/roles', user: path.u}]}",
@@ -31,7 +28,34 @@ def published(publish: str) -> str:
 )
 def test_what_acts_in_a_later_version_is_one_warning(text):
     (warning,) = warned(text)
-    assert warning.endswith("is checked and has no effect yet: count, publish and session act in a later version")
+    assert warning.endswith("is checked and has no effect yet: count and session act in a later version")
+
+
+@pytest.mark.parametrize(
+    "publish",
+    [
+        "{event: a.b, to: tenant}",
+        "{event: a.b, to: role:read:jobs, data: {x: path.job-id, y: response.id.z, z: request.a}}",
+        "{event: a.b, to: user:response.owner}",
+    ],
+)
+def test_events_are_published_by_these(publish):
+    rules = accepted(published(publish))
+    assert rules.warnings == ()
+    assert rules.events == {"a.b"}
+
+
+def test_events_of_the_backend_are_named_at_the_top():
+    rules = accepted("version: 1\nfeatures: {}\nevents: [plan.changed, maintenance]\n")
+    assert rules.events == {"plan.changed", "maintenance"}
+
+
+@pytest.mark.parametrize("name", ["hello", "error", "message", "session.revoked", "metrics"])
+def test_what_streams_say_of_themselves_is_no_name_for_an_event(name):
+    (told,) = refused(published(f"{{event: {name}, to: tenant}}"))
+    assert "publish.event: " in told
+    assert "is reserved: streams tell something else by this name" in told
+    assert "is reserved" in refused(f"version: 1\nfeatures: {{}}\nevents: [{name}]\n")[0]
 
 
 def test_the_one_warning_is_at_the_first_place():
