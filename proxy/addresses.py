@@ -35,6 +35,11 @@ def is_url(value: str) -> bool:
     return parts.scheme in ("http", "https") and named and port != 0 and re.fullmatch(r"[!-~]+", value) is not None
 
 
+def is_origin(value: str) -> bool:
+    """An origin as browsers write it."""
+    return is_url(value) and re.fullmatch(r"https?://[^/?#@]+", value) is not None and value == value.lower()
+
+
 def is_bracketed(host: str) -> bool:
     try:
         return host.startswith("[") and host.endswith("]") and ipaddress.IPv6Address(host[1:-1]) is not None

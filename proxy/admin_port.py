@@ -22,6 +22,7 @@ from proxy.cache.purges import Purges
 from proxy.cache.seal import Sealer
 from proxy.cache.stored import Stored
 from proxy.cache.tiers import Cache
+from proxy.events.publish import Publisher
 from proxy.live_rules import LiveRules
 from proxy.policy.key import Keyring
 from proxy.settings import Settings
@@ -36,7 +37,7 @@ from proxy.workers.seat import Seat
 def admin_port(
     settings: Settings, seat: Seat | None, *, health: Health, rules: LiveRules, cache: Cache, epochs: Epochs,
     store: Store, sealer: Sealer, purges: Purges, traffic: Traffic, metrics: Metrics, recent: Recent,
-    bypasses: Bypasses, audited: Auditing, keys: Keyring, home: str | None,
+    bypasses: Bypasses, audited: Auditing, keys: Keyring, home: str | None, publisher: Publisher,
     exposition: Callable[[], Awaitable[bytes]], spread: Callable[[], Awaitable[None]],
 ) -> tuple[web.Application, Course]:  # fmt: skip
     """Its application, and the course that is to run while it answers."""
@@ -59,5 +60,6 @@ def admin_port(
         keys=keys, home=home, profile=settings.profile, inside=settings.admin.loopback,
         about_store=lambda: figures.about(store), clock=time.time, exposition=exposition, unwritten=audited.lost,
         spread=spread, gate=gate, sessions=sessions, course=course, lately=news,
+        publisher=publisher,
     )  # fmt: skip
     return application(gate, audited.audit, endpoints(parts)), course

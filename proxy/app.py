@@ -7,7 +7,7 @@ import os
 import random
 import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -29,6 +29,7 @@ from proxy.cache.purges import Purges
 from proxy.cache.seal import Sealer
 from proxy.cache.tiers import Cache
 from proxy.errors import StoreError
+from proxy.event_parts import EventParts
 from proxy.identity.jwks import Jwks, fetch_document
 from proxy.identity.sources import IdentityResolver
 from proxy.identity.tokens import TokenVerifier
@@ -69,7 +70,7 @@ from proxy.telemetry.loop_lag import LoopLag
 from proxy.telemetry.metrics import Metrics
 from proxy.telemetry.recent import Recent
 from proxy.telemetry.traffic import Traffic
-from proxy.workers.listening import cannot_listen
+from proxy.workers.listening import usable
 from proxy.workers.seat import Seat
 
 if TYPE_CHECKING:
@@ -183,6 +184,8 @@ class _Composition:
         stack.push_async_callback(epochs.close)
         epochs.start()
         leases = Leases(store, self._background, time.monotonic, others=not sole or seat is not None)
+        events = EventParts(settings, store, self._sealer, self._keys, self._background, time.time, self._noted)
+        events.start(stack, self._metrics)
         cache = Cache(
             store, epochs, l1_bytes=settings.l1_bytes, clock=time.time, sealer=self._sealer,
             background=self._background,
@@ -195,23 +198,22 @@ class _Composition:
         stack.push_async_callback(upstream.close)
         asked: Upstream = upstream if self._tracing is None else TracedUpstream(upstream, self._tracing)
         watched = Watched(asked, settings.upstream, self._report)
-        exchange = await self._exchange(cache, epochs, leases, watched)
-        admin_port = await self._admin(health, cache, epochs, store, audited)
+        exchange = await self._exchange(cache, epochs, leases, watched, events)
+        admin_port = await self._admin(health, cache, epochs, store, audited, events)
         metrics_port = await self._scraped()
         stack.push_async_callback(self._finish_background)
         if seat is None:
             self._follow()
-        listener = self._listener(exchange, cache, epochs, upstream, watched, health)
+        listener = self._listener(exchange, cache, epochs, upstream, watched, health, events)
         self._watch(cache, epochs, listener)
         if seat is not None:
             _freeze_start_up_objects()  # it takes a moment, in which nobody waits yet
             seat.hear(epochs, self._rules, self._bypasses, self._metrics, self._background)
             await seat.join(epochs, self._rules, self._bypasses)
-        await _bind(
-            lambda host, port: listener.open(host, port, *((seat.data, seat.share) if seat is not None else ())),
-            settings.listen, "--listen",
-        )  # fmt: skip
-        stack.push_async_callback(self._leave, health, listener)
+        shared = (seat.data, seat.share) if seat is not None else ()
+        with usable(settings.listen, "--listen"):
+            await listener.open(settings.listen.host, settings.listen.port, *shared)
+        stack.push_async_callback(self._leave, health, listener, events)
         if seat is not None:
             await seat.listening()
         return Running(listener.port, admin_port, metrics_port)
@@ -253,7 +255,9 @@ class _Composition:
                 why="Upstash may answer from a replica; for a bound of 0 use REDIS_PROVIDER=elasticache",
             )  # fmt: skip
 
-    async def _exchange(self, cache: Cache, epochs: Epochs, leases: Leases, upstream: Watched) -> Exchange:
+    async def _exchange(
+        self, cache: Cache, epochs: Epochs, leases: Leases, upstream: Watched, events: EventParts
+    ) -> Exchange:
         background = self._background
         self._resolver = await self._identity()
         keys, hosts = self._keys, self._hosts
@@ -267,6 +271,7 @@ class _Composition:
             fetcher=fetcher, upstream=upstream, background=background, keys=keys, naming=naming,
             clock=time.time, random=random.random, hosts=hosts, noted=self._noted, is_off=self._bypasses.covers,
             purged=lambda by, purge, accepted: self._purges.note(by, purge, accepted=accepted),
+            events=events.publishing,
         )  # fmt: skip
 
     async def _identity(self) -> IdentityResolver:
@@ -306,14 +311,15 @@ class _Composition:
 
     def _listener(
         self, exchange: Exchange, cache: Cache, epochs: Epochs, upstream: HttpUpstream, watched: Watched,
-        health: Health,
+        health: Health, events: EventParts,
     ) -> Listener:  # fmt: skip
         settings = self._settings
 
         def finished(request: Request, reply: Reply, seconds: float) -> None:
             self._finished(request, reply.outcome, reply.status, seconds, _saved(reply))
 
-        reserved, choices = Reserved(settings.prefix, health.word, health.ready), Choices()
+        own = events.realtime(self._resolver, self._rules).paths()
+        reserved, choices = Reserved(settings.prefix, health.word, health.ready, own), Choices()
         bridge = UpgradeBridge(
             upstream,
             lambda request, outcome, status: self._finished(request, outcome, status, 0.0),
@@ -348,14 +354,16 @@ class _Composition:
         self._stack.push_async_callback(listener.close)
         return listener
 
-    async def _admin(self, health: Health, cache: Cache, epochs: Epochs, store: Store, audited: Auditing) -> int:
+    async def _admin(
+        self, health: Health, cache: Cache, epochs: Epochs, store: Store, audited: Auditing, events: EventParts
+    ) -> int:
         """The admin port: this process's own, or that of all workers, once this one is to speak for them."""
         settings, seat = self._settings, self._seat
         app, course = admin_port(
             settings, seat, health=health, rules=self._rules, cache=cache, epochs=epochs, store=store,
             sealer=self._sealer, purges=self._purges, traffic=self._traffic, metrics=self._metrics,
             recent=self._recent, bypasses=self._bypasses, audited=audited, keys=self._keys, home=self._hosts.home,
-            exposition=self._exposition, spread=self._spread_bypasses,
+            publisher=events.publisher, exposition=self._exposition, spread=self._spread_bypasses,
         )  # fmt: skip
 
         def begun() -> None:
@@ -397,7 +405,7 @@ class _Composition:
 
         self._stack.push_async_callback(stop)
 
-    async def _leave(self, health: Health, listener: Listener) -> None:
+    async def _leave(self, health: Health, listener: Listener, events: EventParts) -> None:
         """Unready first; the listener, which is closed next, then accepts no more and finishes what is under way."""
         self._drained_by = asyncio.get_running_loop().time() + self._settings.drain
         health.draining = True
@@ -406,6 +414,7 @@ class _Composition:
             await self._hand_over(self._seat)
         elif self._settings.profile != "development":
             await asyncio.sleep(self._settings.drain * _LEAVING)
+        events.streams.drain()
 
     async def _hand_over(self, seat: Seat) -> None:
         """The other workers stay, and take what comes: nobody need notice that this one leaves."""
@@ -483,13 +492,6 @@ def _saved(reply: Reply) -> int:
 
 def _where(metrics: Address | None, port: int) -> dict[str, str]:
     return {} if metrics is None else {"metrics": str(Address(metrics.host, port))}
-
-
-async def _bind(listen: Callable[[str, int], Awaitable[None]], address: Address, flag: str) -> None:
-    try:
-        await listen(address.host, address.port)
-    except OSError as error:
-        raise cannot_listen(address, error, flag) from None
 
 
 def _freeze_start_up_objects() -> None:

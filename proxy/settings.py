@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from proxy import store_settings
-from proxy.addresses import HOST, Address, is_url, quoted
+from proxy.addresses import HOST, Address, is_origin, is_url, quoted
 from proxy.credentials import AdminEntry, EncryptionKey, read_admin_tokens, read_encryption_keys
 from proxy.errors import ConfigError
 from proxy.variables import HOUR, Network, Variables
@@ -41,6 +41,7 @@ class Settings:
     prefix: str = "/.sidecache"  # "" switches the reserved paths off
     hosts: frozenset[str] = frozenset()
     trusted_peers: tuple[Network, ...] = ()
+    allowed_origins: frozenset[str] = frozenset()  # of pages that may read events, beside our own
     jwt_issuer: str | None = None
     jwt_audience: str | None = None
     jwks_url: str | None = None
@@ -117,6 +118,7 @@ class _Reader(Variables):
             prefix=self._prefix(),
             hosts=frozenset(self._hosts()),
             trusted_peers=tuple(self.networks("SIDECACHE_TRUSTED_PEERS")),
+            allowed_origins=frozenset(self._origins()),
             jwt_issuer=issuer,
             jwt_audience=self.text("SIDECACHE_JWT_AUDIENCE", flag="jwt_audience"),
             jwks_url=self._jwks_url(issuer),
@@ -188,6 +190,15 @@ class _Reader(Variables):
                     f"{self.source('SIDECACHE_HOSTS')}: {quoted(word)} is not a host name such as api.example.com"
                 )
             yield word.lower()
+
+    def _origins(self) -> Iterator[str]:
+        for word in self.words("SIDECACHE_ALLOWED_ORIGINS"):
+            if not is_origin(word):
+                self.problems.append(
+                    f"{self.source('SIDECACHE_ALLOWED_ORIGINS')}: {quoted(word)} is not an origin such as "
+                    "https://portal.example.com (no path, no *)"
+                )
+            yield word
 
     def _upstream(self) -> str:
         value, source = self.raw("SIDECACHE_UPSTREAM", "upstream")
@@ -301,7 +312,7 @@ _OWN = "SIDECACHE_"
 # What Kubernetes sets in every pod beside a service of our name.
 _KUBERNETES = re.compile(r"SIDECACHE_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP)(_(PROTO|PORT|ADDR))?)?)")
 _ELSEWHERE = frozenset({"SIDECACHE_TOKEN"})  # read by commands only
-_LATER = ("SIDECACHE_ALLOWED_ORIGINS SIDECACHE_OIDC_CLIENT_ID").split()
+_LATER = ("SIDECACHE_OIDC_CLIENT_ID",)
 
 
 def _with_local_file(environ: Mapping[str, str], profile: object) -> Mapping[str, str]:

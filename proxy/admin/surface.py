@@ -7,6 +7,7 @@ from proxy.admin.access import Gate
 from proxy.admin.audit import Audit
 from proxy.admin.contents import Contents
 from proxy.admin.endpoint import Endpoint
+from proxy.admin.events import Events
 from proxy.admin.explaining import Explaining
 from proxy.admin.health import Health
 from proxy.admin.history import History
@@ -28,6 +29,7 @@ from proxy.cache.epochs import Epochs
 from proxy.cache.purges import Purges
 from proxy.cache.stored import Stored
 from proxy.cache.tiers import Cache
+from proxy.events.publish import Publisher
 from proxy.live_rules import LiveRules
 from proxy.policy.key import Keyring
 from proxy.telemetry.course import Course
@@ -62,6 +64,7 @@ class Parts:
     sessions: Sessions
     course: Course
     lately: Lately
+    publisher: Publisher
 
 
 def endpoints(parts: Parts) -> Iterator[Endpoint]:
@@ -78,6 +81,7 @@ def endpoints(parts: Parts) -> Iterator[Endpoint]:
     yield from Switching(p.rules, p.bypasses, p.audit, p.spread, reasons=reasons).endpoints()
     yield from Ruling(p.rules, p.audit, editable=p.profile == "development").endpoints()
     yield from Values(p.rules, p.cache, p.epochs, p.purges, p.audit, p.clock).endpoints()
+    yield from Events(p.rules, p.publisher, p.audit, p.keys, p.clock).endpoints()
     yield from History(p.trail, p.sight, p.unwritten, p.clock).endpoints()
     yield from Login(p.gate, p.sessions, p.audit, profile=p.profile, reasons=reasons).endpoints()
     yield from Live(status, p.lately, p.course, p.rules, p.traffic, p.health, p.sessions).endpoints()

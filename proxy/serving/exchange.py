@@ -29,6 +29,7 @@ from proxy.serving.connection import Interim
 from proxy.serving.fetch import Fetcher, Reading
 from proxy.serving.naming import Naming
 from proxy.serving.problem import problem, upstream_problem
+from proxy.serving.publishing import Publishing
 from proxy.serving.reply import Reply, from_stream
 from proxy.serving.upstream import Body, Stream, Upstream
 
@@ -65,6 +66,7 @@ class Exchange:
         noted: Noted,
         is_off: IsOff = _never_off,
         purged: PurgedBy = _untold,
+        events: Publishing | None = None,
     ) -> None:
         self._rules = rules
         self._identity = identity
@@ -77,6 +79,7 @@ class Exchange:
         self._clock = clock
         self._hosts = hosts
         self._purged = purged
+        self._events = events
         self._noted = noted  # what an operator should hear of: conflicts, unmatched writes, failed assertions
         self.prompt = AtOnce(
             rules=rules, identity=identity, cache=cache, fetcher=fetcher, keys=keys, naming=naming, clock=clock,
@@ -205,13 +208,19 @@ class Exchange:
     ) -> tuple[Stream | UpstreamError, Identity | None]:
         who = await self._who(request, match, rules)
         identity = None if isinstance(who, Reason) else who
+        publication = self._events.begun(request, match, rules, body) if self._events is not None else None
+        passing = passing_on(request)
+        if publication is not None:
+            passing, body = publication.passing(passing), publication.body
         try:
-            stream = await self._upstream.fetch(passing_on(request), body, interim=interim)
+            stream = await self._upstream.fetch(passing, body, interim=interim)
         except UpstreamError as failure:
             if failure.delivered:  # it may have acted: an unknown outcome counts as a change
                 await self._purge(request, match, None, identity, rules)
             return failure, identity
         await self._purge(request, match, stream.response, identity, rules)
+        if publication is not None and self._events is not None:
+            stream = await self._events.answered(publication, stream, identity)
         return stream, identity
 
     async def _purge(

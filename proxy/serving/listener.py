@@ -24,8 +24,10 @@ from proxy.serving.forwarding import Forwarding
 from proxy.serving.hits import Hits, IsOwn, RequestOf
 from proxy.serving.interim import PATIENCE, InterimResponses
 from proxy.serving.outgoing import Limits, reset
+from proxy.serving.outlet import Outlet
 from proxy.serving.protocol import LateBodyError, Server, ServerProtocol
 from proxy.serving.reply import Reply
+from proxy.serving.reserved import Own
 from proxy.serving.response import HttpResponse, head_of, refused
 from proxy.serving.sending import send
 from proxy.serving.sought import Sought
@@ -41,7 +43,7 @@ _LAST = 1.0  # seconds for handlers to end that were cut off when the drain time
 _LIMITS = Limits()
 
 Handle = Callable[[Request, Body, Interim], Awaitable[Reply]]
-Reserved = Callable[[str], Reply | None]
+Reserved = Callable[[str], Reply | Own | None]
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _VERSIONS = (HttpVersion10, HttpVersion11)  # aiohttp's parser takes 0.9 and 2.0 as well
@@ -178,7 +180,7 @@ class Listener:
             return await self._send(incoming, refused(400))
         own = self._reserved(request.path)
         if own is not None:
-            return await self._send(incoming, own)
+            return await self._send(incoming, own if isinstance(own, Reply) else await own(request))
         if request.method in ("CONNECT", "TRACE"):
             return await self._send(incoming, refused(501))
         if not _may_expect(request.fields.get("expect")):
@@ -295,8 +297,11 @@ class Listener:
         head: asyncio.Handle | None = None
         try:
             await response.prepare(incoming)
-            if not isinstance(reply.body, bytes):
+            if reply.lasting is not None or not isinstance(reply.body, bytes):
                 protocol.on_lost = reply.close  # a client that leaves while nothing is sent is noticed too
+            if reply.lasting is not None:
+                await _held(incoming, response, reply.lasting)
+            elif not isinstance(reply.body, bytes):
                 # together with what is here of the body; but its first bytes may be a long time in coming
                 head = asyncio.get_running_loop().call_soon(response.send_head)
                 if not response.bodiless:
@@ -344,6 +349,15 @@ class Listener:
         except ValueError:
             return False
         return any(address in network for network in self._trusted)
+
+
+async def _held(
+    incoming: web.BaseRequest, response: HttpResponse, lasting: Callable[[Outlet], Awaitable[None]]
+) -> None:
+    """Send the head, and leave the connection to whoever writes until they are done."""
+    response.send_head()
+    if incoming.transport is not None and not response.bodiless:
+        await lasting(Outlet(incoming.transport, chunked=incoming.version >= HttpVersion11))
 
 
 def _request(message: RawRequestMessage, peer: str, trusted: bool, has_body: bool) -> Request | None:

@@ -1,7 +1,7 @@
 """What goes back to the client? A head that is complete, and a body that is bytes or a stream."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
 
 from proxy.policy import ranges
@@ -22,6 +22,7 @@ from proxy.serving.encoding import (
     preferred,
     varying,
 )
+from proxy.serving.outlet import Outlet
 from proxy.serving.upstream import Stream
 
 VIA = f"1.1 {CACHE_NAME}"
@@ -42,6 +43,7 @@ class Reply:
     reason: str | None = None  # the usual one of the status; the upstream's may be empty
     close: Callable[[], None] = _nothing
     last: bool = False  # the connection ends with it
+    lasting: Callable[[Outlet], Awaitable[None]] | None = None  # in place of a body: writes for as long as it likes
 
     @classmethod
     def own(cls, status: int, fields: Fields, body: bytes, outcome: Outcome, *, last: bool = False) -> "Reply":

@@ -6,6 +6,8 @@ A listening socket of each worker's own (SO_REUSEPORT) would take the connection
 import asyncio
 import os
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from proxy.addresses import Address
 from proxy.errors import ConfigError
@@ -33,6 +35,15 @@ async def listening(address: Address, flag: str) -> list[socket.socket]:
             each.close()
         raise cannot_listen(address, error, flag) from None
     return opened
+
+
+@contextmanager
+def usable(address: Address, flag: str) -> Iterator[None]:
+    """ConfigError when the address cannot be listened at."""
+    try:
+        yield
+    except OSError as error:
+        raise cannot_listen(address, error, flag) from None
 
 
 def cannot_listen(address: Address, error: OSError, flag: str) -> ConfigError:

@@ -537,8 +537,8 @@ async def test_ping_gives_the_store_s_own_answer(store):
         lambda store: anext(store.listen(["c"])),
         lambda store: store.ping(),
     ],
-    ids="get set claim delete epochs create_epochs advance_epochs append restore trim range latest names publish listen "
-    "ping".split(),
+    ids="get set claim delete epochs create_epochs advance_epochs append restore trim range latest names publish "
+    "listen ping".split(),
 )
 async def test_a_closed_store_raises_store_error_for_everything(store, call):
     await store.set("a", b"1", 60)

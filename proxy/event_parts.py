@@ -1,0 +1,119 @@
+"""How are events put together? Mailboxes on the store, those who publish, those who read: one value of a process."""
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AsyncExitStack
+
+from proxy.cache.background import Background
+from proxy.cache.seal import Sealer
+from proxy.events.event import Codec
+from proxy.events.feed import Feeds
+from proxy.events.mailbox import KEPT_FOR, Mailboxes
+from proxy.events.poll import Polls
+from proxy.events.publish import Publisher
+from proxy.events.repair import Repairs
+from proxy.events.stream import Streams
+from proxy.events.ticket import Tickets
+from proxy.identity.sources import IdentityResolver
+from proxy.live_rules import LiveRules
+from proxy.policy.key import Keyring
+from proxy.serving.publishing import Publishing
+from proxy.serving.realtime import Realtime
+from proxy.settings import Settings
+from proxy.stores.base import Store
+from proxy.telemetry.metrics import Metrics, Sample
+
+Noted = Callable[[str, Mapping[str, str]], None]
+
+
+class EventParts:
+    """`noted` is what an operator should hear of. `streams.end` ends the streams of a user, a session, a tenant."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        sealer: Sealer,
+        keys: Keyring,
+        background: Background,
+        clock: Callable[[], float],
+        noted: Noted,
+    ) -> None:
+        self._settings = settings
+        self._clock = clock
+        codec = Codec(sealer, KEPT_FOR, clock)
+        self.mailboxes = Mailboxes(store, codec, keys.digest, clock, noted=noted)
+        self.feeds = Feeds(self.mailboxes, store.listen, background)
+        repairs = Repairs(self.mailboxes, self.feeds, background, clock)
+        store.on_disturbance(repairs.disturbed)
+        self.publisher = Publisher(self.mailboxes, self.feeds, repairs, background, noted=noted, clock=time.monotonic)
+        self.publishing = Publishing(
+            self.publisher, background, clock, keys.digest, os.urandom,
+            seals=codec.can_seal, leaves=store.shared, noted=noted,
+        )  # fmt: skip
+        self.streams = Streams(self.mailboxes, self.feeds, background, clock)
+        self._tickets = Tickets(settings.name_key.encode())
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self, stack: AsyncExitStack, metrics: Metrics) -> None:
+        """Follow mailboxes and streams until `stack` is closed."""
+        self._tasks = [*self.feeds.start(), *self.streams.start()]
+        stack.push_async_callback(self._close)
+        metrics.watch(self._of_readers)
+        metrics.watch(self._of_events)
+
+    async def _close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def realtime(self, identity: IdentityResolver, rules: LiveRules) -> Realtime:
+        return Realtime(
+            self.streams, Polls(self.mailboxes, self.feeds, self.streams), self._tickets, identity,
+            lambda: rules.current, self._clock, origins=self._settings.allowed_origins,
+        )  # fmt: skip
+
+    def _of_readers(self) -> Iterator[Sample]:
+        figures = self.streams.figures
+        yield Sample("sidecache_event_streams", "Open event streams.", len(self.streams))
+        yield Sample("sidecache_event_streams_max", "Event streams that may be open.", self.streams.limits.process)
+        yield Sample("sidecache_event_streams_opened_total", "Event streams.", figures.opened, counter=True)
+        yield Sample(
+            "sidecache_event_streams_refused_total", "Streams and polls over a limit: of the process, tenant, user.",
+            dict(figures.refused), "limit", counter=True,
+        )  # fmt: skip
+        yield Sample(
+            "sidecache_event_streams_ended_total", "Streams and polls that ended, by why.", dict(figures.ended), "why",
+            counter=True,
+        )  # fmt: skip
+        yield Sample(
+            "sidecache_events_delivered_total", "Events that were written to streams.", figures.delivered, counter=True
+        )
+        yield Sample(
+            "sidecache_event_gaps_told_total", "Readers that were told that something may be missing.", figures.gaps,
+            counter=True,
+        )  # fmt: skip
+
+    def _of_events(self) -> Iterator[Sample]:
+        published, kept = self.publisher.figures, self.mailboxes.figures
+        yield Sample(
+            "sidecache_events_published_total", "What became of events that were published here.",
+            {
+                "stored": published.stored, "repeated": published.repeated, "refused": published.refused,
+                "lost": published.lost,
+            },
+            "result", counter=True,
+        )  # fmt: skip
+        yield Sample("sidecache_events_waiting", "Events that the store has not taken yet.", self.publisher.waiting)
+        yield Sample(
+            "sidecache_events_retried_total", "Attempts to store an event that failed.", published.retried, counter=True
+        )
+        yield Sample(
+            "sidecache_event_entries_total", "Entries of mailboxes: restored after a loss, lost for good, unreadable.",
+            {"restored": kept.restored, "gaps": kept.gaps, "rejected": kept.rejected}, "what", counter=True,
+        )  # fmt: skip
+        yield Sample("sidecache_event_mailboxes", "Mailboxes that are followed here.", len(self.feeds))
+        yield Sample("sidecache_event_bytes", "Bytes of events in memory.", self.feeds.bytes)

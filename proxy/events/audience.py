@@ -1,0 +1,47 @@
+"""Who gets an event? Judged for each reader when it is delivered: what was meant for one never reaches another."""
+
+from collections.abc import Sequence
+from typing import NamedTuple, Self
+
+from proxy.policy.identity import Identity
+
+TENANT = "tenant"
+MAX_TOPICS = 32
+
+
+class Reader(NamedTuple):
+    """A verified caller of one tenant, and what they have narrowed their stream to. No topics: everything of theirs."""
+
+    tenant: str
+    user: str | None
+    roles: frozenset[str]
+    topics: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, identity: Identity, topics: Sequence[str] = ()) -> Self | None:
+        """None: whose tenant is not known reads nothing."""
+        if identity.tenant is None:
+            return None
+        return cls(identity.tenant, identity.user, identity.roles or frozenset(), tuple(topics))
+
+    def gets(self, name: str, to: str) -> bool:
+        """An event of this reader's own tenant, by this name, to this audience."""
+        return self._is_among(to) and (not self.topics or any(covers(topic, name) for topic in self.topics))
+
+    def _is_among(self, to: str) -> bool:
+        if to == TENANT:
+            return True
+        kind, _, who = to.partition(":")
+        if kind == "role":
+            return who in self.roles
+        return kind == "user" and self.user is not None and who == self.user
+
+
+def covers(topic: str, name: str) -> bool:
+    """`application.*` covers all names that begin so; any other topic is one name."""
+    return name.startswith(topic[:-1]) if topic.endswith(".*") else topic == name
+
+
+def is_known(topic: str, names: frozenset[str]) -> bool:
+    """Whether an event of one of these names could ever reach who asks for this topic."""
+    return any(covers(topic, name) for name in names)
