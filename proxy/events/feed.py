@@ -132,15 +132,14 @@ class Feeds:
 
     async def all(self, feed: Feed) -> list[Entry]:
         """Everything that is kept."""
-        return await self._continued(feed, await self._mailboxes.load(feed.tenant))
+        return list((await self._whole(feed)).entries)
 
     async def missed(self, feed: Feed, cursor: Cursor) -> list[Entry] | None:
         """What came behind this cursor up to now; None when some of it may be missing."""
         if feed.window.holds(cursor):
             return feed.window.resume(cursor)
         if cursor.at < feed.window.entries[0].cursor.at:  # it may have left memory, and yet be in the store
-            behind = Window(await self._mailboxes.load(feed.tenant)).resume(cursor)
-            return None if behind is None else await self._continued(feed, behind)
+            return (await self._whole(feed)).resume(cursor)
         for pause in PATIENCE:
             if pause:
                 await self._sleep(pause)
@@ -149,10 +148,12 @@ class Feeds:
                 break
         return feed.window.resume(cursor)
 
-    async def _continued(self, feed: Feed, read: list[Entry]) -> list[Entry]:
-        """What was read from the store, and what this feed will not deliver any more."""
+    async def _whole(self, feed: Feed) -> Window:
+        """What is in the store, up to where this feed goes on to deliver."""
+        stored = Window(await self._mailboxes.load(feed.tenant))
         await self.catch_up(feed)
-        return [*read, *(feed.window.after(read[-1].cursor) if read else ())]
+        stored.take(feed.window.entries if stored.last is None else feed.window.after(stored.last.cursor))
+        return stored
 
     # Following
 

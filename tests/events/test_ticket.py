@@ -1,0 +1,59 @@
+"""A ticket says who its holder is, for a minute, and nobody can make or change one."""
+
+import pytest
+
+from proxy.events.ticket import COOKIE, LIFETIME, MAX_TICKET, Tickets, in_cookies
+from proxy.policy.identity import Identity
+from tests.builders import NOW
+
+TICKETS = Tickets(b"n" * 32)
+ADA = Identity("org_a", "auth0|ada", frozenset({"read:jobs"}), NOW + 600, {"sub": "auth0|ada", "iat": 5, "secret": "x"})
+
+
+def test_its_holder_is_who_it_was_made_for():
+    found = TICKETS.read(TICKETS.make(ADA, NOW), NOW)
+    assert (found.tenant, found.user, found.roles, found.expires) == (ADA.tenant, ADA.user, ADA.roles, ADA.expires)
+    assert found.claims == {"sub": "auth0|ada", "iat": 5}  # what a revocation may name, and nothing else
+
+
+def test_what_was_not_known_stays_so():
+    found = TICKETS.read(TICKETS.make(Identity("org_a"), NOW), NOW)
+    assert (found.user, found.roles, found.expires) == (None, None, float("inf"))
+
+
+def test_it_is_good_for_a_minute_and_never_longer_than_the_token():
+    ticket = TICKETS.make(ADA, NOW)
+    assert TICKETS.read(ticket, NOW + LIFETIME - 0.1) is not None
+    assert TICKETS.read(ticket, NOW + LIFETIME) is None
+    short = TICKETS.make(Identity("org_a", "u", frozenset(), NOW + 5), NOW)
+    assert TICKETS.read(short, NOW + 5) is None
+
+
+def test_no_character_of_it_can_be_changed_and_no_other_key_makes_one():
+    ticket = TICKETS.make(ADA, NOW)
+    assert Tickets(b"m" * 32).read(ticket, NOW) is None
+    for at in range(len(ticket) - 1):
+        other = "A" if ticket[at] != "A" else "B"
+        assert TICKETS.read(ticket[:at] + other + ticket[at + 1 :], NOW) is None
+
+
+@pytest.mark.parametrize("text", ["", "A", "AAAA", "!!!", "ä", "A" * 5000, "=" * 10])
+def test_what_is_no_ticket(text):
+    assert TICKETS.read(text, NOW) is None
+
+
+def test_more_roles_than_a_cookie_holds_make_no_ticket():
+    roles = frozenset(f"{n:04}-{hash((n, 7)) & 0xFFFFFFFFFF:x}" for n in range(500))
+    assert TICKETS.make(Identity("org_a", "u", roles), NOW) is None
+    assert len(TICKETS.make(ADA, NOW)) < MAX_TICKET
+
+
+@pytest.mark.parametrize(
+    ("cookies", "found"),
+    [
+        (None, None), ("", None), ("a=b", None), (f"{COOKIE}=x", "x"), (f"a=b; {COOKIE}=x; c=d", "x"),
+        (f"{COOKIE}=x; {COOKIE}=y", None), (f"x{COOKIE}=x", None), (f"a=b;{COOKIE}=x=y", "x=y"),
+    ],
+)  # fmt: skip
+def test_it_is_found_among_cookies(cookies, found):
+    assert in_cookies(cookies) == found

@@ -1,0 +1,289 @@
+"""Events over real sockets: what a client writes and hears at each of the paths, and what is refused."""
+
+import asyncio
+import json
+from contextlib import asynccontextmanager
+
+import pytest
+
+from proxy.events.ticket import COOKIE
+from tests import wire
+from tests.serving.world import unsigned
+
+RULES = """
+version: 1
+identity: {tenant: [jwt.org_id, header.x-org-id], user: jwt.sub, roles: jwt.permissions}
+events: [plan.changed]
+features:
+  applications:
+    ttl: 2m
+    read: ["GET /api/jobs/{job-id}/applications"]
+    write:
+      - route: POST /api/jobs/{job-id}/applications
+        publish:
+          event: application.submitted
+          to: role:read:applications
+          data: {job: path.job-id, application: response.id, note: request.note}
+"""
+AUTH = f"Authorization: Bearer {unsigned()}"
+EVENTS = "/.sidecache/events"
+
+
+class Portal:
+    def __init__(self) -> None:
+        self.count = 0
+
+    async def answer(self, request: wire.Message, peer: wire.Peer) -> None:
+        self.count += 1
+        body = json.dumps({"id": f"app_{self.count}"}).encode()
+        await peer.send(wire.response(body, "Content-Type: application/json", status="201 Created"))
+
+
+@pytest.fixture
+async def side(tmp_path):
+    async with upstream_and_sidecar(tmp_path) as made:
+        yield made
+
+
+@asynccontextmanager
+async def upstream_and_sidecar(folder, **environ):
+    async with (
+        wire.upstream(Portal().answer) as upstream,
+        wire.sidecar(upstream.port, folder, RULES, SIDECACHE_ALLOWED_ORIGINS="https://portal.example", **environ) as it,
+    ):
+        yield it
+
+
+async def stream(side, *headers: str, query: str = "", version: str = "1.1"):
+    client = await wire.connect(side.data_port)
+    lines = [f"GET {EVENTS}{query} HTTP/{version}", "Host: portal.test", *headers]
+    await client.send("\r\n".join([*lines, "", ""]).encode())
+    return client, await client.head()
+
+
+async def frame(client) -> dict:
+    said = {}
+    for line in (await client.chunk()).decode().splitlines():
+        key, _, value = line.partition(": ")
+        if key:
+            said[key] = json.loads(value) if key == "data" else value
+    return said
+
+
+async def apply(side, note="hi", *headers):
+    body = json.dumps({"note": note}).encode()
+    return await wire.fetch(side.data_port, "/api/jobs/7/applications", AUTH, *headers, method="POST", body=body)
+
+
+async def test_an_application_is_submitted_and_the_event_arrives(side):
+    client, head = await stream(side, AUTH)
+    assert head.status == 200
+    assert (head.get("content-type"), head.get("cache-control"), head.get("x-accel-buffering")) == (
+        "text/event-stream", "no-store", "no",
+    )  # fmt: skip
+    hello = await frame(client)
+    assert (hello["event"], hello["data"]["recovered"], hello["data"]["missed"]) == ("hello", True, 0)
+    assert (await apply(side)).status == 201
+    told = await frame(client)
+    assert told["event"] == "application.submitted"
+    assert told["data"] == {"job": "7", "application": "app_1", "note": "hi"}
+    await client.close()
+    for _ in range(3):
+        await apply(side)
+    again, _ = await stream(side, AUTH, f"Last-Event-ID: {told['id']}")
+    assert (await frame(again))["data"]["missed"] == 3
+    assert [(await frame(again))["data"]["application"] for _ in range(3)] == ["app_2", "app_3", "app_4"]
+    await again.close()
+
+
+async def test_a_client_of_http_1_0_reads_to_the_end(side):
+    client, head = await stream(side, AUTH, version="1.0")
+    assert head.get("transfer-encoding") is None
+    assert head.get("connection") == "close"
+    first = await asyncio.wait_for(client.reader.readuntil(b"\n\n"), 5)
+    assert b"event: hello" in first
+    await client.close()
+
+
+async def test_streams_end_when_the_sidecar_does_and_the_body_is_whole(tmp_path):
+    async with upstream_and_sidecar(tmp_path) as side:
+        client, head = await stream(side, AUTH)
+        await frame(client)
+        rest = asyncio.ensure_future(client.body(head))
+        waiting = asyncio.ensure_future(wire.fetch(side.data_port, f"{EVENTS}?after=0&wait=25", AUTH))
+        await asyncio.sleep(0)
+    assert b"event: drain\n" in await rest
+    assert (await waiting).status == 200
+    await client.close()
+
+
+async def test_a_client_that_leaves_is_noticed(side):
+    client, _ = await stream(side, AUTH)
+    await frame(client)
+    assert await metric(side, "sidecache_event_streams") == 1
+    client.reset()
+
+    async def gone() -> bool:
+        return await metric(side, "sidecache_event_streams") == 0
+
+    await wire.until(gone)
+
+
+async def metric(side, name: str) -> float:
+    answer = await wire.fetch(side.admin_port, "/metrics", host=f"127.0.0.1:{side.admin_port}")
+    (line,) = [each for each in answer.body.decode().splitlines() if each.startswith(f"{name} ")]
+    return float(line.rpartition(" ")[2])
+
+
+async def test_the_long_poll_twin_and_unread(side):
+    await apply(side)
+    answer = await wire.fetch(side.data_port, f"{EVENTS}?after=0&wait=5", AUTH)
+    said = json.loads(answer.body)
+    assert (answer.get("content-type"), answer.get("cache-control")) == ("application/json", "no-store")
+    assert [each["data"]["application"] for each in said["events"]] == ["app_1"]
+    waiting = asyncio.ensure_future(wire.fetch(side.data_port, f"{EVENTS}?after={said['cursor']}&wait=20", AUTH))
+    await asyncio.sleep(0)
+    await apply(side)
+    assert [each["data"]["application"] for each in json.loads((await waiting).body)["events"]] == ["app_2"]
+    unread = await wire.fetch(side.data_port, f"{EVENTS}/unread?after={said['cursor']}", AUTH)
+    assert json.loads(unread.body)["count"] == 1
+
+
+async def test_who_may_not_see_it_sees_nothing(side):
+    without = f"Authorization: Bearer {unsigned(permissions=['read:jobs'])}"
+    await apply(side)
+    answer = await wire.fetch(side.data_port, f"{EVENTS}?after=0&wait=0", without)
+    assert json.loads(answer.body)["events"] == []
+    other = f"Authorization: Bearer {unsigned('org_b')}"
+    answer = await wire.fetch(side.data_port, f"{EVENTS}?after=0&wait=0", other)
+    assert json.loads(answer.body)["events"] == []
+
+
+@pytest.mark.parametrize(
+    ("query", "says"),
+    [
+        ("?topics=aplication.submitted", "no event is called 'aplication.submitted' here (did you mean 'application."),
+        ("?topics=aplication.*", "no event is called 'aplication.*' here"),
+        ("?topics=", "number 1 is not an event such as"),
+        ("?topics=application.*,%3Cscript%3E", "number 2 is not an event such as"),
+        ("?topics=" + ",".join(["application.*"] * 33), "are more than 32"),
+        ("?after=yesterday", "after: is not the id of an event"),
+        ("?wait=-1", "wait: is not a number of seconds from 0 to 30"),
+        ("?wait=31", "wait: is not"),
+        ("?wait=", "wait: is not"),
+    ],
+)
+async def test_what_is_asked_wrongly(side, query, says):
+    for path in (EVENTS, f"{EVENTS}/unread"):
+        answer = await wire.fetch(side.data_port, path + query, AUTH)
+        assert answer.status == 400
+        assert answer.get("content-type") == "application/problem+json"
+        assert says in json.loads(answer.body)["detail"]
+
+
+@pytest.mark.parametrize(
+    "query", ["?topics=application.*", "?topics=application.submitted,plan.changed", "?topics=metrics"]
+)
+async def test_topics_that_are_known(side, query):
+    client, head = await stream(side, AUTH, query=query)
+    assert head.status == 200
+    await client.close()
+
+
+@pytest.mark.parametrize("text", ["nonsense", "1-1", "0", "99999999999999999999999-1.x", "5-0.trimmed"])
+async def test_a_place_that_is_none_or_gone_is_not_recovered(side, text):
+    client, head = await stream(side, AUTH, f"Last-Event-ID: {text}")
+    assert head.status == 200
+    assert (await frame(client))["data"]["recovered"] is (text == "0")
+    await client.close()
+
+
+@pytest.mark.parametrize(
+    ("headers", "status", "authenticate"),
+    [
+        ((), 401, "Bearer"),
+        (("Authorization: Bearer x.y.z",), 401, 'Bearer error="invalid_token"'),
+        ((f"Authorization: Bearer {unsigned(exp=1)}",), 401, 'Bearer error="invalid_token"'),
+        ((f"Authorization: Bearer {unsigned(None)}",), 403, None),
+        ((f"Authorization: Bearer {unsigned('org_a')}", "X-Org-Id: org_b"), 403, None),
+        ((f"Cookie: {COOKIE}=forged",), 401, "Bearer"),
+    ],
+)
+async def test_who_is_not_known_reads_nothing(side, headers, status, authenticate):
+    for path in (EVENTS, f"{EVENTS}/unread", f"{EVENTS}?after=0&wait=0"):
+        answer = await wire.fetch(side.data_port, path, *headers)
+        assert (answer.status, answer.get("www-authenticate")) == (status, authenticate)
+    answer = await wire.fetch(side.data_port, "/.sidecache/ticket", *headers, method="POST")
+    assert answer.status == status
+
+
+@pytest.mark.parametrize("path", [EVENTS, f"{EVENTS}/unread", "/.sidecache/ticket"])
+async def test_pages_of_other_origins_are_refused(side, path):
+    method = "POST" if path.endswith("ticket") else "GET"
+    for origin in ("https://evil.test", "null"):
+        answer = await wire.fetch(side.data_port, path, AUTH, f"Origin: {origin}", method=method)
+        assert answer.status == 403
+        assert answer.get("access-control-allow-origin") is None
+
+
+async def test_pages_of_an_allowed_origin_may_read_and_ask_before(side):
+    origin = "Origin: https://portal.example"
+    asked = await wire.fetch(side.data_port, EVENTS, origin, "Access-Control-Request-Method: GET", method="OPTIONS")
+    assert asked.status == 204
+    assert "authorization" in asked.get("access-control-allow-headers")
+    answer = await wire.fetch(side.data_port, f"{EVENTS}/unread", AUTH, origin)
+    for each in (asked, answer):
+        assert each.get("access-control-allow-origin") == "https://portal.example"
+        assert each.get("access-control-allow-credentials") == "true"
+        assert each.get("vary") == "Origin"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allow"),
+    [
+        ("POST", EVENTS, "GET, OPTIONS"), ("DELETE", f"{EVENTS}/unread", "GET, OPTIONS"),
+        ("GET", "/.sidecache/ticket", "POST, OPTIONS"), ("POST", "/.sidecache/events.js", "GET, HEAD"),
+    ],
+)  # fmt: skip
+async def test_other_methods_are_refused(side, method, path, allow):
+    answer = await wire.fetch(side.data_port, path, AUTH, method=method)
+    assert (answer.status, answer.get("allow")) == (405, allow)
+
+
+async def test_a_ticket_opens_a_stream_without_a_header(side):
+    answer = await wire.fetch(side.data_port, "/.sidecache/ticket", AUTH, method="POST")
+    cookie = answer.get("set-cookie")
+    assert answer.status == 204
+    assert cookie.startswith(f"{COOKIE}=")
+    assert cookie.endswith("; Max-Age=60; Path=/; Secure; HttpOnly; SameSite=Strict")
+    client, head = await stream(side, f"Cookie: {cookie.partition(';')[0]}")
+    assert head.status == 200
+    await frame(client)
+    await apply(side)
+    assert (await frame(client))["event"] == "application.submitted"
+    await client.close()
+    # a ticket makes no ticket, and is nothing to the rest of the sidecar
+    again = await wire.fetch(side.data_port, "/.sidecache/ticket", f"Cookie: {cookie.partition(';')[0]}", method="POST")
+    assert again.status == 401
+
+
+async def test_too_many_streams_of_one_user(side):
+    clients = [(await stream(side, AUTH))[0] for _ in range(10)]
+    answer = await wire.fetch(side.data_port, EVENTS, AUTH)
+    assert (answer.status, answer.get("retry-after")) == (429, "10")
+    other, head = await stream(side, f"Authorization: Bearer {unsigned(sub='u2')}")
+    assert head.status == 200
+    for each in (*clients, other):
+        await each.close()
+
+
+async def test_the_script_for_pages(side):
+    answer = await wire.fetch(side.data_port, "/.sidecache/events.js")
+    assert answer.get("content-type") == "text/javascript; charset=utf-8"
+    assert b"sidecacheEvents" in answer.body
+    assert len(answer.body) < 2500
+
+
+async def test_without_the_prefix_these_paths_are_the_upstream_s(tmp_path):
+    async with upstream_and_sidecar(tmp_path, SIDECACHE_PREFIX="off") as side:
+        assert (await wire.fetch(side.data_port, "/.sidecache/events.js")).status == 201
