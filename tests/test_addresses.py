@@ -2,7 +2,7 @@
 
 import pytest
 
-from proxy.addresses import HOST, Address, is_bracketed, is_url, quoted
+from proxy.addresses import HOST, Address, is_bracketed, is_origin, is_url, quoted
 
 
 @pytest.mark.parametrize(
@@ -31,6 +31,18 @@ def test_an_address_is_written_as_in_a_url():
 )  # fmt: skip
 def test_a_url_has_a_scheme_that_is_spoken_here_and_a_host(value, good):
     assert is_url(value) is good
+
+
+@pytest.mark.parametrize(
+    ("value", "good"),
+    [
+        ("https://portal.example.com", True), ("http://127.0.0.1:3000", True), ("http://[::1]:80", True),
+        ("https://portal.example.com/", False), ("https://Portal.example.com", False), ("*", False), ("null", False),
+        ("https://*.example.com", False), ("https://a@b", False), ("https://a?b", False), ("portal.example.com", False),
+    ],
+)  # fmt: skip
+def test_an_origin_is_what_browsers_write(value, good):
+    assert is_origin(value) is good
 
 
 @pytest.mark.parametrize(

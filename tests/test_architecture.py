@@ -26,6 +26,7 @@ TESTED_ELSEWHERE = {
     "proxy/demo/replies.py": "tests/demo/test_api.py",  # how every answer of the portal looks
     "proxy/demo/analytics.py": "tests/demo/test_api.py",  # a handler of the portal's API
     "proxy/demo/companies.py": "tests/demo/test_api.py",
+    "proxy/event_parts.py": "tests/serving/test_realtime.py",  # put together: tested over real sockets
     "proxy/figures.py": "tests/test_app.py",  # what a scrape of the whole finds
     "proxy/signals.py": "tests/test_app.py",
     "proxy/admin_port.py": "tests/test_app.py",  # composes what the tests of admin/ compose in their world

@@ -89,6 +89,8 @@ def test_development_needs_an_upstream_only_and_says_what_it_does_without_tokens
         ("SIDECACHE_HOSTS", "API.example.com, www.example.com", "hosts", {"api.example.com", "www.example.com"}),
         ("SIDECACHE_TRUSTED_PEERS", "10.0.0.0/8 ::1", "trusted_peers",
          (ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("::1/128"))),
+        ("SIDECACHE_ALLOWED_ORIGINS", "https://portal.example.com, http://localhost:3000", "allowed_origins",
+         {"https://portal.example.com", "http://localhost:3000"}),
         ("SIDECACHE_L1_BYTES", "1048576", "l1_bytes", 1 << 20),
         ("SIDECACHE_WORKERS", "1", "workers", 1),
         ("SIDECACHE_CONNECT_TIMEOUT_MS", "250", "connect_timeout", 0.25),
@@ -142,6 +144,8 @@ def test_a_good_value_is_understood(name, value, attribute, expected):
         ("SIDECACHE_HOSTS", "http://portal", "SIDECACHE_HOSTS: 'http://portal' is not a host name such as"),
         ("SIDECACHE_TRUSTED_PEERS", "10.0.0.1/8", "SIDECACHE_TRUSTED_PEERS: '10.0.0.1/8' is not an address range"),
         ("SIDECACHE_TRUSTED_PEERS", "proxy.local", "SIDECACHE_TRUSTED_PEERS: 'proxy.local' is not an address range"),
+        ("SIDECACHE_ALLOWED_ORIGINS", "*", "SIDECACHE_ALLOWED_ORIGINS: '*' is not an origin such as https://portal."),
+        ("SIDECACHE_ALLOWED_ORIGINS", "https://a.test/", "SIDECACHE_ALLOWED_ORIGINS: 'https://a.test/' is not an origin such"),
         ("SIDECACHE_JWT_ISSUER", "tenant.eu.auth0.com", "SIDECACHE_JWT_ISSUER: 'tenant.eu.auth0.com' is not a URL"),
         ("SIDECACHE_JWT_ISSUER", "https://issuer/", "SIDECACHE_JWT_AUDIENCE: missing; tokens are checked for issuer "
          "and audience"),

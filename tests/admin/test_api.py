@@ -18,7 +18,7 @@ NEEDS = {
     "GET /api/cache/status": V, "GET /api/cache/top": V, "POST /api/cache/explain": V, "GET /api/rules": V,
     "POST /api/rules/validate": V,
     "DELETE /api/cache/invalidate": O, "POST /api/cache/bypass": O, "POST /api/rules": O, "POST /api/rules/reload": O,
-    "POST /api/cache/events": (Role.OPERATOR, Role.BACKEND),
+    "POST /api/cache/events": (Role.OPERATOR, Role.BACKEND), "POST /api/events": (Role.OPERATOR, Role.BACKEND),
     "GET /api/cache/keys": I, "GET /api/cache/entry": I, "GET /api/audit": I,
     "GET /api/cache/values/{feature}/{identifier}": B, "PUT /api/cache/values/{feature}/{identifier}": B,
     "DELETE /api/cache/values/{feature}/{identifier}": B, "POST /api/cache/values:batch": B,

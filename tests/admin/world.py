@@ -40,6 +40,7 @@ from proxy.telemetry.recent import Recent
 from proxy.telemetry.traffic import Traffic
 from tests.builders import KEYS
 from tests.doubles import FakeClock, StoreDouble, counted
+from tests.events.world import World as Events
 
 RULES = """
 version: 1
@@ -61,6 +62,7 @@ features:
   feed:
     ttl: origin
     read: [GET /api/feed]
+events: [plan.changed]
 """
 
 _numbers = itertools.count(1)
@@ -123,6 +125,7 @@ class World:
         self.lately = Lately(self.metrics, self.requests)
         self.store_up = True
         self.course = Course(self.lately.taken, lambda: State(self.store_up, self.rules.loaded_at), clock)
+        self.events = Events()
 
     def _switched(self) -> None:
         self.switched += 1
@@ -144,7 +147,7 @@ class World:
             self.health, self.rules, self.cache, self.epochs, self.purges, self.traffic, self.bypasses,
             self.audit, self.trail, self.sight, self.stored, KEYS, None, self.profile, True,
             lambda: {"kind": "memory"}, self.clock, self.exposition, lambda: self.audit.lost, self.spread,
-            self.gate, self.sessions, self.course, self.lately,
+            self.gate, self.sessions, self.course, self.lately, self.events.publisher,
         )  # fmt: skip
 
     def key(self, path: str = "/api/jobs", tenant: str = "org_a") -> Key:

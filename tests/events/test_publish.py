@@ -1,4 +1,4 @@
-"""Events on their way into mailboxes: in order, once, without making anybody wait, and not more than there is room for."""
+"""Events on their way into mailboxes: in order, once, without making anybody wait, not more than there is room for."""
 
 import asyncio
 

@@ -273,7 +273,7 @@ async def test_who_comes_in_the_midst_of_a_broadcast_gets_each_event_once():
         await world.mailboxes.append(ORG, event(1))
         await world.mailboxes.append(ORG, event(2))
         catching = asyncio.ensure_future(world.feeds.catch_up(feed))
-        while not first.numbers:
+        while not first.numbers:  # noqa: ASYNC110
             await asyncio.sleep(0)
         late, _ = await world.read(first.frames[0]["id"])
         await catching

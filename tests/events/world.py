@@ -1,4 +1,4 @@
-"""Events of one process, or of several on one store, without a socket: nothing happens over time unless a test says so."""
+"""Events of one process, or of several on one store, without a socket; time passes when a test says so."""
 
 import asyncio
 import json

@@ -111,7 +111,11 @@ async def test_streams_end_when_the_sidecar_does_and_the_body_is_whole(tmp_path)
         await frame(client)
         rest = asyncio.ensure_future(client.body(head))
         waiting = asyncio.ensure_future(wire.fetch(side.data_port, f"{EVENTS}?after=0&wait=25", AUTH))
-        await asyncio.sleep(0)
+
+        async def both() -> bool:
+            return await metric(side, "sidecache_event_streams") == 2
+
+        await wire.until(both)
     assert b"event: drain\n" in await rest
     assert (await waiting).status == 200
     await client.close()
