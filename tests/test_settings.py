@@ -145,7 +145,7 @@ def test_a_good_value_is_understood(name, value, attribute, expected):
         ("SIDECACHE_TRUSTED_PEERS", "10.0.0.1/8", "SIDECACHE_TRUSTED_PEERS: '10.0.0.1/8' is not an address range"),
         ("SIDECACHE_TRUSTED_PEERS", "proxy.local", "SIDECACHE_TRUSTED_PEERS: 'proxy.local' is not an address range"),
         ("SIDECACHE_ALLOWED_ORIGINS", "*", "SIDECACHE_ALLOWED_ORIGINS: '*' is not an origin such as https://portal."),
-        ("SIDECACHE_ALLOWED_ORIGINS", "https://a.test/", "SIDECACHE_ALLOWED_ORIGINS: 'https://a.test/' is not an origin such"),
+        ("SIDECACHE_ALLOWED_ORIGINS", "https://a.test/", "SIDECACHE_ALLOWED_ORIGINS: 'https://a.test/' is not an"),
         ("SIDECACHE_JWT_ISSUER", "tenant.eu.auth0.com", "SIDECACHE_JWT_ISSUER: 'tenant.eu.auth0.com' is not a URL"),
         ("SIDECACHE_JWT_ISSUER", "https://issuer/", "SIDECACHE_JWT_AUDIENCE: missing; tokens are checked for issuer "
          "and audience"),
