@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
-from proxy.demo import analytics, applications, companies, issuer, jobs, live, organization, search
+from proxy.demo import analytics, applications, companies, issuer, jobs, live, live_page, organization, search
 from proxy.demo.database import DATABASE, SPENT, Database
 from proxy.demo.issuer import ISSUER, Issuer
 from proxy.demo.live import HUB, Hub
@@ -23,7 +23,7 @@ def make(database: Database, signer: Issuer, *, tick: float = 1.0) -> web.Applic
     """The application. It closes the database when it ends; `tick` is the beat of the live routes, in seconds."""
     app = web.Application(middlewares=[_count, _refuse])
     app[DATABASE], app[ISSUER], app[HUB], app[COUNTS] = database, signer, Hub(tick), Counter()
-    for module in (issuer, organization, jobs, applications, companies, search, analytics, live):
+    for module in (issuer, organization, jobs, applications, companies, search, analytics, live, live_page):
         app.add_routes(module.routes)
     app.add_routes(routes)
     app.on_response_prepare.append(_finish)
@@ -109,6 +109,8 @@ ready-made header of <code>/_demo/acme</code> or <code>/_demo/globex</code>. The
 <code>GET|PUT|DELETE /api/members/{user-id}/roles</code></li>
 <li><code>GET /auth/logout</code>, <code>POST /api/logout</code></li>
 <li><code>GET /api/live</code> (WebSocket), <code>GET /api/stream</code> (Server-Sent Events)</li>
+<li><a href="/_demo/live"><code>GET /_demo/live</code></a>: a page that shows new applications as they come, when it is
+opened through a sidecar</li>
 <li><a href="/_demo/requests"><code>GET /_demo/requests</code></a>: how many requests have arrived here
 (<code>DELETE</code> starts again)</li>
 </ul>
