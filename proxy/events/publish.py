@@ -98,7 +98,7 @@ class Publisher:
 
     def _refused(self, tenant: str, event: Event, result: Result) -> Result:
         self.figures.refused += 1
-        self._noted("event-refused", {"tenant": tenant, "event": event.name, "why": result.value})
+        self._noted("event-refused", {"tenant": tenant, "name": event.name, "why": result.value})
         return result
 
     def _know(self, tenant: str, event: Event) -> None:

@@ -108,7 +108,7 @@ class Publishing:
         if not 200 <= stream.response.status < 300:
             return stream
         if identity is None or identity.tenant is None:
-            self._noted("event-without-tenant", {"event": publication.publish.event})
+            self._noted("event-without-tenant", {"name": publication.publish.event})
             return stream
         if not publication.reads_response:
             await self._publish(publication, stream.response, identity, None)
@@ -142,15 +142,15 @@ class Publishing:
         id = repeating_id(publish, request, response, identity, named, self._digest) or self._random(16).hex()
         made = written(publish, request, response, identity, named, now=self._clock(), id=id)
         if made.event is None:
-            self._noted("event-without-audience", {"event": publish.event})
+            self._noted("event-without-audience", {"name": publish.event})
             return
         if made.missing:
-            self._noted("event-data-missing", {"event": publish.event, "missing": ", ".join(made.missing)})
+            self._noted("event-data-missing", {"name": publish.event, "missing": ", ".join(made.missing)})
         if made.referred:
-            self._noted("event-too-large", {"event": publish.event})
+            self._noted("event-too-large", {"name": publish.event})
         event = made.event
         if publication.secret and self._leaves and not self._seals:
-            self._noted("event-withheld", {"event": publish.event})
+            self._noted("event-withheld", {"name": publish.event})
             event = event._replace(data=orjson.dumps({"withheld": True}))
         assert identity.tenant is not None, "looked at before"
         _ = await self._publisher.publish(identity.tenant, event, seal=publication.secret and self._seals)

@@ -84,7 +84,7 @@ async def test_more_than_a_tenant_may_is_refused_and_told(world):
         await world.publisher.publish(ORG, event(number))
     assert await world.publisher.publish(ORG, event(9999)) is Result.TOO_MANY
     assert await world.publisher.publish("org_b", event(9999)) is Result.STORED
-    assert ("event-refused", {"tenant": ORG, "event": "job.created", "why": "too-many"}) in world.noted
+    assert ("event-refused", {"tenant": ORG, "name": "job.created", "why": "too-many"}) in world.noted
     world.clock.advance(1)
     assert await world.publisher.publish(ORG, event(9999)) is Result.STORED
 

@@ -153,6 +153,13 @@ async def test_the_long_poll_twin_and_unread(side):
     assert json.loads(unread.body)["count"] == 1
 
 
+async def test_what_a_response_lacks_is_counted_and_the_answer_is_the_upstream_s(side):
+    answer = await wire.fetch(side.data_port, "/api/jobs/7/applications", AUTH, method="POST", body=b"no json")
+    assert answer.status == 201
+    metrics = await wire.fetch(side.admin_port, "/metrics", host=f"127.0.0.1:{side.admin_port}")
+    assert b'sidecache_events_total{event="event-data-missing"} 1.0' in metrics.body
+
+
 async def test_who_may_not_see_it_sees_nothing(side):
     without = f"Authorization: Bearer {unsigned(permissions=['read:jobs'])}"
     await apply(side)
