@@ -1,0 +1,226 @@
+"""What do open event streams cost, how fast is one event with all of them, and what does a write pay for its event?
+
+python -m bench.events [--json FILE] [--streams N]
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import resource
+import statistics
+import sys
+import time
+from asyncio.subprocess import DEVNULL
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import cast
+
+import orjson
+import uvloop
+
+from tests import servers, wire
+from tests.cli.process import MODULE, environment
+from tests.faults.scene import plain, reached_at
+from tests.serving.world import unsigned
+
+RULES = """
+version: 1
+identity: {tenant: jwt.org_id, user: jwt.sub, roles: jwt.permissions}
+events: [note]
+features:
+  notes:
+    write:
+      - POST /quiet
+      - route: POST /told
+        publish: {event: note, to: tenant, data: {id: response.id, n: request.n}}
+"""
+OF_TENANT, OF_USER = 500, 10
+BURST = 100  # events for each tenant
+BOUNDS = {
+    "memory per open stream": (16.0, "KiB"),
+    "messages per second, from the first publish to the last frame": (50_000.0, "/s"),
+    "messages per second of the sidecar's CPU": (50_000.0, "/s"),
+    "added to a write by its event, median": (5.0, "ms"),
+    "added to a write by its event, p99": (5.0, "ms"),
+}
+
+
+@dataclass
+class Sidecar:
+    port: int
+    admin: int
+    pid: int
+
+    @property
+    def rss(self) -> int:
+        """KiB."""
+        line = next(each for each in Path(f"/proc/{self.pid}/status").read_text().splitlines() if "VmRSS" in each)
+        return int(line.split()[1])
+
+    @property
+    def cpu(self) -> float:
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@asynccontextmanager
+async def sidecar(folder: Path, upstream: int, **environ: str) -> AsyncIterator[Sidecar]:
+    (folder / "rules.yaml").write_text(RULES)
+    port, admin = servers.free_port(), servers.free_port()
+    words = [
+        "run", "--profile", "development", "--upstream", f"http://127.0.0.1:{upstream}", "--rules",
+        str(folder / "rules.yaml"), "--listen", f"127.0.0.1:{port}", "--admin", f"127.0.0.1:{admin}",
+    ]  # fmt: skip
+    settings = environment(SIDECACHE_DEV_AUTH="1", SIDECACHE_AUDIT_LOG="off", SIDECACHE_DRAIN_S="2", **environ)
+    process = await asyncio.create_subprocess_exec(
+        *MODULE, *words, cwd=folder, env=settings, stdout=DEVNULL, stderr=DEVNULL
+    )
+    try:
+        await wire.until(lambda: _listens(port))
+        yield Sidecar(port, admin, process.pid)
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+async def _listens(port: int) -> bool:
+    return not await wire.refuses(port)
+
+
+class Listener(asyncio.Protocol):
+    """One reader, which only counts."""
+
+    messages = 0
+    opened = 0
+    more = asyncio.Event()
+
+    def __init__(self, request: bytes) -> None:
+        self._request = request
+        self._open = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        cast(asyncio.Transport, transport).write(self._request)
+
+    def data_received(self, data: bytes) -> None:
+        if not self._open and b"event: hello" in data:
+            self._open = True
+            Listener.opened += 1
+        Listener.messages += data.count(b"event: note")
+        Listener.more.set()
+
+
+async def reached(value: str, goal: int) -> None:
+    async with asyncio.timeout(120):
+        while getattr(Listener, value) < goal:
+            Listener.more.clear()
+            await Listener.more.wait()
+
+
+async def open_streams(at: Sidecar, count: int, name: str = "org") -> list[asyncio.BaseTransport]:
+    loop = asyncio.get_running_loop()
+    transports = []
+    for number in range(count):
+        token = unsigned(f"{name}_{number // OF_TENANT}", f"user-{number // OF_USER}", permissions=["read:notes"])
+        head = f"GET /.sidecache/events HTTP/1.1\r\nHost: a.test\r\nAuthorization: Bearer {token}\r\n\r\n".encode()
+        transport, _ = await loop.create_connection(lambda head=head: Listener(head), "127.0.0.1", at.port)
+        transports.append(transport)
+    await reached("opened", count)
+    return transports
+
+
+async def publish(at: Sidecar, tenants: int) -> None:
+    """Through the admin port: BURST events for each tenant, all tenants at once."""
+
+    async def one(tenant: int) -> None:
+        async with await wire.connect(at.admin) as client:
+            for number in range(BURST):
+                body = orjson.dumps(
+                    {"tenant": f"org_{tenant}", "event": "note", "data": {"n": number, "job": "job_77"}}
+                )
+                kind = "Content-Type: application/json"
+                answer = await client.ask("/api/events", kind, method="POST", body=body, host=f"127.0.0.1:{at.admin}")
+                assert answer.status in (201, 202), answer
+
+    await asyncio.gather(*(one(tenant) for tenant in range(tenants)))
+
+
+async def streams(at: Sidecar, count: int) -> dict[str, float]:
+    await open_streams(at, OF_USER, "first")  # what the first ones make besides
+    Listener.opened = 0
+    before = at.rss
+    transports = await open_streams(at, count)
+    figures = {"memory per open stream": (at.rss - before) / count}
+    tenants = (count + OF_TENANT - 1) // OF_TENANT
+    Listener.messages = 0
+    cpu, began = at.cpu, time.perf_counter()
+    publishing = asyncio.ensure_future(publish(at, tenants))
+    goal = BURST * count
+    await reached("messages", goal)
+    took, spent = time.perf_counter() - began, at.cpu - cpu
+    await publishing
+    for transport in transports:
+        transport.close()
+    figures["messages per second, from the first publish to the last frame"] = goal / took
+    figures["messages per second of the sidecar's CPU"] = goal / spent
+    return figures
+
+
+async def writes(at: Sidecar) -> dict[str, float]:
+    auth = f"Authorization: Bearer {unsigned('org_writes')}"
+    times: dict[str, list[float]] = {"/quiet": [], "/told": []}
+    async with await wire.connect(at.port) as client:
+        for number in range(1200):
+            path = "/told" if number % 2 else "/quiet"
+            began = time.perf_counter()
+            await client.ask(path, auth, method="POST", body=b'{"n": %d}' % number)
+            if number >= 200:
+                times[path].append((time.perf_counter() - began) * 1000)
+            await asyncio.sleep(0.006)  # below the limit of events
+    return {
+        "added to a write by its event, median": statistics.median(times["/told"]) - statistics.median(times["/quiet"]),
+        "added to a write by its event, p99": _p99(times["/told"]) - _p99(times["/quiet"]),
+    }
+
+
+def _p99(values: list[float]) -> float:
+    return sorted(values)[int(len(values) * 0.99)]
+
+
+async def measured(count: int) -> dict[str, float]:
+    made = 0
+
+    async def created(request: wire.Message, peer: wire.Peer) -> None:
+        nonlocal made
+        made += 1
+        body = b'{"id": "app_%d"}' % made
+        await peer.send(wire.response(body, "Content-Type: application/json", status="201 Created"))
+
+    async with AsyncExitStack() as stack:
+        folder = Path(stack.enter_context(TemporaryDirectory()))
+        server = stack.enter_context(plain())
+        upstream = await stack.enter_async_context(wire.upstream(created))
+        at = await stack.enter_async_context(sidecar(folder, upstream.port, **reached_at(server)))
+        return await writes(at) | await streams(at, count)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--streams", type=int, default=5000)
+    options = parser.parse_args()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, options.streams + 1000)), hard))
+    figures = uvloop.run(measured(options.streams))
+    for name, value in figures.items():
+        bound, unit = BOUNDS[name]
+        print(f"{name:62} {value:12,.2f} {unit:4} bound {bound:,.0f}", file=sys.stdout)
+    if options.json is not None:
+        options.json.write_text(json.dumps({"streams": options.streams, "figures": figures}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
