@@ -149,7 +149,9 @@ async def publish(at: Sidecar, tenants: int) -> None:
 
 
 async def streams(at: Sidecar, count: int) -> dict[str, float]:
-    await open_streams(at, OF_USER, "first")  # what the first ones make besides
+    for transport in await open_streams(at, OF_USER, "first"):  # what the first ones make besides
+        transport.close()
+    await asyncio.sleep(0.5)
     Listener.opened = 0
     before = at.rss
     transports = await open_streams(at, count)
