@@ -8,7 +8,7 @@ from contextlib import aclosing
 
 from proxy.cache.background import Background, Work
 from proxy.errors import StoreError
-from proxy.stores.base import Heard, Store
+from proxy.stores.base import Heard, Logged, Store
 
 
 class FakeClock:
@@ -105,6 +105,12 @@ class StoreDouble:
         await self._after("claim")
         return claimed
 
+    async def replace(self, name: str, value: bytes, ttl: float) -> bool:
+        await self._before("replace", (name,))
+        replaced = await self.inner.replace(name, value, ttl)
+        await self._after("replace")
+        return replaced
+
     async def delete(self, names: Sequence[str]) -> int:
         await self._before("delete", names)
         deleted = await self.inner.delete(names)
@@ -126,6 +132,17 @@ class StoreDouble:
         await self._before("advance_epochs", (space, *values))
         await self.inner.advance_epochs(space, values)
         await self._after("advance_epochs")
+
+    async def append(self, log: str, value: bytes, oldest: float) -> None:
+        await self._before("append", (log,))
+        await self.inner.append(log, value, oldest)
+        await self._after("append")
+
+    async def entries(self, log: str, after: str, most: int) -> list[Logged]:
+        await self._before("entries", (log, after))
+        found = await self.inner.entries(log, after, most)
+        await self._after("entries")
+        return found
 
     async def publish(self, channel: str, message: bytes) -> None:
         await self._before("publish", (channel,))

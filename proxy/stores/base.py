@@ -13,6 +13,13 @@ class Heard(NamedTuple):
     message: bytes
 
 
+class Logged(NamedTuple):
+    """One entry of a log. Ids grow in the order of entries; what they look like is the store's affair."""
+
+    id: str
+    value: bytes
+
+
 class Store(Protocol):
     """Bytes in, bytes out. Failures are `StoreError`; a missing value is None. Names follow DESIGN 4 and 7.
 
@@ -31,6 +38,9 @@ class Store(Protocol):
     async def claim(self, name: str, value: bytes, ttl: float) -> bool:
         """Set a value where there is none: of all who claim a name at the same time one hears True (a lease)."""
 
+    async def replace(self, name: str, value: bytes, ttl: float) -> bool:
+        """Set a value where there is one already; False where there is none, which then stays so."""
+
     async def delete(self, names: Sequence[str]) -> int:
         """Forget these names; how many there were."""
 
@@ -42,6 +52,12 @@ class Store(Protocol):
 
     async def advance_epochs(self, space: str, values: Mapping[str, bytes]) -> None:
         """Replace these fields in one write. When it returns, the store has acknowledged all of them."""
+
+    async def append(self, log: str, value: bytes, oldest: float) -> None:
+        """Add to the end of a log. What was added before `oldest` (unix seconds) may be forgotten, and nothing else."""
+
+    async def entries(self, log: str, after: str, most: int) -> list[Logged]:
+        """The first entries of a log behind the one with this id; "" begins with the oldest. At most `most`."""
 
     async def publish(self, channel: str, message: bytes) -> None:
         """Tell whoever listens now. At most once: a message may be lost, and nothing may depend on it."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 from proxy.errors import StoreError, StoreFullError
-from proxy.stores.base import Heard, Store
+from proxy.stores.base import Heard, Logged, Store
 from proxy.stores.deadline import Deadline
 
 State = Literal["closed", "open", "half-open"]
@@ -146,6 +146,10 @@ class Guarded:
         self._admit()
         return await self._call("claim", self._store.claim(name, value, ttl), self._timeout)
 
+    async def replace(self, name: str, value: bytes, ttl: float) -> bool:
+        self._admit()
+        return await self._call("replace", self._store.replace(name, value, ttl), _BACKGROUND * self._timeout)
+
     async def delete(self, names: Sequence[str]) -> int:
         self._admit()
         return await self._call("delete", self._store.delete(names), _BACKGROUND * self._timeout)
@@ -161,6 +165,14 @@ class Guarded:
     async def advance_epochs(self, space: str, values: Mapping[str, bytes]) -> None:
         self._admit()
         await self._call("advance_epochs", self._store.advance_epochs(space, values), self._timeout)
+
+    async def append(self, log: str, value: bytes, oldest: float) -> None:
+        self._admit()
+        await self._call("append", self._store.append(log, value, oldest), self._timeout)
+
+    async def entries(self, log: str, after: str, most: int) -> list[Logged]:
+        self._admit()
+        return await self._call("entries", self._store.entries(log, after, most), self._timeout)
 
     async def publish(self, channel: str, message: bytes) -> None:
         self._admit()

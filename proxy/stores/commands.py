@@ -3,16 +3,16 @@
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from proxy.errors import StoreError
-from proxy.stores.base import Heard
+from proxy.stores.base import Heard, Logged
 
 # Commands, names and fields are str, numbers int, values bytes: a link that carries text encodes the bytes.
 Argument = str | bytes | int
 Command = tuple[Argument, ...]
-# Values are bytes, numbers int, a status ("OK") str or bytes.
-Reply = bytes | str | int | Sequence[bytes | None] | None
+# Values are bytes, numbers int, a status ("OK") str or bytes. Of a stream: pairs of an id and a list of fields.
+Reply = bytes | str | int | Sequence[Any] | None
 
 MAX_BATCH = 512  # commands; what is read in one turn of the loop beyond that goes as a further batch
 
@@ -71,6 +71,10 @@ class CommandStore:
         (reply,) = await self._write([("SET", name, value, "NX", "PX", _milliseconds(ttl))])
         return reply is not None
 
+    async def replace(self, name: str, value: bytes, ttl: float) -> bool:
+        (reply,) = await self._write([("SET", name, value, "XX", "PX", _milliseconds(ttl))])
+        return reply is not None
+
     async def delete(self, names: Sequence[str]) -> int:
         return sum(map(_number, await self._write([("DEL", name) for name in names])))
 
@@ -89,6 +93,15 @@ class CommandStore:
         if values:
             pairs = [argument for pair in values.items() for argument in pair]
             await self._write([("HSET", space, *pairs)])
+
+    async def append(self, log: str, value: bytes, oldest: float) -> None:
+        await self._write([("XADD", log, "MINID", "~", max(0, int(oldest * 1000)), "*", "v", value)])
+
+    async def entries(self, log: str, after: str, most: int) -> list[Logged]:
+        ((reply,),) = await self._read_all([("XRANGE", log, f"({after}" if after else "-", "+", "COUNT", most)])
+        if not isinstance(reply, Sequence) or isinstance(reply, bytes | str):
+            raise StoreError("the store answered XRANGE with something else")
+        return [_logged(entry) for entry in reply]
 
     async def publish(self, channel: str, message: bytes) -> None:
         await self._write([("PUBLISH", channel, message)])
@@ -207,6 +220,14 @@ def _value(reply: Reply) -> bytes | None:
     if reply is None or isinstance(reply, bytes):
         return reply
     raise StoreError("the store answered with something that is no value")
+
+
+def _logged(entry: Any) -> Logged:
+    match entry:
+        case [bytes(id), [_, bytes(value)]]:
+            return Logged(id.decode("ascii", "replace"), value)
+        case _:
+            raise StoreError("the store answered with something that is no entry of a log")
 
 
 def _number(reply: Reply) -> int:

@@ -2,14 +2,16 @@
 
 import asyncio
 import heapq
+from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 
 from proxy.errors import StoreError
-from proxy.stores.base import Heard
+from proxy.stores.base import Heard, Logged
 
 _OVERHEAD = 250  # what a value costs beside its bytes: two objects, a table slot, its place in the queue of expiries
 _UNHEARD = 1024  # messages a listener may be behind; beyond that it is told to listen again
+_IDS_A_SECOND = 1_000_000
 _SWEPT = 16  # expired values that one write removes at most: no write pays for all
 
 
@@ -27,6 +29,8 @@ class MemoryStore:
         self._expiries: list[tuple[float, str]] = []  # a heap; a replaced value leaves its old place behind
         self._bytes = 0
         self._spaces: OrderedDict[str, dict[str, bytes]] = OrderedDict()
+        self._logs: dict[str, list[Logged]] = {}
+        self._last_id = 0
         self._listeners: dict[asyncio.Queue[Heard | None], frozenset[str]] = {}
         self._closed = False
 
@@ -64,6 +68,13 @@ class MemoryStore:
         await self.set(name, value, ttl)
         return True
 
+    async def replace(self, name: str, value: bytes, ttl: float) -> bool:
+        self._check_open()
+        if self._get(name, self._clock()) is None:
+            return False
+        await self.set(name, value, ttl)
+        return True
+
     async def delete(self, names: Sequence[str]) -> int:
         self._check_open()
         now = self._clock()
@@ -86,6 +97,19 @@ class MemoryStore:
     async def advance_epochs(self, space: str, values: Mapping[str, bytes]) -> None:
         self._check_open()
         self._space(space).update(values)
+
+    async def append(self, log: str, value: bytes, oldest: float) -> None:
+        self._check_open()
+        self._last_id = max(self._last_id + 1, int(self._clock() * _IDS_A_SECOND))
+        entries = self._logs.setdefault(log, [])
+        entries.append(Logged(_id(self._last_id), value))
+        del entries[: bisect_left(entries, (_id(int(oldest * _IDS_A_SECOND)),))]
+
+    async def entries(self, log: str, after: str, most: int) -> list[Logged]:
+        self._check_open()
+        entries = self._logs.get(log, [])
+        begin = bisect_left(entries, (after + "~",))  # behind every value of that id
+        return entries[begin if after else 0 :][:most]
 
     async def publish(self, channel: str, message: bytes) -> None:
         self._check_open()
@@ -122,6 +146,7 @@ class MemoryStore:
         self._values.clear()
         self._expiries.clear()
         self._spaces.clear()
+        self._logs.clear()
         self._bytes = 0
 
     def _check_open(self) -> None:
@@ -173,6 +198,10 @@ class MemoryStore:
             values = self._spaces[space] = {}
         self._spaces.move_to_end(space)
         return values
+
+
+def _id(number: int) -> str:
+    return f"{number:020}"
 
 
 def _size(name: str, value: bytes) -> int:

@@ -134,6 +134,38 @@ async def test_values_come_back_in_the_order_of_their_names_with_gaps_and_repeat
     assert await store.get(["b", "missing", "a", "b"]) == [b"2", None, b"1", b"2"]
 
 
+async def test_replacing_sets_only_what_is_there(subject):
+    store = subject.store
+    assert await store.replace("a", b"1", 60) is False
+    assert await store.get(["a"]) == [None]
+    await store.set("a", b"1", 60)
+    assert await store.replace("a", b"2", 60) is True
+    assert await store.get(["a"]) == [b"2"]
+    await store.delete(["a"])
+    assert await store.replace("a", b"3", 60) is False
+
+
+async def test_a_log_is_read_from_its_beginning_or_behind_an_entry(store):
+    assert await store.entries("log", "", 10) == []
+    for number in range(5):
+        await store.append("log", b"\x00%d\xff" % number, 0)
+    found = await store.entries("log", "", 10)
+    assert [entry.value for entry in found] == [b"\x00%d\xff" % number for number in range(5)]
+    assert await store.entries("log", "", 2) == found[:2]
+    assert await store.entries("log", found[1].id, 2) == found[2:4]
+    assert await store.entries("log", found[4].id, 10) == []
+    await store.append("log", b"6", 0)
+    assert [entry.value for entry in await store.entries("log", found[4].id, 10)] == [b"6"]
+
+
+async def test_a_log_keeps_what_is_not_older_than_it_was_told(subject):
+    store = subject.store
+    now = time.time() if not isinstance(store, MemoryStore | Guarded) else 1_700_000_000.0
+    for number in range(3):
+        await store.append("log", b"%d" % number, now - 3600)
+    assert [entry.value for entry in await store.entries("log", "", 10)] == [b"0", b"1", b"2"]
+
+
 async def test_asking_for_no_names_gives_no_values(store):
     assert await store.get([]) == []
 
