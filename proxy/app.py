@@ -12,7 +12,6 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import aiohttp
 from aiohttp import web
 
 from proxy import __version__, figures
@@ -31,9 +30,6 @@ from proxy.cache.purges import Purges
 from proxy.cache.seal import Sealer
 from proxy.cache.tiers import Cache
 from proxy.errors import StoreError
-from proxy.identity.jwks import Jwks, fetch_document
-from proxy.identity.sources import IdentityResolver
-from proxy.identity.tokens import TokenVerifier
 from proxy.links import link_of
 from proxy.live_rules import LiveRules
 from proxy.policy.key import Keyring
@@ -50,6 +46,7 @@ from proxy.serving.reply import Reply
 from proxy.serving.reserved import Reserved
 from proxy.serving.upgrade import UpgradeBridge
 from proxy.serving.upstream import HttpUpstream, Timeouts
+from proxy.session_parts import SessionParts
 from proxy.settings import Settings
 from proxy.signals import on_signals
 from proxy.stores.base import Store
@@ -151,6 +148,7 @@ class _Composition:
         self._keys = Keyring(hashlib.blake2b(settings.name_key.encode(), digest_size=32).digest())
         self._hosts = Hosts(settings.hosts)
         self._drained_by = float("inf")  # of the loop's clock, once we are leaving
+        self._sessions: SessionParts | None = None
         self._admin_runner: web.AppRunner | None = None
 
     async def start(self, leave: Callable[[], None]) -> Running:
@@ -169,6 +167,7 @@ class _Composition:
         )
         stack.push_async_callback(epochs.close)
         epochs.start()
+        sessions = await self._session_parts(store, epochs)
         leases = Leases(store, self._background, time.monotonic, others=not sole or seat is not None)
         cache = Cache(
             store, epochs, l1_bytes=settings.l1_bytes, clock=time.time, sealer=self._sealer,
@@ -180,17 +179,19 @@ class _Composition:
             Timeouts(settings.connect_timeout, settings.first_byte_timeout, settings.idle_timeout),
         )
         stack.push_async_callback(upstream.close)
-        exchange = await self._exchange(cache, epochs, leases, upstream)
+        exchange = await self._exchange(cache, epochs, leases, upstream, sessions)
         admin_port = await self._admin(health, cache, epochs, store)
         stack.push_async_callback(self._finish_background)
         if seat is None:
             self._follow()
-        listener = self._listener(exchange, cache, epochs, upstream, health)
+        listener = self._listener(exchange, cache, epochs, upstream, health, sessions)
         self._watch(cache, epochs, listener)
         if seat is not None:
             _freeze_start_up_objects()  # it takes a moment, in which nobody waits yet
-            seat.hear(epochs, self._rules, self._bypasses, self._metrics, self._background)
-            await seat.join(epochs, self._rules, self._bypasses)
+            seat.hear(
+                epochs, sessions.revocations, self._rules, self._bypasses, self._metrics, self._background
+            )  # fmt: skip
+            await seat.join(epochs, sessions.revocations, self._rules, self._bypasses)
         await _bind(
             lambda host, port: listener.open(host, port, *((seat.data, seat.share) if seat is not None else ())),
             settings.listen, "--listen",
@@ -236,7 +237,20 @@ class _Composition:
                 why="Upstash may answer from a replica; for a bound of 0 use REDIS_PROVIDER=elasticache",
             )  # fmt: skip
 
-    async def _exchange(self, cache: Cache, epochs: Epochs, leases: Leases, upstream: HttpUpstream) -> Exchange:
+    async def _session_parts(self, store: Store, epochs: Epochs) -> SessionParts:
+        sessions = SessionParts(
+            self._settings, store, epochs, self._rules, self._background, seat=self._seat, audit=self._audit,
+            changed=self._serving.advance, noted=self._noted, report=self._report,
+        )  # fmt: skip
+        self._sessions = sessions
+        self._stack.push_async_callback(sessions.revocations.close)
+        await sessions.revocations.start()
+        sessions.watch(self._metrics)
+        return sessions
+
+    async def _exchange(
+        self, cache: Cache, epochs: Epochs, leases: Leases, upstream: HttpUpstream, sessions: SessionParts
+    ) -> Exchange:
         settings, background = self._settings, self._background
         watched = Watched(upstream, settings.upstream, self._report)
         keys, hosts = self._keys, self._hosts
@@ -246,29 +260,13 @@ class _Composition:
             background=background, clock=time.time, jitter=random.random, noted=self._noted,
         )  # fmt: skip
         return Exchange(
-            rules=lambda: self._rules.current, identity=await self._identity(), cache=cache, epochs=epochs,
+            rules=lambda: self._rules.current, identity=await sessions.resolver(self._stack), cache=cache, epochs=epochs,
             fetcher=fetcher, upstream=watched, background=background,
             keys=keys, naming=naming, clock=time.time, random=random.random, hosts=hosts, noted=self._noted,
             is_off=self._bypasses.covers,
             purged=lambda by, purge, accepted: self._purges.note(by, purge, accepted=accepted),
+            sessions=sessions.observer,
         )  # fmt: skip
-
-    async def _identity(self) -> IdentityResolver:
-        settings = self._settings
-        jwks = None
-        if settings.jwks_url is not None:
-            session = await self._stack.enter_async_context(aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()))
-            jwks = Jwks(
-                settings.jwks_url,
-                lambda url: fetch_document(session, url),
-                time.monotonic,
-                report=self._report,
-                changed=self._serving.advance,
-            )
-            self._stack.push_async_callback(jwks.close)
-            jwks.start()
-        issuer, audience = settings.jwt_issuer or "", settings.jwt_audience or ""
-        return IdentityResolver(TokenVerifier(jwks, issuer, audience, allow_unsigned=settings.dev_auth))
 
     def _hits(self, exchange: Exchange, cache: Cache, epochs: Epochs, request_of: RequestOf) -> Hits:
         def logged(request: Request, reply: Reply) -> None:
@@ -281,14 +279,15 @@ class _Composition:
         )  # fmt: skip
 
     def _listener(
-        self, exchange: Exchange, cache: Cache, epochs: Epochs, upstream: HttpUpstream, health: Health
-    ) -> Listener:
+        self, exchange: Exchange, cache: Cache, epochs: Epochs, upstream: HttpUpstream, health: Health,
+        sessions: SessionParts,
+    ) -> Listener:  # fmt: skip
         settings = self._settings
         bridge = UpgradeBridge(
             upstream,
             lambda request, outcome, status: self._finished(request, outcome, status, 0.0),
-            exchange.is_write,
-        )
+            exchange.is_write, exchange.admit, sessions.observer.watch,
+        )  # fmt: skip
         listener = Listener(
             exchange.handle,
             Reserved(settings.prefix, health.word, health.ready),
@@ -403,10 +402,14 @@ class _Composition:
         (self._log.info if event in _GOOD_NEWS else self._log.warning)(event, **details)
         if event == "rules-loaded":
             self._warn_of_strict()
+            if self._sessions is not None:
+                self._sessions.follow_rules()
 
     def _heard(self, event: str, details: Mapping[str, object]) -> None:
         """Of the rules: the parent has reported it."""
         self._serving.advance()
+        if self._sessions is not None:
+            self._sessions.follow_rules()
 
     def _unwritten(self, why: str) -> None:
         self._metrics.note("audit-unwritten")

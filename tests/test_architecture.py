@@ -28,6 +28,7 @@ TESTED_ELSEWHERE = {
     "proxy/demo/companies.py": "tests/demo/test_api.py",
     "proxy/figures.py": "tests/test_app.py",  # what a scrape of the whole finds
     "proxy/signals.py": "tests/test_app.py",
+    "proxy/session_parts.py": "tests/sessions/test_replicas.py",  # composition: tested as a whole
     "proxy/links.py": "tests/test_app.py",
     "proxy/variables.py": "tests/test_settings.py",  # the words of one table of cases
     "proxy/store_settings.py": "tests/test_settings.py",

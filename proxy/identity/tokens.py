@@ -43,6 +43,7 @@ class Verified:
 
     claims: Mapping[str, Any]
     expires: float
+    digest: bytes = b""  # of the credential
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +117,7 @@ class TokenVerifier:
         refusal = self._refusals.get(digest)
         if refusal is not None and now < refusal[1] <= now + REFUSED_FOR:
             return refusal[0]
-        found = self._examine(token, now)
+        found = self._examine(token, digest, now)
         if isinstance(found, _Proof):
             _remember(self._proofs, digest, found, REMEMBERED)
             return found.verified
@@ -127,13 +128,13 @@ class TokenVerifier:
     def _holds(self, proof: _Proof) -> bool:
         return proof.key is None or (self._jwks is not None and self._jwks.key(proof.kid) is proof.key)
 
-    def _examine(self, token: str, now: float) -> _Proof | Reason | _Unsettled:
+    def _examine(self, token: str, digest: bytes, now: float) -> _Proof | Reason | _Unsettled:
         segments = _SEGMENTS.fullmatch(token)
         header = _parse(segments[1]) if segments is not None else None
         if segments is None or header is None or not _is_plain_header(header):
             return Reason.TOKEN_INVALID
         if header.get("alg") == "none":
-            return self._accept_unsigned(segments, now)
+            return self._accept_unsigned(segments, digest, now)
         kid = header.get("kid")
         if header.get("alg") != ALGORITHM or not isinstance(kid, str):
             return Reason.TOKEN_INVALID
@@ -145,16 +146,16 @@ class TokenVerifier:
         signature = _decode(segments[3])
         if signature is None or not _RS256.verify(token[: segments.end(2)].encode(), key, signature):
             return Reason.TOKEN_INVALID
-        verified = self._claims(_parse(segments[2]), now, required=True)
+        verified = self._claims(_parse(segments[2]), digest, now, required=True)
         return verified if isinstance(verified, Reason) else _Proof(verified, kid, key)
 
-    def _accept_unsigned(self, segments: re.Match[str], now: float) -> _Proof | Reason:
+    def _accept_unsigned(self, segments: re.Match[str], digest: bytes, now: float) -> _Proof | Reason:
         if not self._allow_unsigned or segments[3]:
             return Reason.TOKEN_INVALID
-        verified = self._claims(_parse(segments[2]), now, required=False)
+        verified = self._claims(_parse(segments[2]), digest, now, required=False)
         return verified if isinstance(verified, Reason) else _Proof(verified)
 
-    def _claims(self, claims: dict[str, Any] | None, now: float, *, required: bool) -> Verified | Reason:
+    def _claims(self, claims: dict[str, Any] | None, digest: bytes, now: float, *, required: bool) -> Verified | Reason:
         if claims is None or not all(_is_time(claims[name]) for name in ("exp", "nbf", "iat") if name in claims):
             return Reason.TOKEN_INVALID
         if required and not claims.keys() >= {"iss", "aud", "exp"}:
@@ -168,7 +169,7 @@ class TokenVerifier:
             return Reason.TOKEN_INVALID
         # RFC 7519 4.1.4: "on or after which the JWT MUST NOT be accepted"
         expires = float(claims.get("exp", "inf"))
-        return Verified(MappingProxyType(claims), expires) if now < expires else Reason.TOKEN_EXPIRED
+        return Verified(MappingProxyType(claims), expires, digest) if now < expires else Reason.TOKEN_EXPIRED
 
 
 def _is_plain_header(header: Mapping[str, Any]) -> bool:

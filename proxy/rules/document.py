@@ -13,6 +13,7 @@ from proxy.policy.route import Scope
 from proxy.rules.values import (
     Audience,
     Comparison,
+    CookieName,
     Dimension,
     Distinct,
     DottedPath,
@@ -34,7 +35,7 @@ from proxy.rules.values import (
 )
 
 # Keys of the specification that would change what is served and are not acted on yet: refused, never ignored.
-UNAVAILABLE = frozenset({"cookie", "dry-run", "isolate-upstream-connections", "compress-passthrough"})
+UNAVAILABLE = frozenset({"dry-run", "isolate-upstream-connections", "compress-passthrough"})
 
 
 def _as_list(value: object) -> object:
@@ -86,6 +87,14 @@ class Block(BaseModel):
         return name in self.model_fields_set
 
 
+class Cookie(Block):
+    """A session cookie that only the upstream can read."""
+
+    name: CookieName = Field(description="The cookie's name; its chunks (name.0, name.1, ... or name__0) are joined.")
+    resolve: RouteText = Field(description="The GET that tells whose it is: JSON of claims, or with an access token.")
+    every: Duration = Field(default=60.0, description="How long an answer counts, at most 5m. Default 60s.")
+
+
 class IdentityBlock(Block):
     """Where a request says who is asking."""
 
@@ -99,6 +108,11 @@ class IdentityBlock(Block):
     roles: Source = Field(
         default="jwt.permissions", description="Source of the roles or permissions: jwt.<claim> or header.<name>."
     )
+    session: Source = Field(
+        default="jwt.sid",
+        description="Source of the session's id, jwt.<claim>: by it a logout ends one session instead of all.",
+    )
+    cookie: Cookie | None = Field(default=None, description="A cookie that speaks for who sends no token.")
 
 
 class Settings(Block):
@@ -255,7 +269,15 @@ class RoleChange(Block):
     shorthand: ClassVar[str | None] = "route"
 
     route: RouteText = Field(description="METHOD|METHOD /path")
-    user: Reference | None = Field(default=None, description="Whose roles: path.<parameter> or response.<path>.")
+    user: Reference | None = Field(
+        default=None,
+        description="Whose roles, as tokens name them: path.<parameter> or response.<path>. Default: anybody's of the "
+        "caller's organisation.",
+    )
+    then: Literal["rehydrate", "reject"] = Field(
+        default="rehydrate",
+        description="rehydrate: older tokens get no stored answers that depend on rights. reject: they get 401.",
+    )
 
 
 class Enrich(Block):
@@ -267,12 +289,17 @@ class Enrich(Block):
 
 
 class Session(Block):
-    """Requests that end or change a session (acts in a later version)."""
+    """Requests that end or change a session, and what the upstream is told of it."""
 
     logout: Annotated[list[RouteText], BeforeValidator(_as_list)] = Field(
         json_schema_extra=_or_text, default=[], description="Log the user out."
     )
     role_change: list[RoleChange] = Field(default=[], description="Change a user's roles.")
+    token_lifetime: Duration = Field(
+        default=86400.0,
+        description="How long the longest-lived token is valid: so long revocations are known, and older tokens get "
+        "nothing from the cache. Default 24h.",
+    )
     enrich: Enrich | None = Field(default=None, description="Organisation data as request headers.")
 
 

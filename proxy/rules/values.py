@@ -127,6 +127,11 @@ IgnoredParameter = Annotated[
     ),
     _schema(examples=["gclid", "utm_*"]),
 ]
+CookieName = Annotated[
+    str,
+    _text(re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}"), "a cookie's name such as __session"),
+    _schema(examples=["__session", "appSession"]),
+]
 Permission = Annotated[
     str,
     _text(_PERMISSION, "a permission such as read:applications"),

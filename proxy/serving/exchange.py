@@ -8,7 +8,7 @@ There is no `if` on a header here: if one is wanted, a function in `policy/` is 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -18,18 +18,21 @@ from proxy.cache.tiers import Cache, Found, Missing, Standing
 from proxy.errors import UpstreamError
 from proxy.identity.sources import IdentityResolver
 from proxy.policy import forwarding, invalidation, lookup, reuse
-from proxy.policy.identity import Identity
-from proxy.policy.key import MAX_KEYED_BODY, Keyring, with_selected
+from proxy.policy.identity import Identity, Presented
+from proxy.policy.key import Keyring, with_selected
 from proxy.policy.message import Request, Response
 from proxy.policy.outcome import Forward, Outcome, Reason
 from proxy.policy.route import Kind, Match, Scope
+from proxy.policy.session import Change, Ending, Event, succeeded, user_in
 from proxy.rules.compile import RuleSet
 from proxy.serving.connection import Interim
 from proxy.serving.fetch import Fetcher, Reading
 from proxy.serving.naming import Naming
+from proxy.serving.peeking import peeked, with_body
 from proxy.serving.problem import problem, upstream_problem
-from proxy.serving.reply import Reply, from_stream
+from proxy.serving.reply import Reply, from_stream, is_event_stream
 from proxy.serving.upstream import Body, Stream, Upstream
+from proxy.sessions.observer import NoSessions, Sessions
 
 Noted = Callable[[str, Mapping[str, str]], None]
 IsOff = Callable[[str, str | None], bool]  # of a feature and a tenant (None: it is public)
@@ -93,6 +96,7 @@ class Exchange:
         noted: Noted,
         is_off: IsOff = _never_off,
         purged: PurgedBy = _untold,
+        sessions: Sessions | None = None,
     ) -> None:
         self._rules = rules
         self._identity = identity
@@ -108,6 +112,7 @@ class Exchange:
         self._hosts = hosts
         self._is_off = is_off
         self._purged = purged
+        self._sessions: Sessions = sessions if sessions is not None else NoSessions()
         self._noted = noted  # what an operator should hear of: conflicts, unmatched writes, failed assertions
         self._begun: _Begun | None = None
 
@@ -122,13 +127,14 @@ class Exchange:
         request = lookup.as_forwarded(request)
         rules = self._rules()
         match = rules.match(request.method, request.path)
-        if lookup.is_write(request, match):
+        event = rules.session.event(request)
+        if event is not None or lookup.is_write(request, match):
             # by whatever host name: what it changes is the same
-            return await self._write(request, body, interim, match, rules)
+            return await self._write(request, body, interim, match, rules, event)
         if not lookup.is_served(request, self._hosts.names):
-            return await self._pass(request, body, interim, Outcome(Reason.HOST, forward=Forward.BYPASS))
+            return await self._pass(request, body, interim, Outcome(Reason.HOST, forward=Forward.BYPASS), rules)
         if match is None:
-            return await self._pass(request, body, interim, Outcome(Reason.NO_RULE, forward=Forward.BYPASS))
+            return await self._pass(request, body, interim, Outcome(Reason.NO_RULE, forward=Forward.BYPASS), rules)
         return await self._read(request, body, interim, match, rules)
 
     def at_once(self, asked: Request) -> Hit | None:
@@ -137,6 +143,8 @@ class Exchange:
         rules = self._rules()
         match = rules.match(request.method, request.path)
         if match is None or lookup.is_write(request, match) or not lookup.is_served(request, self._hosts.names):
+            return None
+        if rules.session.event(request) is not None:
             return None
         route = match.route
         if lookup.is_keyed_by_body(request) or route.strict or route.critical or route.sensitive:
@@ -178,12 +186,19 @@ class Exchange:
         """Whether the rules, or the request itself, say that it may change something."""
         return lookup.is_write(request, self._rules().match(request.method, request.path))
 
+    async def admit(self, request: Request) -> Presented | Reply | None:
+        """Whose connection this will be, which is to be another protocol's; or the refusal."""
+        rules = self._rules()
+        if await self._who(request, None, rules) is Reason.REVOKED:
+            return _unauthorized(Outcome(Reason.REVOKED))
+        return await self._identity.presented(request, rules.identity, self._clock())
+
     # Reading
 
     async def _read(self, request: Request, body: Body, interim: Interim | None, match: Match, rules: RuleSet) -> Reply:
         reading = await self._prepared(request, body, match, rules)
         if isinstance(reading, _Bypass):
-            return await self._pass(reading.request, reading.body, interim, reading.outcome)
+            return await self._pass(reading.request, reading.body, interim, reading.outcome, rules)
         return await self._look(reading._replace(interim=interim))
 
     async def _look(self, reading: Reading) -> Reply:
@@ -199,7 +214,8 @@ class Exchange:
                 self._fetcher.refresh(reading, body)
                 return await self._fetcher.serve(reading, decision.reason)
             case reuse.Revalidate() | reuse.Fetch():
-                return await self._fetcher.fetch(reading, body, decision.reason)
+                reply = await self._fetcher.fetch(reading, body, decision.reason)
+                return self._watched(reply, reading.identity.presented if reading.identity is not None else None)
             case reuse.Unsatisfiable():
                 fields, text = problem(504, "Only a stored response was wanted, and there is none.")
                 return Reply.own(504, fields, text, reading.outcome(decision.reason))
@@ -214,7 +230,7 @@ class Exchange:
         if isinstance(identity, Reason):
             return _bypassed(request, body, feature, identity)
         if lookup.is_keyed_by_body(request) and lookup.is_permitted(match.route, identity):
-            request, body = await _with_body(request, body)
+            request, body = await with_body(request, body)
         reading = self._keyed(request, match, identity)
         return reading if isinstance(reading, Reading) else _bypassed(request, body, feature, reading)
 
@@ -222,6 +238,8 @@ class Exchange:
         """The read of this caller under its key; or why it has none."""
         if not lookup.is_permitted(match.route, identity):
             return Reason.PERMISSION
+        if (doubt := lookup.doubt(match.route, identity)) is not None:
+            return doubt
         if self._is_off(match.route.feature, identity.tenant if identity is not None else None):
             return Reason.SWITCHED_OFF
         key = self._naming.key(match, request, identity)
@@ -270,39 +288,59 @@ class Exchange:
     # Writing
 
     async def _write(
-        self, request: Request, body: Body, interim: Interim | None, match: Match | None, rules: RuleSet
+        self,
+        request: Request,
+        body: Body,
+        interim: Interim | None,
+        match: Match | None,
+        rules: RuleSet,
+        event: Event | None,
     ) -> Reply:
         """Forward a request that may change something, and purge what it may have changed before the reply leaves.
 
         Runs in a task of its own: it outlives its client (SPEC 4).
         """
-        ruled = match is not None and match.route.kind is Kind.WRITE
-        outcome = Outcome(
-            Reason.WRITE if ruled else Reason.UNMATCHED_WRITE,
-            forward=Forward.METHOD,
-            feature=match.route.feature if match is not None else None,
-        )
-        if not ruled:
+        outcome = _outcome_of_write(request, match)
+        if outcome.reason is Reason.UNMATCHED_WRITE:
             self._noted("unmatched-write", {"request": f"{request.method} {request.path}"})
         written = await asyncio.shield(
-            self._background.start(self._forward_and_purge(request, body, interim, match, rules))
+            self._background.start(self._forward_and_purge(request, body, interim, match, rules, event))
         )
+        if written is None:
+            return _unauthorized(outcome)
         if isinstance(written, UpstreamError):
             return _failed(written, outcome)
         return from_stream(written, request, None, outcome)
 
     async def _forward_and_purge(
-        self, request: Request, body: Body, interim: Interim | None, match: Match | None, rules: RuleSet
-    ) -> Stream | UpstreamError:
+        self,
+        request: Request,
+        body: Body,
+        interim: Interim | None,
+        match: Match | None,
+        rules: RuleSet,
+        event: Event | None,
+    ) -> Stream | UpstreamError | None:
+        """None: the caller's credential has been revoked. Whoever logs out once more is not refused that."""
         who = await self._who(request, match, rules)
+        if who is Reason.REVOKED and not isinstance(event, Ending):
+            return None
         identity = None if isinstance(who, Reason) else who
+        # asked before the upstream, which may not know the cookie afterwards
+        presented = await self._identity.presented(request, rules.identity, self._clock()) if event else None
         try:
-            stream = await self._upstream.fetch(_passing(request), body, interim=interim)
+            stream: Stream = await self._upstream.fetch(_passing(request), body, interim=interim)
         except UpstreamError as failure:
             if failure.delivered:  # it may have acted: an unknown outcome counts as a change
                 await self._purge(request, match, None, identity, rules)
             return failure
         await self._purge(request, match, stream.response, identity, rules)
+        if event is not None and succeeded(event, stream.response.status):
+            user = None
+            if isinstance(event, Change) and event.body_path is not None:
+                stream, document = await peeked(stream)
+                user = user_in(document, event.body_path)
+            await self._sessions.observed(event, presented, identity, user)
         return stream
 
     async def _purge(
@@ -324,13 +362,33 @@ class Exchange:
 
     # Passing through
 
-    async def _pass(self, request: Request, body: Body, interim: Interim | None, outcome: Outcome) -> Reply:
-        """Forward unchanged, store nothing."""
+    async def _pass(
+        self, request: Request, body: Body, interim: Interim | None, outcome: Outcome, rules: RuleSet
+    ) -> Reply:
+        """Forward unchanged, store nothing; unless whoever asks has been logged out."""
+        if outcome.reason is Reason.REVOKED or await self._identity.is_revoked(request, rules.identity, self._clock()):
+            return _unauthorized(outcome)
         try:
             stream = await self._upstream.fetch(_passing(request), body, interim=interim)
         except UpstreamError as failure:
             return _failed(failure, outcome)
-        return from_stream(stream, request, None, outcome)
+        reply = from_stream(stream, request, None, outcome)
+        if not is_event_stream(reply):
+            return reply
+        return self._watched(reply, await self._identity.presented(request, rules.identity, self._clock()))
+
+    def _watched(self, reply: Reply, presented: Presented | None) -> Reply:
+        """A stream of events has no end of its own: it ends with what its reader has shown."""
+        if presented is not None and is_event_stream(reply):
+            end = reply.close
+            release = self._sessions.watch(presented, end)
+
+            def close() -> None:
+                release()
+                end()
+
+            reply.close = close
+        return reply
 
 
 def _never_looked_up(request: Request, match: Match, rules: RuleSet) -> Reason | None:
@@ -358,28 +416,21 @@ def _passing(request: Request) -> Request:
     return request.with_fields(forwarding.passing(request))
 
 
+def _outcome_of_write(request: Request, match: Match | None) -> Outcome:
+    feature = match.route.feature if match is not None else None
+    if match is not None and match.route.kind is Kind.WRITE:
+        return Outcome(Reason.WRITE, forward=Forward.METHOD, feature=feature)
+    if lookup.is_write(request, match):
+        return Outcome(Reason.UNMATCHED_WRITE, forward=Forward.METHOD, feature=feature)
+    return Outcome(Reason.SESSION_ROUTE, forward=Forward.BYPASS, feature=feature)
+
+
+def _unauthorized(outcome: Outcome) -> Reply:
+    """RFC 6750 3.1; what becomes of the credential at the upstream nobody asks any more."""
+    fields, text = problem(401, "This session has ended.", ("WWW-Authenticate", 'Bearer error="invalid_token"'))
+    return Reply.own(401, fields, text, Outcome(Reason.REVOKED, feature=outcome.feature, tenant=outcome.tenant))
+
+
 def _failed(failure: UpstreamError, outcome: Outcome) -> Reply:
     fields, text = upstream_problem(failure)
     return Reply.own(failure.status, fields, text, replace(outcome, reason=Reason.UPSTREAM_FAILED))
-
-
-async def _with_body(request: Request, body: Body) -> tuple[Request, Body]:
-    """Read a body that is part of the key. One too large for that goes on as a stream, unread parts included."""
-    if not isinstance(body, AsyncIterator):
-        return replace(request, body=body or b""), body
-    chunks: list[bytes] = []
-    size = 0
-    async for chunk in body:
-        chunks.append(chunk)
-        size += len(chunk)
-        if size > MAX_KEYED_BODY:
-            return request, _resumed(chunks, body)
-    whole = b"".join(chunks)
-    return replace(request, body=whole), whole
-
-
-async def _resumed(chunks: list[bytes], rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    for chunk in chunks:
-        yield chunk
-    async for chunk in rest:
-        yield chunk

@@ -1,4 +1,4 @@
-"""Counters, events and sessions: every reference names something that exists."""
+"""Counters and events: every reference names something that exists."""
 
 import pytest
 
@@ -23,15 +23,11 @@ def published(publish: str) -> str:
         published("{event: a.b, to: tenant}"),
         published("{event: a.b, to: role:read:jobs, data: {x: path.job-id, y: response.id.z, z: request.a}}"),
         published("{event: a.b, to: user:response.owner}"),
-        "version: 1\nfeatures: {}\nsession: {logout: GET /auth/logout}",
-        "version: 1\nfeatures: {}\nsession: {logout: [GET /auth/logout, POST /api/logout]}",
-        "version: 1\nfeatures: {}\nsession: {role-change: [PUT /roles, {route: 'PUT /m/{u}/roles', user: path.u}]}",
-        "version: 1\nfeatures: {}\nsession: {enrich: {from: GET /org, every: 15m, headers: {X-Org: plan.name}}}",
     ],
 )
 def test_what_acts_in_a_later_version_is_one_warning(text):
     (warning,) = warned(text)
-    assert warning.endswith("is checked and has no effect yet: count, publish and session act in a later version")
+    assert warning.endswith("is checked and has no effect yet: count and publish act in a later version")
 
 
 def test_the_one_warning_is_at_the_first_place():
@@ -63,27 +59,6 @@ def test_the_one_warning_is_at_the_first_place():
 def test_a_reference_that_names_nothing_is_refused(text, expected):
     (found,) = refused(text)
     assert found.partition("[0].")[2].startswith(expected)
-
-
-@pytest.mark.parametrize(
-    ("session", "expected"),
-    [
-        ("logout: [GET auth]", "session.logout[0]: 'auth': a path begins with /"),
-        ("logout: GET auth", "session.logout: 'auth': a path begins with /"),
-        ("role-change: [PUT x]", "session.role-change[0]: 'x': a path begins with /"),
-        ("role-change: [{route: PUT x}]", "session.role-change[0].route: 'x': a path begins with /"),
-        ("role-change: [{route: PUT /x, user: path.u}]", "session.role-change[0].user: 'u' is not a path parameter of"),
-        ("role-change: [{route: PUT /x, user: jwt.u}]", "session.role-change[0].user: 'jwt.u' is not a reference that"),
-        ("enrich: {from: GET org, headers: {}}", "session.enrich.from: 'org': a path begins with /"),
-        ("enrich: {from: POST /org, headers: {}}", "session.enrich.from: must be one GET without parameters"),
-        ("enrich: {from: 'GET /o/{x}', headers: {}}", "session.enrich.from: must be one GET without parameters"),
-        ("enrich: {from: GET /org}", "session.enrich: missing key 'headers'"),
-        ("enrich: {from: GET /org, headers: {'a b': x}}", "session.enrich.headers.'a b': 'a b' is not a header name"),
-    ],
-)
-def test_a_session_names_routes_and_parameters_that_exist(session, expected):
-    (found,) = refused(f"version: 1\nfeatures: {{}}\nsession: {{{session}}}\n")
-    assert found.partition(": ")[2].startswith(expected)
 
 
 def test_a_rule_set_knows_what_its_routes_count_and_publish():

@@ -80,6 +80,7 @@ async def served(
     if sole:
         world.epochs._copies._trusted, world.epochs._copies._half = float("inf"), 0.0
     serving, metrics, logged = ServingEpoch(), Metrics(), []
+    world.serving = serving
 
     def told(request: Request, reply: Reply) -> None:
         logged.append(request)

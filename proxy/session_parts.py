@@ -1,0 +1,116 @@
+"""How is what knows of callers and their sessions put together? A part of the composition, of one process."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+
+import aiohttp
+
+from proxy.admin.audit import Audit
+from proxy.cache.background import Background
+from proxy.cache.epochs import Epochs
+from proxy.identity.jwks import Jwks, fetch_document
+from proxy.identity.sources import IdentityResolver
+from proxy.identity.tokens import TokenVerifier
+from proxy.live_rules import LiveRules
+from proxy.sessions.notbefore import Revocation
+from proxy.sessions.observer import Observer
+from proxy.sessions.open_streams import OpenStreams
+from proxy.sessions.revocation import Revocations
+from proxy.settings import Settings
+from proxy.stores.base import Store
+from proxy.telemetry.metrics import Metrics, Sample
+from proxy.workers.seat import Seat
+
+Report = Callable[[str, Mapping[str, object]], None]
+
+
+class SessionParts:
+    """Who asks, and whether they still may."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        epochs: Epochs,
+        rules: LiveRules,
+        background: Background,
+        *,
+        seat: Seat | None,
+        audit: Audit,
+        changed: Callable[[], None],
+        noted: Callable[[str, Mapping[str, str]], None],
+        report: Report,
+    ) -> None:
+        """`changed`: prepared answers may be wrong from now on."""
+        self._settings = settings
+        self._rules = rules
+        self._changed = changed
+        self._report = report
+        self._audit = audit
+        self.streams = OpenStreams(time.time)
+        self.revocations = Revocations(
+            store, epochs.doorbell, time.time, background, applied=self._applied, siblings=seat, report=report
+        )
+        self.observer = Observer(
+            self.revocations, epochs, self.streams, background, time.time,
+            personal=lambda: rules.current.session.personal, audited=self._audited, noted=noted,
+        )  # fmt: skip
+        self.follow_rules()
+
+    async def resolver(self, stack: AsyncExitStack) -> IdentityResolver:
+        settings = self._settings
+        jwks = None
+        if settings.jwks_url is not None:
+            session = await stack.enter_async_context(aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()))
+            jwks = Jwks(
+                settings.jwks_url,
+                lambda url: fetch_document(session, url),
+                time.monotonic,
+                report=self._report,
+                changed=self._changed,
+            )
+            stack.push_async_callback(jwks.close)
+            jwks.start()
+        issuer, audience = settings.jwt_issuer or "", settings.jwt_audience or ""
+        verifier = TokenVerifier(jwks, issuer, audience, allow_unsigned=settings.dev_auth)
+        return IdentityResolver(verifier, self.revocations)
+
+    def follow_rules(self) -> None:
+        """What the rules say of sessions may be something else now."""
+        self.revocations.keep = self._rules.current.session.token_lifetime
+
+    def watch(self, metrics: Metrics) -> None:
+        metrics.watch(self._samples)
+
+    def _samples(self) -> Sequence[Sample]:
+        revocations, figures = self.revocations, self.revocations.figures
+        age = revocations.age
+        return (
+            Sample("sidecache_revocations", "Revocations that still count.", len(revocations), across="most"),
+            Sample(
+                "sidecache_revocations_pending", "Revocations that the store has not taken yet; they hold here.",
+                revocations.pending, across="most",
+            ),
+            Sample(
+                "sidecache_revocations_age_seconds", "Since the log of revocations was last read; -1 before.",
+                age if age != float("inf") else -1.0, across="most",
+            ),
+            Sample(
+                "sidecache_revocations_total", "What became of revocations.",
+                {"applied": figures.applied, "refused": figures.refused, "repeated": figures.repeated},
+                "event", counter=True,
+            ),
+            Sample("sidecache_open_streams", "WebSockets and event streams of known callers.", len(self.streams)),
+            Sample(
+                "sidecache_streams_ended_total", "Those that were ended: revoked, or the token expired.",
+                self.streams.ended, counter=True,
+            ),
+        )  # fmt: skip
+
+    def _applied(self, news: Sequence[Revocation]) -> None:
+        self._changed()
+        self.streams.judge(self.revocations)
+
+    def _audited(self, why: str, tenant: str | None, target: Mapping[str, object], accepted: bool) -> None:
+        self._audit.record(why, result="done" if accepted else "pending", tenant=tenant, target=target)
