@@ -239,7 +239,7 @@ class _Composition:
 
     async def _session_parts(self, store: Store, epochs: Epochs) -> SessionParts:
         sessions = SessionParts(
-            self._settings, store, epochs, self._rules, self._background, seat=self._seat, audit=self._audit,
+            self._settings, store, epochs, self._rules, self._background, time.time, seat=self._seat, audit=self._audit,
             changed=self._serving.advance, noted=self._noted, report=self._report,
         )  # fmt: skip
         self._sessions = sessions
@@ -260,8 +260,8 @@ class _Composition:
             background=background, clock=time.time, jitter=random.random, noted=self._noted,
         )  # fmt: skip
         return Exchange(
-            rules=lambda: self._rules.current, identity=await sessions.resolver(self._stack), cache=cache, epochs=epochs,
-            fetcher=fetcher, upstream=watched, background=background,
+            rules=lambda: self._rules.current, identity=await sessions.resolver(self._stack), cache=cache,
+            epochs=epochs, fetcher=fetcher, upstream=watched, background=background,
             keys=keys, naming=naming, clock=time.time, random=random.random, hosts=hosts, noted=self._noted,
             is_off=self._bypasses.covers,
             purged=lambda by, purge, accepted: self._purges.note(by, purge, accepted=accepted),

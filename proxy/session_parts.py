@@ -35,6 +35,7 @@ class SessionParts:
         epochs: Epochs,
         rules: LiveRules,
         background: Background,
+        clock: Callable[[], float],
         *,
         seat: Seat | None,
         audit: Audit,
@@ -48,12 +49,12 @@ class SessionParts:
         self._changed = changed
         self._report = report
         self._audit = audit
-        self.streams = OpenStreams(time.time)
+        self.streams = OpenStreams(clock)
         self.revocations = Revocations(
-            store, epochs.doorbell, time.time, background, applied=self._applied, siblings=seat, report=report
+            store, epochs.doorbell, clock, background, applied=self._applied, siblings=seat, report=report
         )
         self.observer = Observer(
-            self.revocations, epochs, self.streams, background, time.time,
+            self.revocations, epochs, self.streams, background, clock,
             personal=lambda: rules.current.session.personal, audited=self._audited, noted=noted,
         )  # fmt: skip
         self.follow_rules()
