@@ -180,7 +180,7 @@ class _Composition:
         )
         stack.push_async_callback(upstream.close)
         exchange = await self._exchange(cache, epochs, leases, upstream, sessions)
-        admin_port = await self._admin(health, cache, epochs, store)
+        admin_port = await self._admin(health, cache, epochs, store, sessions)
         stack.push_async_callback(self._finish_background)
         if seat is None:
             self._follow()
@@ -260,7 +260,7 @@ class _Composition:
             background=background, clock=time.time, jitter=random.random, noted=self._noted,
         )  # fmt: skip
         return Exchange(
-            rules=lambda: self._rules.current, identity=await sessions.resolver(self._stack), cache=cache,
+            rules=lambda: self._rules.current, identity=await sessions.open(self._stack), cache=cache,
             epochs=epochs, fetcher=fetcher, upstream=watched, background=background,
             keys=keys, naming=naming, clock=time.time, random=random.random, hosts=hosts, noted=self._noted,
             is_off=self._bypasses.covers,
@@ -288,25 +288,28 @@ class _Composition:
             lambda request, outcome, status: self._finished(request, outcome, status, 0.0),
             exchange.is_write, exchange.admit, sessions.observer.watch,
         )  # fmt: skip
+        reserved = Reserved(settings.prefix, health.word, health.ready, sessions.pages())
         listener = Listener(
             exchange.handle,
-            Reserved(settings.prefix, health.word, health.ready),
+            reserved,
             trusted_peers=settings.trusted_peers,
             drain=settings.drain * _FINISHING,
             finished=lambda request, reply, seconds: self._finished(request, reply.outcome, reply.status, seconds),
             upgrade=bridge,
             hits=lambda request_of: self._hits(exchange, cache, epochs, request_of),
+            page=reserved.page,
         )
         self._stack.push_async_callback(listener.close)
         return listener
 
-    async def _admin(self, health: Health, cache: Cache, epochs: Epochs, store: Store) -> int:
+    async def _admin(self, health: Health, cache: Cache, epochs: Epochs, store: Store, sessions: SessionParts) -> int:
         """The admin port: this process's own, or that of all workers, once this one is to speak for them."""
         settings, seat = self._settings, self._seat
         parts = Parts(
             health, self._metrics, self._rules, cache, epochs, self._purges, self._traffic, self._bypasses, self._audit,
             self._keys, self._hosts.home, settings.profile, settings.admin.loopback,
             lambda: figures.about(store), time.time, self._exposition, self._spread_bypasses,
+            sessions.records, sessions.observer,
         )  # fmt: skip
         gate = Gate(
             settings.admin_tokens, lenient=settings.profile == "development",

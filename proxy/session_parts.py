@@ -2,20 +2,28 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
+from typing import Any
 
 import aiohttp
 
 from proxy.admin.audit import Audit
 from proxy.cache.background import Background
 from proxy.cache.epochs import Epochs
+from proxy.errors import StoreError
 from proxy.identity.jwks import Jwks, fetch_document
 from proxy.identity.sources import IdentityResolver
 from proxy.identity.tokens import TokenVerifier
 from proxy.live_rules import LiveRules
+from proxy.policy.identity import Identity
+from proxy.policy.message import Request
+from proxy.policy.outcome import Reason
+from proxy.serving.reserved import Page
+from proxy.serving.session_page import SessionPage
 from proxy.sessions.notbefore import Revocation
 from proxy.sessions.observer import Observer
 from proxy.sessions.open_streams import OpenStreams
+from proxy.sessions.record import Records
 from proxy.sessions.revocation import Revocations
 from proxy.settings import Settings
 from proxy.stores.base import Store
@@ -45,6 +53,7 @@ class SessionParts:
     ) -> None:
         """`changed`: prepared answers may be wrong from now on."""
         self._settings = settings
+        self._clock = clock
         self._rules = rules
         self._changed = changed
         self._report = report
@@ -53,13 +62,14 @@ class SessionParts:
         self.revocations = Revocations(
             store, epochs.doorbell, clock, background, applied=self._applied, siblings=seat, report=report
         )
+        self.records = Records(store, self.revocations, clock, background)
         self.observer = Observer(
             self.revocations, epochs, self.streams, background, clock,
             personal=lambda: rules.current.session.personal, audited=self._audited, noted=noted,
         )  # fmt: skip
         self.follow_rules()
 
-    async def resolver(self, stack: AsyncExitStack) -> IdentityResolver:
+    async def open(self, stack: AsyncExitStack) -> IdentityResolver:
         settings = self._settings
         jwks = None
         if settings.jwks_url is not None:
@@ -75,7 +85,28 @@ class SessionParts:
             jwks.start()
         issuer, audience = settings.jwt_issuer or "", settings.jwt_audience or ""
         verifier = TokenVerifier(jwks, issuer, audience, allow_unsigned=settings.dev_auth)
-        return IdentityResolver(verifier, self.revocations)
+        self.resolver = IdentityResolver(verifier, self.revocations, seen=self._seen)
+        return self.resolver
+
+    def pages(self) -> Mapping[str, Page]:
+        """What is answered below the reserved prefix."""
+        return {"session": SessionPage(self._who, self._about)}
+
+    async def _who(self, request: Request) -> Identity | Reason:
+        return await self.resolver.resolve(request, {}, self._rules.current.identity, self._clock())
+
+    async def _about(self, identity: Identity) -> Mapping[str, Any]:
+        record = None
+        if identity.user is not None and identity.tenant is not None:
+            with suppress(StoreError):  # what the token says is known all the same
+                record = await self.records.read(identity.user, identity.tenant)
+        if record is None:
+            return {"created": None, "seen": None}
+        return {"created": record.created, "seen": record.seen}
+
+    def _seen(self, identity: Identity) -> None:
+        if self._rules.current.session.on:
+            self.records.seen(identity)
 
     def follow_rules(self) -> None:
         """What the rules say of sessions may be something else now."""
@@ -102,6 +133,11 @@ class SessionParts:
                 {"applied": figures.applied, "refused": figures.refused, "repeated": figures.repeated},
                 "event", counter=True,
             ),
+            Sample("sidecache_sessions_known", "Sessions that passed through this process lately.", len(self.records)),
+            Sample(
+                "sidecache_sessions_total", "Writes of session records.",
+                {"written": self.records.written, "failed": self.records.failed}, "result", counter=True,
+            ),
             Sample("sidecache_open_streams", "WebSockets and event streams of known callers.", len(self.streams)),
             Sample(
                 "sidecache_streams_ended_total", "Those that were ended: revoked, or the token expired.",
@@ -111,6 +147,7 @@ class SessionParts:
 
     def _applied(self, news: Sequence[Revocation]) -> None:
         self._changed()
+        self.records.forget(news)
         self.streams.judge(self.revocations)
 
     def _audited(self, why: str, tenant: str | None, target: Mapping[str, object], accepted: bool) -> None:

@@ -12,6 +12,7 @@ from proxy.admin.history import History
 from proxy.admin.probes import Probes
 from proxy.admin.purging import Purging
 from proxy.admin.ruling import Ruling
+from proxy.admin.sessions import Ends, Sessions
 from proxy.admin.status import Status
 from proxy.admin.switching import Switching
 from proxy.admin.values import Values
@@ -21,6 +22,7 @@ from proxy.cache.purges import Purges
 from proxy.cache.tiers import Cache
 from proxy.live_rules import LiveRules
 from proxy.policy.key import Keyring
+from proxy.sessions.record import Records
 from proxy.telemetry.metrics import Metrics
 from proxy.telemetry.traffic import Traffic
 
@@ -46,6 +48,8 @@ class Parts:
     clock: Callable[[], float]
     exposition: Callable[[], Awaitable[bytes]]  # of all processes of this sidecar
     spread: Callable[[], Awaitable[None]]  # returns when all of them know what is switched off
+    records: Records
+    ends: Ends  # of sessions
 
 
 def endpoints(parts: Parts) -> Iterator[Endpoint]:
@@ -63,4 +67,5 @@ def endpoints(parts: Parts) -> Iterator[Endpoint]:
     yield from Switching(p.rules, p.bypasses, p.audit, p.spread, reasons=reasons).endpoints()
     yield from Ruling(p.rules, p.audit, editable=p.profile == "development").endpoints()
     yield from Values(p.rules, p.cache, p.epochs, p.purges, p.audit, p.clock).endpoints()
+    yield from Sessions(p.records, p.ends, p.audit, p.clock, reasons=reasons).endpoints()
     yield from History(p.audit, p.purges, p.clock).endpoints()

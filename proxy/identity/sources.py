@@ -1,6 +1,6 @@
 """Who sent this request: what do its token and its trusted headers, taken together, prove? (SPEC 5)"""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Protocol
 
@@ -50,11 +50,16 @@ class IdentityResolver:
     """
 
     def __init__(
-        self, verifier: TokenVerifier | None, standings: Standings | None = None, cookies: Cookies | None = None
+        self,
+        verifier: TokenVerifier | None,
+        standings: Standings | None = None,
+        cookies: Cookies | None = None,
+        seen: Callable[[Identity], None] | None = None,
     ) -> None:
         self._verifier = verifier if verifier is not None else TokenVerifier(None, "", "")
         self._standings: Standings = standings if standings is not None else AllGood()
         self._cookies = cookies
+        self._seen = seen  # hears of each caller in good standing
         self._sources = IdentitySources()
         self._headers, self._parameters = _other_than_token(self._sources)
         self._known: dict[Verified, Identity | Reason] = {}
@@ -134,7 +139,11 @@ class IdentityResolver:
         if standing is Standing.REVOKED:
             return Reason.REVOKED
         answer = self._agree(found, request, parameters, sources)
-        if standing is Standing.GOOD or isinstance(answer, Reason):
+        if isinstance(answer, Reason):
+            return answer
+        if standing is Standing.GOOD:
+            if self._seen is not None:
+                self._seen(answer)
             return answer
         return replace(answer, standing=standing)
 

@@ -41,6 +41,7 @@ Event = Ending | Change
 class SessionRules:
     """`session` of the rules. `personal`: features whose answers depend on rights or on who asks."""
 
+    on: bool = False  # the rules speak of sessions
     token_lifetime: float = 86400.0
     events: dict[str, Event] = field(default_factory=dict)  # by Route.where
     find: Find = _nothing

@@ -37,7 +37,7 @@ def session_of(document: Document, tree: Node, drafts: list[Draft], report: Repo
         _check_enrich(session.enrich.from_, node.at("enrich", "from"), report)
     if not 60 <= session.token_lifetime <= 365 * 86400:
         report.error(node.at("token-lifetime"), "a token lives from 1m to 365d")
-    return SessionRules(session.token_lifetime, events, Routes(table).match, personal)
+    return SessionRules(True, session.token_lifetime, events, Routes(table).match, personal)
 
 
 def _endings(lines: list[str], node: Node, report: Report) -> Iterator[tuple[Node, Pattern, Event]]:

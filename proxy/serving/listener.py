@@ -24,6 +24,7 @@ from proxy.serving.hits import Hits, RequestOf
 from proxy.serving.interim import PATIENCE, InterimResponses
 from proxy.serving.protocol import LateBodyError, Limits, Server, ServerProtocol, reset
 from proxy.serving.reply import Reply
+from proxy.serving.reserved import Page
 from proxy.serving.response import HttpResponse, refused
 from proxy.serving.sending import send
 from proxy.serving.turns import Turn
@@ -59,6 +60,10 @@ def require_c_parser() -> None:
         )
 
 
+def _no_page(path: str) -> None:
+    return None
+
+
 class Bridge(Protocol):
     """Takes over the connections that change to another protocol."""
 
@@ -82,11 +87,13 @@ class Listener:
         finished: Callable[[Request, Reply, float], None],
         upgrade: Bridge,
         hits: Callable[[RequestOf], Hits] | None = None,
+        page: Callable[[str], Page | None] = _no_page,
         limits: Limits = _LIMITS,
         patience: float = PATIENCE,
     ) -> None:
         self._handle = handle
         self._reserved = reserved
+        self._page = page
         self._trusted = trusted_peers
         self._finished = finished
         self._upgrade = upgrade
@@ -169,6 +176,9 @@ class Listener:
         request = self._request(incoming)
         if request is None:
             return await self._send(incoming, refused(400))
+        page = self._page(request.path)
+        if page is not None:
+            return await self._answer_page(incoming, request, page)
         own = self._reserved(request.path)
         if own is not None:
             return await self._send(incoming, own)
@@ -184,6 +194,15 @@ class Listener:
             return await self._exchanged(incoming, request)
         finally:
             self._done()
+
+    async def _answer_page(self, incoming: web.BaseRequest, request: Request, page: Page) -> web.StreamResponse:
+        body = _IncomingBody(incoming.content) if request.has_body else None
+        try:
+            reply = await page(request, body.chunks() if body is not None else None)
+        except ConnectionResetError:
+            assert body is not None, "nothing else is read here"
+            reply = refused(body.broken or 400)
+        return await self._send(incoming, reply)
 
     def _done(self) -> None:
         self._under_way -= 1

@@ -90,10 +90,12 @@ class Observer:
         else:
             await self._roles_changed(event, presented, identity, event.user or user)
 
-    async def ended(self, subjects: Sequence[str], instant: float, *, why: str, tenant: str | None = None) -> bool:
-        """End all that was issued to these up to an instant; whether the store took it."""
+    async def ended(
+        self, subjects: Sequence[str], instant: float, *, why: str, tenant: str | None = None, told: bool = True
+    ) -> bool:
+        """End all that was issued to these up to an instant; whether the store took it. `told`: it is audited here."""
         made = [self._revocations.revocation(subject, instant) for subject in dict.fromkeys(subjects)]
-        return await self._revoke(made, why, tenant)
+        return await self._revoke(made, why, tenant) if told else await self._revocations.revoke(made)
 
     async def changed(self, subject: str, instant: float, tenant: str | None, *, why: str, rejects: bool) -> bool:
         """Somebody's rights are others now: what older credentials say of them is over, and what is stored for them."""
