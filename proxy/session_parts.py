@@ -12,14 +12,17 @@ from proxy.cache.background import Background
 from proxy.cache.epochs import Epochs
 from proxy.errors import StoreError
 from proxy.identity.jwks import Jwks, fetch_document
+from proxy.identity.logout_tokens import LogoutTokens
 from proxy.identity.sources import IdentityResolver
 from proxy.identity.tokens import TokenVerifier
 from proxy.live_rules import LiveRules
 from proxy.policy.identity import Identity
 from proxy.policy.message import Request
 from proxy.policy.outcome import Reason
+from proxy.serving.backchannel_page import BackChannelPage
 from proxy.serving.reserved import Page
 from proxy.serving.session_page import SessionPage
+from proxy.sessions.backchannel import BackChannel
 from proxy.sessions.notbefore import Revocation
 from proxy.sessions.observer import Observer
 from proxy.sessions.open_streams import OpenStreams
@@ -54,6 +57,8 @@ class SessionParts:
         """`changed`: prepared answers may be wrong from now on."""
         self._settings = settings
         self._clock = clock
+        self._store = store
+        self.channel: BackChannel | None = None
         self._rules = rules
         self._changed = changed
         self._report = report
@@ -84,13 +89,19 @@ class SessionParts:
             stack.push_async_callback(jwks.close)
             jwks.start()
         issuer, audience = settings.jwt_issuer or "", settings.jwt_audience or ""
+        if jwks is not None and settings.oidc_client_id is not None:
+            tokens = LogoutTokens(jwks, issuer, settings.oidc_client_id)
+            self.channel = BackChannel(tokens, self.observer, self._store, self._clock)
         verifier = TokenVerifier(jwks, issuer, audience, allow_unsigned=settings.dev_auth)
         self.resolver = IdentityResolver(verifier, self.revocations, seen=self._seen)
         return self.resolver
 
     def pages(self) -> Mapping[str, Page]:
         """What is answered below the reserved prefix."""
-        return {"session": SessionPage(self._who, self._about)}
+        pages: dict[str, Page] = {"session": SessionPage(self._who, self._about)}
+        if self.channel is not None:
+            pages["backchannel-logout"] = BackChannelPage(self.channel)
+        return pages
 
     async def _who(self, request: Request) -> Identity | Reason:
         return await self.resolver.resolve(request, {}, self._rules.current.identity, self._clock())
@@ -132,6 +143,11 @@ class SessionParts:
                 "sidecache_revocations_total", "What became of revocations.",
                 {"applied": figures.applied, "refused": figures.refused, "repeated": figures.repeated},
                 "event", counter=True,
+            ),
+            Sample(
+                "sidecache_logout_tokens_total", "Logout tokens of the issuer, by what became of them.",
+                self.channel.counts if self.channel is not None else {},
+                "result", counter=True,
             ),
             Sample("sidecache_sessions_known", "Sessions that passed through this process lately.", len(self.records)),
             Sample(

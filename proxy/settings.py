@@ -41,6 +41,7 @@ class Settings:
     jwt_issuer: str | None = None
     jwt_audience: str | None = None
     jwks_url: str | None = None
+    oidc_client_id: str | None = None  # whom logout tokens are for
     dev_auth: bool = False
     name_key: str = field(default=_DEVELOPMENT_NAME_KEY, repr=False)
     encryption_keys: tuple[EncryptionKey, ...] = field(default=(), repr=False)  # the first writes, all read
@@ -114,6 +115,7 @@ class _Reader(Variables):
             jwt_issuer=issuer,
             jwt_audience=self.text("SIDECACHE_JWT_AUDIENCE", flag="jwt_audience"),
             jwks_url=self._jwks_url(issuer),
+            oidc_client_id=self.text("SIDECACHE_OIDC_CLIENT_ID"),
             dev_auth=self.switch("SIDECACHE_DEV_AUTH"),
             name_key=self._name_key(profile),
             encryption_keys=self._encryption_keys(),
@@ -245,6 +247,8 @@ class _Reader(Variables):
             self.missing("SIDECACHE_JWT_ISSUER", f"{url} does not say whose tokens count")
         elif settings.jwt_issuer and settings.jwt_audience is None:
             self.missing("SIDECACHE_JWT_AUDIENCE", "tokens are checked for issuer and audience")
+        if settings.oidc_client_id is not None and settings.jwks_url is None:
+            self.missing("SIDECACHE_JWT_ISSUER", "SIDECACHE_OIDC_CLIENT_ID does not say whose logout tokens count")
         if settings.jwks_url is None and not settings.dev_auth:
             self.warnings.append(
                 "SIDECACHE_JWT_ISSUER: missing; no token can be verified, so only public features are cached"
@@ -267,7 +271,7 @@ _OWN = "SIDECACHE_"
 # What Kubernetes sets in every pod beside a service of our name.
 _KUBERNETES = re.compile(r"SIDECACHE_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP)(_(PROTO|PORT|ADDR))?)?)")
 _ELSEWHERE = frozenset({"SIDECACHE_TOKEN"})  # read by commands only
-_LATER = ("SIDECACHE_ALLOWED_ORIGINS SIDECACHE_METRICS_LISTEN SIDECACHE_OIDC_CLIENT_ID").split()
+_LATER = ("SIDECACHE_ALLOWED_ORIGINS SIDECACHE_METRICS_LISTEN").split()
 
 
 def _with_local_file(environ: Mapping[str, str], profile: object) -> Mapping[str, str]:
