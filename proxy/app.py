@@ -167,7 +167,6 @@ class _Composition:
         )
         stack.push_async_callback(epochs.close)
         epochs.start()
-        sessions = await self._session_parts(store, epochs)
         leases = Leases(store, self._background, time.monotonic, others=not sole or seat is not None)
         cache = Cache(
             store, epochs, l1_bytes=settings.l1_bytes, clock=time.time, sealer=self._sealer,
@@ -179,6 +178,7 @@ class _Composition:
             Timeouts(settings.connect_timeout, settings.first_byte_timeout, settings.idle_timeout),
         )
         stack.push_async_callback(upstream.close)
+        sessions = await self._session_parts(store, epochs, upstream)
         exchange = await self._exchange(cache, epochs, leases, upstream, sessions)
         admin_port = await self._admin(health, cache, epochs, store, sessions)
         stack.push_async_callback(self._finish_background)
@@ -237,10 +237,10 @@ class _Composition:
                 why="Upstash may answer from a replica; for a bound of 0 use REDIS_PROVIDER=elasticache",
             )  # fmt: skip
 
-    async def _session_parts(self, store: Store, epochs: Epochs) -> SessionParts:
+    async def _session_parts(self, store: Store, epochs: Epochs, upstream: HttpUpstream) -> SessionParts:
         sessions = SessionParts(
-            self._settings, store, epochs, self._rules, self._background, time.time, seat=self._seat, audit=self._audit,
-            changed=self._serving.advance, noted=self._noted, report=self._report,
+            self._settings, store, epochs, self._rules, self._background, time.time, upstream=upstream,
+            seat=self._seat, audit=self._audit, changed=self._serving.advance, noted=self._noted, report=self._report,
         )  # fmt: skip
         self._sessions = sessions
         self._stack.push_async_callback(sessions.revocations.close)
@@ -258,6 +258,7 @@ class _Composition:
         fetcher = Fetcher(
             upstream=watched, cache=cache, epochs=epochs, flights=Flights(), naming=naming, leases=leases,
             background=background, clock=time.time, jitter=random.random, noted=self._noted,
+            telling=sessions.telling,
         )  # fmt: skip
         return Exchange(
             rules=lambda: self._rules.current, identity=await sessions.open(self._stack), cache=cache,
@@ -265,7 +266,7 @@ class _Composition:
             keys=keys, naming=naming, clock=time.time, random=random.random, hosts=hosts, noted=self._noted,
             is_off=self._bypasses.covers,
             purged=lambda by, purge, accepted: self._purges.note(by, purge, accepted=accepted),
-            sessions=sessions.observer,
+            sessions=sessions.observer, telling=sessions.telling,
         )  # fmt: skip
 
     def _hits(self, exchange: Exchange, cache: Cache, epochs: Epochs, request_of: RequestOf) -> Hits:
@@ -309,7 +310,7 @@ class _Composition:
             health, self._metrics, self._rules, cache, epochs, self._purges, self._traffic, self._bypasses, self._audit,
             self._keys, self._hosts.home, settings.profile, settings.admin.loopback,
             lambda: figures.about(store), time.time, self._exposition, self._spread_bypasses,
-            sessions.records, sessions.observer,
+            sessions.records, sessions.observer, sessions.published_keys,
         )  # fmt: skip
         gate = Gate(
             settings.admin_tokens, lenient=settings.profile == "development",

@@ -22,12 +22,17 @@ from proxy.policy.outcome import Reason
 from proxy.serving.backchannel_page import BackChannelPage
 from proxy.serving.reserved import Page
 from proxy.serving.session_page import SessionPage
+from proxy.serving.upstream import HttpUpstream
+from proxy.sessions.assertion import Assertions
 from proxy.sessions.backchannel import BackChannel
+from proxy.sessions.cookie import CookieOwners
+from proxy.sessions.enrich import Enriching
 from proxy.sessions.notbefore import Revocation
 from proxy.sessions.observer import Observer
 from proxy.sessions.open_streams import OpenStreams
 from proxy.sessions.record import Records
 from proxy.sessions.revocation import Revocations
+from proxy.sessions.telling import Telling
 from proxy.settings import Settings
 from proxy.stores.base import Store
 from proxy.telemetry.metrics import Metrics, Sample
@@ -48,6 +53,7 @@ class SessionParts:
         background: Background,
         clock: Callable[[], float],
         *,
+        upstream: HttpUpstream,
         seat: Seat | None,
         audit: Audit,
         changed: Callable[[], None],
@@ -58,7 +64,10 @@ class SessionParts:
         self._settings = settings
         self._clock = clock
         self._store = store
+        self._upstream = upstream
+        self._background = background
         self.channel: BackChannel | None = None
+        self.owners: CookieOwners | None = None
         self._rules = rules
         self._changed = changed
         self._report = report
@@ -72,6 +81,13 @@ class SessionParts:
             self.revocations, epochs, self.streams, background, clock,
             personal=lambda: rules.current.session.personal, audited=self._audited, noted=noted,
         )  # fmt: skip
+        self.enriching = Enriching(lambda: rules.current.session.enrich, upstream, background, time.monotonic)
+        self.assertions = (
+            Assertions(settings.assertion_keys, settings.upstream, clock) if settings.assertion_keys else None
+        )
+        self.telling = Telling(
+            lambda: rules.current.session, self.enriching, self.assertions, lambda: rules.current.identity.cookie
+        )
         self.follow_rules()
 
     async def open(self, stack: AsyncExitStack) -> IdentityResolver:
@@ -93,7 +109,12 @@ class SessionParts:
             tokens = LogoutTokens(jwks, issuer, settings.oidc_client_id)
             self.channel = BackChannel(tokens, self.observer, self._store, self._clock)
         verifier = TokenVerifier(jwks, issuer, audience, allow_unsigned=settings.dev_auth)
-        self.resolver = IdentityResolver(verifier, self.revocations, seen=self._seen)
+        owners = CookieOwners(
+            self._upstream, verifier, self.revocations, self._background, self._clock,
+            lambda: self.revocations.figures.applied,
+        )  # fmt: skip
+        self.owners = owners
+        self.resolver = IdentityResolver(verifier, self.revocations, owners, seen=self._seen)
         return self.resolver
 
     def pages(self) -> Mapping[str, Page]:
@@ -103,6 +124,10 @@ class SessionParts:
             pages["backchannel-logout"] = BackChannelPage(self.channel)
         return pages
 
+    def published_keys(self) -> Mapping[str, Any]:
+        """By which the upstream verifies assertions."""
+        return self.assertions.jwks() if self.assertions is not None else {"keys": []}
+
     async def _who(self, request: Request) -> Identity | Reason:
         return await self.resolver.resolve(request, {}, self._rules.current.identity, self._clock())
 
@@ -111,9 +136,12 @@ class SessionParts:
         if identity.user is not None and identity.tenant is not None:
             with suppress(StoreError):  # what the token says is known all the same
                 record = await self.records.read(identity.user, identity.tenant)
-        if record is None:
-            return {"created": None, "seen": None}
-        return {"created": record.created, "seen": record.seen}
+        organisation = self.enriching.document(identity.tenant) if identity.tenant is not None else None
+        return {
+            "created": record.created if record is not None else None,
+            "seen": record.seen if record is not None else None,
+            "organisation": organisation,
+        }
 
     def _seen(self, identity: Identity) -> None:
         if self._rules.current.session.on:
@@ -121,7 +149,10 @@ class SessionParts:
 
     def follow_rules(self) -> None:
         """What the rules say of sessions may be something else now."""
-        self.revocations.keep = self._rules.current.session.token_lifetime
+        rules = self._rules.current.session
+        self.revocations.keep = rules.token_lifetime
+        if rules.assertion is not None and self.assertions is None:
+            self._report("assertion-unsigned", {"setting": "SIDECACHE_ASSERTION_KEYS", "what": "no assertion is sent"})
 
     def watch(self, metrics: Metrics) -> None:
         metrics.watch(self._samples)
@@ -148,6 +179,14 @@ class SessionParts:
                 "sidecache_logout_tokens_total", "Logout tokens of the issuer, by what became of them.",
                 self.channel.counts if self.channel is not None else {},
                 "result", counter=True,
+            ),
+            Sample(
+                "sidecache_enrichment_total", "Answers about organisations, and requests that went on without one.",
+                self.enriching.counts, "result", counter=True,
+            ),
+            Sample(
+                "sidecache_cookies_total", "Session cookies, by how their owner was found.",
+                self.owners.counts if self.owners is not None else {}, "result", counter=True,
             ),
             Sample("sidecache_sessions_known", "Sessions that passed through this process lately.", len(self.records)),
             Sample(

@@ -42,6 +42,7 @@ class Settings:
     jwt_audience: str | None = None
     jwks_url: str | None = None
     oidc_client_id: str | None = None  # whom logout tokens are for
+    assertion_keys: tuple[EncryptionKey, ...] = field(default=(), repr=False)  # the first signs, all are published
     dev_auth: bool = False
     name_key: str = field(default=_DEVELOPMENT_NAME_KEY, repr=False)
     encryption_keys: tuple[EncryptionKey, ...] = field(default=(), repr=False)  # the first writes, all read
@@ -116,9 +117,10 @@ class _Reader(Variables):
             jwt_audience=self.text("SIDECACHE_JWT_AUDIENCE", flag="jwt_audience"),
             jwks_url=self._jwks_url(issuer),
             oidc_client_id=self.text("SIDECACHE_OIDC_CLIENT_ID"),
+            assertion_keys=self._keys("SIDECACHE_ASSERTION_KEYS"),
             dev_auth=self.switch("SIDECACHE_DEV_AUTH"),
             name_key=self._name_key(profile),
-            encryption_keys=self._encryption_keys(),
+            encryption_keys=self._keys("SIDECACHE_ENCRYPTION_KEYS"),
             **(store_settings.redis(self, profile) if provider == "elasticache" else {}),
             **(store_settings.upstash(self) if provider == "upstash" else {}),
             pool_size=self.integer("SIDECACHE_POOL_SIZE", 10 if profile == "development" else 50, 1, 1000),
@@ -208,8 +210,8 @@ class _Reader(Variables):
             self.problems.append(f"{source}: a name key has 16 to 1024 characters")
         return value
 
-    def _encryption_keys(self) -> tuple[EncryptionKey, ...]:
-        value, source = self.raw("SIDECACHE_ENCRYPTION_KEYS")
+    def _keys(self, name: str) -> tuple[EncryptionKey, ...]:
+        value, source = self.raw(name)
         keys, problems = read_encryption_keys(value) if value is not None else ((), ())
         self.problems += [f"{source}: {problem}; `sidecache keygen` makes one" for problem in problems]
         return keys

@@ -1,6 +1,6 @@
 """Who is signed in, and how is a session ended? `/api/sessions`."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, Protocol
 
@@ -30,15 +30,26 @@ class Sessions:
     """Lists, reads and ends sessions."""
 
     def __init__(
-        self, records: Records, ends: Ends, audit: Audit, clock: Callable[[], float], *, reasons: bool
+        self,
+        records: Records,
+        ends: Ends,
+        audit: Audit,
+        clock: Callable[[], float],
+        keys: Callable[[], Mapping[str, Any]],
+        *,
+        reasons: bool,
     ) -> None:
         self._records = records
         self._ends = ends
         self._audit = audit
         self._clock = clock
+        self._keys = keys
         self._reasons = reasons
 
     def endpoints(self) -> Iterator[Endpoint]:
+        yield Endpoint(
+            "GET", "/.well-known/jwks.json", self.published, "The keys by which assertions are verified (RFC 7517)."
+        )
         yield Endpoint(
             "GET", "/api/sessions", self.listed, "Sessions in use, the newest first; or one member's, from the store.",
             (Role.INSPECTOR,),
@@ -63,6 +74,9 @@ class Sessions:
             answers={200: "They have ended on every replica within a second.",
                      202: "They have ended here; repeated until the store accepts it."},
         )  # fmt: skip
+
+    async def published(self, asked: Asked) -> web.Response:
+        return answer(self._keys())
 
     async def listed(self, asked: Asked) -> web.Response:
         tenant, user = asked.tenant(), asked.text("user")

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from proxy.admin.audit import Audit
 from proxy.admin.contents import Contents
@@ -50,6 +51,7 @@ class Parts:
     spread: Callable[[], Awaitable[None]]  # returns when all of them know what is switched off
     records: Records
     ends: Ends  # of sessions
+    published_keys: Callable[[], Mapping[str, Any]]  # of assertions
 
 
 def endpoints(parts: Parts) -> Iterator[Endpoint]:
@@ -67,5 +69,5 @@ def endpoints(parts: Parts) -> Iterator[Endpoint]:
     yield from Switching(p.rules, p.bypasses, p.audit, p.spread, reasons=reasons).endpoints()
     yield from Ruling(p.rules, p.audit, editable=p.profile == "development").endpoints()
     yield from Values(p.rules, p.cache, p.epochs, p.purges, p.audit, p.clock).endpoints()
-    yield from Sessions(p.records, p.ends, p.audit, p.clock, reasons=reasons).endpoints()
+    yield from Sessions(p.records, p.ends, p.audit, p.clock, p.published_keys, reasons=reasons).endpoints()
     yield from History(p.audit, p.purges, p.clock).endpoints()

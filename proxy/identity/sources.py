@@ -68,7 +68,7 @@ class IdentityResolver:
     @property
     def headers(self) -> frozenset[str]:
         """The header names, in lower case, in which a caller may be named beside the token: as of the last answer."""
-        return self._headers
+        return self._headers if self._sources.cookie is None else self._headers | {"cookie"}
 
     def resolve_now(
         self, request: Request, parameters: Mapping[str, str], sources: IdentitySources, now: float

@@ -37,6 +37,16 @@ class Change:
 Event = Ending | Change
 
 
+@dataclass(frozen=True, slots=True)
+class Enrichment:
+    """The GET that tells of the caller's organisation: its fields for the upstream, and where it says whose it is."""
+
+    path: str
+    headers: tuple[tuple[str, str], ...]  # a field, and the dotted path of its value
+    every: float = 900.0
+    tenant: str = "id"
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class SessionRules:
     """`session` of the rules. `personal`: features whose answers depend on rights or on who asks."""
@@ -46,6 +56,13 @@ class SessionRules:
     events: dict[str, Event] = field(default_factory=dict)  # by Route.where
     find: Find = _nothing
     personal: tuple[str, ...] = ()
+    headers: tuple[tuple[str, str], ...] = ()  # a field for the upstream, and what it says of the caller
+    assertion: str | None = None  # the field of the signed assertion
+    enrich: Enrichment | None = None
+
+    @property
+    def enrich_headers(self) -> tuple[tuple[str, str], ...]:
+        return self.enrich.headers if self.enrich is not None else ()
 
     def event(self, request: Request) -> Event | None:
         """What this request does to a session. A path that servers may read differently is looked at in both ways."""

@@ -101,7 +101,7 @@ class _Effective:
         self.drafts = drafts_of(self.document, self.tree, self.identity, self.report)
         prove_distinct(self.drafts, self.report)
         self.effects = effects_of(self.drafts, self.report)
-        self.session = session_of(self.document, self.tree, self.drafts, self.report)
+        self.session = session_of(self.document, self.tree, self.drafts, self.identity, self.report)
         _check_tests(self.document, self.tree, self.report)
         self.routes = tuple(self._compiled())
         for place, message in _warnings(self.drafts):

@@ -286,6 +286,9 @@ class Enrich(Block):
     from_: RouteText = Field(description="The GET that returns the organisation.")
     every: Duration = Field(default=900.0, description="How often it is asked. Default 15m.")
     headers: dict[Header, DottedPath] = Field(description="Request header: path into the JSON document.")
+    tenant: DottedPath = Field(
+        default="id", description="Where the document says whose it is: another organisation's is dropped. Default id."
+    )
 
 
 class Session(Block):
@@ -299,6 +302,16 @@ class Session(Block):
         default=86400.0,
         description="How long the longest-lived token is valid: so long revocations are known, and older tokens get "
         "nothing from the cache. Default 24h.",
+    )
+    headers: dict[Header, Literal["user", "tenant", "session", "roles", "state"]] = Field(
+        default={
+            "X-User-Id": "user", "X-Tenant-Id": "tenant", "X-Session-Id": "session", "X-Roles": "roles",
+            "X-Session-State": "state",
+        },
+        description="What the upstream is told of the caller; copies that clients send are removed. {}: nothing.",
+    )  # fmt: skip
+    assertion: Header | None = Field(
+        default=None, description="The request header of a signed assertion of 60 seconds, such as X-Portal-Assertion."
     )
     enrich: Enrich | None = Field(default=None, description="Organisation data as request headers.")
 

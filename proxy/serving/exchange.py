@@ -9,7 +9,7 @@ There is no `if` on a header here: if one is wanted, a function in `policy/` is 
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from proxy.cache.background import Background
@@ -22,17 +22,19 @@ from proxy.policy.identity import Identity, Presented
 from proxy.policy.key import Keyring, with_selected
 from proxy.policy.message import Request, Response
 from proxy.policy.outcome import Forward, Outcome, Reason
-from proxy.policy.route import Kind, Match, Scope
+from proxy.policy.route import Match, Scope
 from proxy.policy.session import Change, Ending, Event, succeeded, user_in
 from proxy.rules.compile import RuleSet
 from proxy.serving.connection import Interim
 from proxy.serving.fetch import Fetcher, Reading
 from proxy.serving.naming import Naming
 from proxy.serving.peeking import peeked, with_body
-from proxy.serving.problem import problem, upstream_problem
+from proxy.serving.problem import problem
+from proxy.serving.refusing import failed, outcome_of_write, unauthorized
 from proxy.serving.reply import Reply, from_stream, is_event_stream
 from proxy.serving.upstream import Body, Stream, Upstream
 from proxy.sessions.observer import NoSessions, Sessions
+from proxy.sessions.telling import Pairs, Telling, TellsNothing, onward
 
 Noted = Callable[[str, Mapping[str, str]], None]
 IsOff = Callable[[str, str | None], bool]  # of a feature and a tenant (None: it is public)
@@ -75,6 +77,14 @@ class Hit(NamedTuple):
     identity_headers: frozenset[str]  # what the caller's identity was looked for in, beside the token
 
 
+class Admitted(NamedTuple):
+    """A request for another protocol as it may go on, what goes along, and what it hangs on."""
+
+    request: Request
+    told: Pairs
+    presented: Presented | None
+
+
 class Exchange:
     """Answers requests from the cache or the upstream. Knows neither the server's framework nor the store's."""
 
@@ -97,6 +107,7 @@ class Exchange:
         is_off: IsOff = _never_off,
         purged: PurgedBy = _untold,
         sessions: Sessions | None = None,
+        telling: Telling | TellsNothing | None = None,
     ) -> None:
         self._rules = rules
         self._identity = identity
@@ -112,6 +123,7 @@ class Exchange:
         self._hosts = hosts
         self._is_off = is_off
         self._purged = purged
+        self._telling = telling if telling is not None else TellsNothing()
         self._sessions: Sessions = sessions if sessions is not None else NoSessions()
         self._noted = noted  # what an operator should hear of: conflicts, unmatched writes, failed assertions
         self._begun: _Begun | None = None
@@ -124,7 +136,7 @@ class Exchange:
         return self._handle(request, body, interim)
 
     async def _handle(self, request: Request, body: Body, interim: Interim | None) -> Reply:
-        request = lookup.as_forwarded(request)
+        request = self._telling.stripped(lookup.as_forwarded(request))
         rules = self._rules()
         match = rules.match(request.method, request.path)
         event = rules.session.event(request)
@@ -139,7 +151,7 @@ class Exchange:
 
     def at_once(self, asked: Request) -> Hit | None:
         """A fresh hit in memory, decided without waiting for anything. None: `handle` decides."""
-        request = lookup.as_forwarded(asked)
+        request = self._telling.stripped(lookup.as_forwarded(asked))
         rules = self._rules()
         match = rules.match(request.method, request.path)
         if match is None or lookup.is_write(request, match) or not lookup.is_served(request, self._hosts.names):
@@ -186,12 +198,14 @@ class Exchange:
         """Whether the rules, or the request itself, say that it may change something."""
         return lookup.is_write(request, self._rules().match(request.method, request.path))
 
-    async def admit(self, request: Request) -> Presented | Reply | None:
+    async def admit(self, request: Request) -> Admitted | Reply:
         """Whose connection this will be, which is to be another protocol's; or the refusal."""
-        rules = self._rules()
-        if await self._who(request, None, rules) is Reason.REVOKED:
-            return _unauthorized(Outcome(Reason.REVOKED))
-        return await self._identity.presented(request, rules.identity, self._clock())
+        request, rules = self._telling.stripped(request), self._rules()
+        who = await self._who(request, None, rules)
+        if who is Reason.REVOKED:
+            return unauthorized(Outcome(Reason.REVOKED))
+        told = self._telling.fields(who if isinstance(who, Identity) else None, request)
+        return Admitted(request, told, await self._identity.presented(request, rules.identity, self._clock()))
 
     # Reading
 
@@ -300,16 +314,16 @@ class Exchange:
 
         Runs in a task of its own: it outlives its client (SPEC 4).
         """
-        outcome = _outcome_of_write(request, match)
+        outcome = outcome_of_write(request, match)
         if outcome.reason is Reason.UNMATCHED_WRITE:
             self._noted("unmatched-write", {"request": f"{request.method} {request.path}"})
         written = await asyncio.shield(
             self._background.start(self._forward_and_purge(request, body, interim, match, rules, event))
         )
         if written is None:
-            return _unauthorized(outcome)
+            return unauthorized(outcome)
         if isinstance(written, UpstreamError):
-            return _failed(written, outcome)
+            return failed(written, outcome)
         return from_stream(written, request, None, outcome)
 
     async def _forward_and_purge(
@@ -329,7 +343,7 @@ class Exchange:
         # asked before the upstream, which may not know the cookie afterwards
         presented = await self._identity.presented(request, rules.identity, self._clock()) if event else None
         try:
-            stream: Stream = await self._upstream.fetch(_passing(request), body, interim=interim)
+            stream: Stream = await self._upstream.fetch(self._onward(request, identity), body, interim=interim)
         except UpstreamError as failure:
             if failure.delivered:  # it may have acted: an unknown outcome counts as a change
                 await self._purge(request, match, None, identity, rules)
@@ -367,15 +381,23 @@ class Exchange:
     ) -> Reply:
         """Forward unchanged, store nothing; unless whoever asks has been logged out."""
         if outcome.reason is Reason.REVOKED or await self._identity.is_revoked(request, rules.identity, self._clock()):
-            return _unauthorized(outcome)
+            return unauthorized(outcome)
+        who = await self._who(request, None, rules) if self._telling.on else None
         try:
-            stream = await self._upstream.fetch(_passing(request), body, interim=interim)
+            stream = await self._upstream.fetch(
+                self._onward(request, who if isinstance(who, Identity) else None), body, interim=interim
+            )
         except UpstreamError as failure:
-            return _failed(failure, outcome)
+            return failed(failure, outcome)
         reply = from_stream(stream, request, None, outcome)
         if not is_event_stream(reply):
             return reply
         return self._watched(reply, await self._identity.presented(request, rules.identity, self._clock()))
+
+    def _onward(self, request: Request, identity: Identity | None) -> Request:
+        """As it goes on, for this caller alone."""
+        fields = onward(forwarding.passing(request), self._telling.fields(identity, request))
+        return request.with_fields(fields)
 
     def _watched(self, reply: Reply, presented: Presented | None) -> Reply:
         """A stream of events has no end of its own: it ends with what its reader has shown."""
@@ -410,27 +432,3 @@ class _Bypass:
 
 def _bypassed(request: Request, body: Body, feature: str, reason: Reason) -> _Bypass:
     return _Bypass(request, body, Outcome(reason, forward=Forward.BYPASS, feature=feature))
-
-
-def _passing(request: Request) -> Request:
-    return request.with_fields(forwarding.passing(request))
-
-
-def _outcome_of_write(request: Request, match: Match | None) -> Outcome:
-    feature = match.route.feature if match is not None else None
-    if match is not None and match.route.kind is Kind.WRITE:
-        return Outcome(Reason.WRITE, forward=Forward.METHOD, feature=feature)
-    if lookup.is_write(request, match):
-        return Outcome(Reason.UNMATCHED_WRITE, forward=Forward.METHOD, feature=feature)
-    return Outcome(Reason.SESSION_ROUTE, forward=Forward.BYPASS, feature=feature)
-
-
-def _unauthorized(outcome: Outcome) -> Reply:
-    """RFC 6750 3.1; what becomes of the credential at the upstream nobody asks any more."""
-    fields, text = problem(401, "This session has ended.", ("WWW-Authenticate", 'Bearer error="invalid_token"'))
-    return Reply.own(401, fields, text, Outcome(Reason.REVOKED, feature=outcome.feature, tenant=outcome.tenant))
-
-
-def _failed(failure: UpstreamError, outcome: Outcome) -> Reply:
-    fields, text = upstream_problem(failure)
-    return Reply.own(failure.status, fields, text, replace(outcome, reason=Reason.UPSTREAM_FAILED))

@@ -14,6 +14,7 @@ from proxy.policy.fields import end_to_end, list_members
 from proxy.policy.identity import Presented
 from proxy.policy.message import Fields, Request, Response
 from proxy.policy.outcome import Forward, Outcome, Reason
+from proxy.serving.exchange import Admitted
 from proxy.serving.problem import problem, upstream_problem
 from proxy.serving.reply import VIA, Reply, from_stream
 from proxy.serving.tunnel import Tunnel
@@ -23,12 +24,12 @@ _OUTCOME = Outcome(Reason.UPGRADE, forward=Forward.BYPASS)
 _ACCEPT_SALT = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 4.2.2
 
 
-Admit = Callable[[Request], Awaitable[Presented | Reply | None]]  # whose connection it will be, or the refusal
+Admit = Callable[[Request], Awaitable[Admitted | Reply]]  # whose connection it will be, or the refusal
 Watch = Callable[[Presented, Callable[[], None]], Callable[[], None]]
 
 
-async def _anybody(request: Request) -> None:
-    return None
+async def _anybody(request: Request) -> Admitted:
+    return Admitted(request, (), None)
 
 
 def _for_ever(presented: Presented, end: Callable[[], None]) -> Callable[[], None]:
@@ -76,7 +77,7 @@ class UpgradeBridge:
         if _protocols(request.fields) != ["websocket"]:
             transport.pause_reading()  # aiohttp parses what follows, except behind a WebSocket's handshake
         try:
-            answer = await self._upstream.switch(replace(request, fields=_asking(request)))
+            answer = await self._upstream.switch(replace(request, fields=_asking(admitted)))
         except UpstreamError as failure:
             transport.resume_reading()
             return self._said(request, _failed(failure))
@@ -87,7 +88,7 @@ class UpgradeBridge:
             answer.close()
             transport.resume_reading()
             return self._said(request, _failed(UpstreamError("http_protocol_error")))
-        await self._tunnel(incoming, answer, admitted)
+        await self._tunnel(incoming, answer, admitted.presented)
         self._finished(request, _OUTCOME, 101)
         return _Switched()
 
@@ -139,9 +140,11 @@ def _protocols(fields: Fields) -> list[str]:
     return [name.lower() for name in list_members(fields.get("upgrade") or "")] if "upgrade" in options else []
 
 
-def _asking(request: Request) -> Fields:
-    upgrade = request.fields.get("upgrade") or ""
-    return Fields((*forwarding.passing(request), ("Connection", "Upgrade"), ("Upgrade", upgrade)))
+def _asking(admitted: Admitted) -> Fields:
+    upgrade = admitted.request.fields.get("upgrade") or ""
+    return Fields(
+        (*forwarding.passing(admitted.request), *admitted.told, ("Connection", "Upgrade"), ("Upgrade", upgrade))
+    )
 
 
 def _is_granted(asked: Fields, response: Response) -> bool:

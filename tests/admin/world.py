@@ -135,7 +135,7 @@ class World:
         return Parts(
             self.health, self.metrics, self.rules, self.cache, self.epochs, self.purges, self.traffic, self.bypasses,
             self.audit, KEYS, None, self.profile, True, lambda: {"kind": "memory"}, self.clock,
-            self.exposition, self.spread, self.records, self.ends,
+            self.exposition, self.spread, self.records, self.ends, lambda: {"keys": []},
         )  # fmt: skip
 
     def key(self, path: str = "/api/jobs", tenant: str = "org_a") -> Key:

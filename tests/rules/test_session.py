@@ -84,6 +84,18 @@ def test_nothing_of_it_waits_for_a_later_version():
             "role-change: [{route: PUT /x, then: forget}]",
             "session.role-change[0].then: 'forget' is not one of rehydrate",
         ),
+        ("headers: {X-User-Id: email}", "session.headers.X-User-Id: 'email' is not one of user, tenant"),
+        ("headers: {Host: user}", "session.headers.Host: Host cannot be set"),
+        ("headers: {X_User: user}", "session.headers.X_User: X_User cannot be set"),
+        ("headers: {X-A: user, x-a: tenant}", "session.headers.x-a: x-a is set twice"),
+        ("assertion: Authorization", "session.assertion: Authorization cannot be set"),
+        ("assertion: X-Roles", "session.assertion: X-Roles is set twice"),
+        (
+            "enrich: {from: GET /o, headers: {X-Roles: r}}, headers: {X-Roles: roles}",
+            "session.enrich.headers.X-Roles: X",
+        ),
+        ("enrich: {from: GET /o, every: 0s, headers: {X-O: r}}", "session.enrich.every: is at least 1s"),
+        ("enrich: {from: GET /o/**, headers: {X-O: r}}", "session.enrich.from: must be one GET without parameters"),
         ("token-lifetime: 1s", "session.token-lifetime: a token lives from 1m to 365d"),
         ("token-lifetime: 24", "session.token-lifetime: '24' is not a duration"),
         ("enrich: {from: GET org, headers: {}}", "session.enrich.from: 'org': a path begins with /"),
@@ -96,3 +108,18 @@ def test_nothing_of_it_waits_for_a_later_version():
 def test_a_session_names_routes_and_parameters_that_exist(session, expected):
     (found,) = refused(f"version: 1\nfeatures: {{}}\nsession: {{{session}}}\n")
     assert found.partition(": ")[2].startswith(expected)
+
+
+def test_a_header_that_names_a_caller_cannot_be_set():
+    (found,) = refused(
+        "version: 1\nidentity: {tenant: header.x-tenant-id}\nfeatures: {}\nsession: {logout: GET /out}\n"
+    )
+    assert "X-Tenant-Id is where identity finds a caller" in found
+
+
+def test_the_upstream_is_told_by_the_usual_names_unless_it_is_said():
+    assert [name for name, _ in rules(LOGOUT).headers] == [
+        "X-User-Id", "X-Tenant-Id", "X-Session-Id", "X-Roles", "X-Session-State",
+    ]  # fmt: skip
+    assert rules(f"{LOGOUT}, headers: {{}}").headers == ()
+    assert accepted("version: 1\nfeatures: {}\n").session.headers == ()

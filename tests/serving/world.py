@@ -14,6 +14,7 @@ from proxy.cache.epochs import Epochs
 from proxy.cache.lease import Leases
 from proxy.cache.seal import Sealer
 from proxy.cache.tiers import Cache
+from proxy.credentials import EncryptionKey
 from proxy.errors import UpstreamError
 from proxy.identity.sources import IdentityResolver
 from proxy.identity.tokens import TokenVerifier
@@ -27,10 +28,14 @@ from proxy.serving.hits import ServingEpoch
 from proxy.serving.naming import Naming
 from proxy.serving.reply import Reply
 from proxy.serving.upstream import Body
+from proxy.sessions.assertion import Assertions
+from proxy.sessions.cookie import CookieOwners
+from proxy.sessions.enrich import Enriching
 from proxy.sessions.notbefore import Revocation
 from proxy.sessions.observer import Observer
 from proxy.sessions.open_streams import OpenStreams
 from proxy.sessions.revocation import Revocations
+from proxy.sessions.telling import Telling
 from proxy.stores.memory import MemoryStore
 from tests.doubles import FakeClock, StoreDouble
 
@@ -182,6 +187,16 @@ class World:
             personal=lambda: self.rules.session.personal, noted=self._note,
             audited=lambda *line: self.audited.append(line),
         )  # fmt: skip
+        verifier = TokenVerifier(None, "", "", allow_unsigned=True)
+        self.owners = CookieOwners(
+            self.upstream, verifier, self.revocations, self.background, self.clock,
+            lambda: self.revocations.figures.applied,
+        )  # fmt: skip
+        self.enriching = Enriching(lambda: self.rules.session.enrich, self.upstream, self.background, self.clock)
+        self.assertions = Assertions([EncryptionKey("a1", bytes(range(32)))], "http://portal.test", self.clock)
+        telling = Telling(
+            lambda: self.rules.session, self.enriching, self.assertions, lambda: self.rules.identity.cookie
+        )
         keys = Keyring(b"k" * 32)
         naming = Naming(keys, Hosts(hosts).home)
         fetcher = Fetcher(
@@ -189,12 +204,12 @@ class World:
             leases=Leases(
                 self.store, self.background, self.clock, others=self.store.shared, sleep=lambda _: asyncio.sleep(0)
             ),
-            background=self.background, clock=self.clock, jitter=lambda: 0.0, noted=self._note,
+            background=self.background, clock=self.clock, jitter=lambda: 0.0, noted=self._note, telling=telling,
         )  # fmt: skip
         self.exchange = Exchange(
             rules=lambda: self.rules,
-            identity=IdentityResolver(TokenVerifier(None, "", "", allow_unsigned=True), self.revocations),
-            sessions=self.observer,
+            identity=IdentityResolver(verifier, self.revocations, self.owners),
+            sessions=self.observer, telling=telling,
             cache=self.cache, epochs=self.epochs, fetcher=fetcher, upstream=self.upstream,
             background=self.background, keys=keys, naming=naming, clock=self.clock, hosts=Hosts(hosts),
             random=lambda: self.luck, noted=self._note,
