@@ -75,7 +75,8 @@ _ADMIN_LEAVES = 1.0  # seconds for answers of the admin port that are under way
 
 # Reports of a change for the better.
 _GOOD_NEWS = frozenset(
-    "store-available doorbell-works rules-loaded jwks-available jwks-changed upstream-reachable".split()
+    "store-available doorbell-works rules-loaded jwks-available jwks-changed upstream-reachable "
+    "auth0-events-heard".split()
 )
 
 
@@ -246,6 +247,8 @@ class _Composition:
         self._stack.push_async_callback(sessions.revocations.close)
         await sessions.revocations.start()
         sessions.watch(self._metrics)
+        if (events := sessions.follow_auth0()) is not None:
+            self._stack.callback(self._background.start(events.run(), lasting=True).cancel)
         return sessions
 
     async def _exchange(

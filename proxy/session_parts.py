@@ -1,5 +1,6 @@
 """How is what knows of callers and their sessions put together? A part of the composition, of one process."""
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
@@ -24,6 +25,7 @@ from proxy.serving.reserved import Page
 from proxy.serving.session_page import SessionPage
 from proxy.serving.upstream import HttpUpstream
 from proxy.sessions.assertion import Assertions
+from proxy.sessions.auth0 import Account, Auth0Events
 from proxy.sessions.backchannel import BackChannel
 from proxy.sessions.cookie import CookieOwners
 from proxy.sessions.enrich import Enriching
@@ -67,6 +69,7 @@ class SessionParts:
         self._upstream = upstream
         self._background = background
         self.channel: BackChannel | None = None
+        self.events: Auth0Events | None = None
         self.owners: CookieOwners | None = None
         self._rules = rules
         self._changed = changed
@@ -117,6 +120,18 @@ class SessionParts:
         self.resolver = IdentityResolver(verifier, self.revocations, owners, seen=self._seen)
         return self.resolver
 
+    def follow_auth0(self) -> Auth0Events | None:
+        """The events of the account in the settings, where there is one."""
+        settings = self._settings
+        if settings.auth0_domain is None or settings.auth0_client_id is None or settings.auth0_client_secret is None:
+            return None
+        account = Account(f"https://{settings.auth0_domain}", settings.auth0_client_id, settings.auth0_client_secret)
+        self.events = Auth0Events(
+            account, self._store, self.observer, self._clock, os.urandom(8).hex(), updated=self.enriching.forget,
+            report=self._report,
+        )  # fmt: skip
+        return self.events
+
     def pages(self) -> Mapping[str, Page]:
         """What is answered below the reserved prefix."""
         pages: dict[str, Page] = {"session": SessionPage(self._who, self._about)}
@@ -156,6 +171,24 @@ class SessionParts:
 
     def watch(self, metrics: Metrics) -> None:
         metrics.watch(self._samples)
+        metrics.watch(self._event_samples)
+
+    def _event_samples(self) -> Sequence[Sample]:
+        events = self.events
+        if events is None:
+            return ()
+        heard = events.heard_at
+        return (
+            Sample(
+                "sidecache_auth0_events_total", "Auth0's events, by what became of them, and connections.",
+                events.counts, "result", counter=True,
+            ),
+            Sample("sidecache_auth0_events_leader", "1 where this one follows for all.", events.leads),
+            Sample(
+                "sidecache_auth0_events_age_seconds", "Since the leader heard anything of Auth0; -1 elsewhere.",
+                self._clock() - heard if heard is not None and events.leads else -1.0, across="most",
+            ),
+        )  # fmt: skip
 
     def _samples(self) -> Sequence[Sample]:
         revocations, figures = self.revocations, self.revocations.figures

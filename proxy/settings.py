@@ -19,7 +19,7 @@ PROFILES = ("development", "staging", "production")
 # A fixed secret so that a development machine needs none. Production refuses to start without its own.
 _DEVELOPMENT_NAME_KEY = "development-only-name-key"
 _LOCAL_FILE = ".env.local"
-_SECRETS = frozenset({"name_key", "redis_password", "upstash_token"})
+_SECRETS = frozenset({"name_key", "redis_password", "upstash_token", "auth0_client_secret"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,9 @@ class Settings:
     jwks_url: str | None = None
     oidc_client_id: str | None = None  # whom logout tokens are for
     assertion_keys: tuple[EncryptionKey, ...] = field(default=(), repr=False)  # the first signs, all are published
+    auth0_domain: str | None = None  # whose Events API is followed
+    auth0_client_id: str | None = None
+    auth0_client_secret: str | None = field(default=None, repr=False)
     dev_auth: bool = False
     name_key: str = field(default=_DEVELOPMENT_NAME_KEY, repr=False)
     encryption_keys: tuple[EncryptionKey, ...] = field(default=(), repr=False)  # the first writes, all read
@@ -118,6 +121,9 @@ class _Reader(Variables):
             jwks_url=self._jwks_url(issuer),
             oidc_client_id=self.text("SIDECACHE_OIDC_CLIENT_ID"),
             assertion_keys=self._keys("SIDECACHE_ASSERTION_KEYS"),
+            auth0_domain=self._auth0_domain(),
+            auth0_client_id=self.text("AUTH0_M2M_CLIENT_ID"),
+            auth0_client_secret=self.text("AUTH0_M2M_CLIENT_SECRET"),
             dev_auth=self.switch("SIDECACHE_DEV_AUTH"),
             name_key=self._name_key(profile),
             encryption_keys=self._keys("SIDECACHE_ENCRYPTION_KEYS"),
@@ -192,6 +198,12 @@ class _Reader(Variables):
             return issuer.rstrip("/") + "/.well-known/jwks.json"
         return url
 
+    def _auth0_domain(self) -> str | None:
+        value, source = self.raw("AUTH0_DOMAIN")
+        if value is not None and not HOST.fullmatch(value):
+            self.problems.append(f"{source}: {quoted(value)} is not a host name such as tenant.eu.auth0.com")
+        return value
+
     def _prefix(self) -> str:
         value, source = self.raw("SIDECACHE_PREFIX")
         if value == "off" or self.environ.get("SIDECACHE_PREFIX") == "":
@@ -249,6 +261,13 @@ class _Reader(Variables):
             self.missing("SIDECACHE_JWT_ISSUER", f"{url} does not say whose tokens count")
         elif settings.jwt_issuer and settings.jwt_audience is None:
             self.missing("SIDECACHE_JWT_AUDIENCE", "tokens are checked for issuer and audience")
+        if settings.auth0_client_id is not None or settings.auth0_client_secret is not None:
+            for name, value in (
+                ("AUTH0_DOMAIN", settings.auth0_domain), ("AUTH0_M2M_CLIENT_ID", settings.auth0_client_id),
+                ("AUTH0_M2M_CLIENT_SECRET", settings.auth0_client_secret),
+            ):  # fmt: skip
+                if value is None:
+                    self.missing(name, "the Events API needs the domain, a client and its secret")
         if settings.oidc_client_id is not None and settings.jwks_url is None:
             self.missing("SIDECACHE_JWT_ISSUER", "SIDECACHE_OIDC_CLIENT_ID does not say whose logout tokens count")
         if settings.jwks_url is None and not settings.dev_auth:
