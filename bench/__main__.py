@@ -13,7 +13,7 @@ RESULTS = Path(__file__).parent / "results"
 
 # what docs/benchmarks.md holds, in its order
 SHORT = ("versus", "start_and_memory", "match_cost", "decide", "entry_overhead", "streaming")
-LONG = ("store", "coherence")  # with real stores
+LONG = ("store", "coherence", "sessions")  # with real stores
 MEASUREMENTS = (*SHORT, *LONG)
 MAX_SECONDS = 600
 MAX_SECONDS_FULL = 3600

@@ -114,7 +114,7 @@ class SessionParts:
         verifier = TokenVerifier(jwks, issuer, audience, allow_unsigned=settings.dev_auth)
         owners = CookieOwners(
             self._upstream, verifier, self.revocations, self._background, self._clock,
-            lambda: self.revocations.figures.applied,
+            lambda: self.revocations.version,
         )  # fmt: skip
         self.owners = owners
         self.resolver = IdentityResolver(verifier, self.revocations, owners, seen=self._seen)

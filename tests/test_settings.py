@@ -147,6 +147,11 @@ def test_a_good_value_is_understood(name, value, attribute, expected):
          "and audience"),
         ("SIDECACHE_JWKS_URL", "https://issuer/jwks", "SIDECACHE_JWT_ISSUER: missing; SIDECACHE_JWKS_URL does not say "
          "whose tokens count"),
+        ("SIDECACHE_OIDC_CLIENT_ID", "c", "SIDECACHE_JWT_ISSUER: missing; SIDECACHE_OIDC_CLIENT_ID does not say whose"),
+        ("AUTH0_DOMAIN", "https://tenant.auth0.com", "AUTH0_DOMAIN: 'https://tenant.auth0.com' is not a host name"),
+        ("AUTH0_M2M_CLIENT_ID", "c", "AUTH0_DOMAIN: missing; the Events API needs the domain, a client and its secret"),
+        ("AUTH0_M2M_CLIENT_SECRET", "s3cret", "AUTH0_M2M_CLIENT_ID: missing; the Events API needs"),
+        ("SIDECACHE_ASSERTION_KEYS", "x", "SIDECACHE_ASSERTION_KEYS: entry 1: has no key id: write KEYID:BASE64"),
         ("SIDECACHE_NAME_KEY", "short", "SIDECACHE_NAME_KEY: a name key has 16 to 1024 characters"),
         ("SIDECACHE_DEV_AUTH", "1", "SIDECACHE_DEV_AUTH: unsigned tokens are for development on a loopback address "
          "only"),

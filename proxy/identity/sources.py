@@ -11,6 +11,7 @@ from proxy.policy.message import Fields, Request
 from proxy.policy.outcome import Reason
 
 REMEMBERED = 16_384
+_JUDGED_FOR = 5.0  # seconds: a standing may change by time alone, when a token grows too old to be judged
 
 
 class Standings(Protocol):
@@ -19,6 +20,10 @@ class Standings(Protocol):
     @property
     def any(self) -> bool:
         """Whether one has been, that could still count."""
+
+    @property
+    def version(self) -> int:
+        """Grows whenever a standing may be another one."""
 
     def of(self, presented: Presented) -> Standing: ...
 
@@ -37,6 +42,7 @@ class AllGood:
     """Nothing is ever revoked."""
 
     any = False
+    version = 0
 
     def of(self, presented: Presented) -> Standing:
         return Standing.GOOD
@@ -64,6 +70,7 @@ class IdentityResolver:
         self._headers, self._parameters = _other_than_token(self._sources)
         self._known: dict[Verified, Identity | Reason] = {}
         self._presented: dict[Verified, Presented] = {}
+        self._judgements: dict[Verified, tuple[int, float, Standing]] = {}  # by version, until when
 
     @property
     def headers(self) -> frozenset[str]:
@@ -79,10 +86,10 @@ class IdentityResolver:
             if self._carries_cookie(request, sources):
                 assert self._cookies is not None
                 owner = self._cookies.known(request, sources, now)
-                return self._judged(owner, request, parameters, sources) if owner is not None else None
+                return self._judged(owner, request, parameters, sources, now) if owner is not None else None
             return self._agree(None, request, parameters, sources)
         found = token if isinstance(token, Reason) else self._verifier.verify_now(token, now)
-        return self._judged(found, request, parameters, sources) if found is not None else None
+        return self._judged(found, request, parameters, sources, now) if found is not None else None
 
     async def resolve(
         self, request: Request, parameters: Mapping[str, str], sources: IdentitySources, now: float
@@ -91,7 +98,7 @@ class IdentityResolver:
         found = await self._credential(request, sources, now)
         if found is None:
             return self._agree(None, request, parameters, sources)
-        return self._judged(found, request, parameters, sources)
+        return self._judged(found, request, parameters, sources, now)
 
     async def presented(self, request: Request, sources: IdentitySources, now: float) -> Presented | None:
         """What the request's credential says of itself, whether everything else agrees with it or not."""
@@ -130,12 +137,30 @@ class IdentityResolver:
             self._presented[found] = said
         return said
 
+    def _standing(self, found: Verified, sources: IdentitySources, now: float) -> Standing:
+        """Judged once for as long as nothing else becomes known."""
+        version = self._standings.version
+        judged = self._judgements.get(found)
+        if judged is not None and judged[0] == version and now < judged[1] <= now + _JUDGED_FOR:
+            return judged[2]
+        standing = self._standings.of(self._of(found, sources))
+        if len(self._judgements) >= REMEMBERED:
+            self._judgements.clear()
+        self._judgements[found] = version, now + _JUDGED_FOR, standing
+        return standing
+
     def _judged(
-        self, found: Verified | Reason, request: Request, parameters: Mapping[str, str], sources: IdentitySources
+        self,
+        found: Verified | Reason,
+        request: Request,
+        parameters: Mapping[str, str],
+        sources: IdentitySources,
+        now: float,
     ) -> Identity | Reason:
         if isinstance(found, Reason):
             return found
-        standing = self._standings.of(self._of(found, sources))
+        self._follow(sources)
+        standing = self._standing(found, sources, now)
         if standing is Standing.REVOKED:
             return Reason.REVOKED
         answer = self._agree(found, request, parameters, sources)
@@ -170,6 +195,7 @@ class IdentityResolver:
             self._headers, self._parameters = _other_than_token(sources)
             self._known.clear()
             self._presented.clear()
+            self._judgements.clear()
 
     def _speaks_alone(self, fields: Fields, parameters: Mapping[str, str]) -> bool:
         """Is the token the only one who says anything? Then its claims alone make the answer, which is remembered."""

@@ -87,6 +87,7 @@ class Revocations:
         self._reader: asyncio.Task[None] | None = None
         self._reading = asyncio.Lock()
         self.figures = Figures()
+        self.version = 0
         doorbell.revoked = self.heard
         store.on_disturbance(self._disturbed)
 
@@ -124,6 +125,7 @@ class Revocations:
     @keep.setter
     def keep(self, seconds: float) -> None:
         self._set.keep = seconds
+        self.version += 1
 
     # What happens
 
@@ -189,6 +191,7 @@ class Revocations:
             self._report("revocations-overflow", {"kept": len(self._set), "floor": self._set.floor})
         if news:
             self.figures.applied += len(news)
+            self.version += 1
             self._applied(news)
 
     # Towards the store
@@ -240,6 +243,8 @@ class Revocations:
                 self._whole = self._whole or whole
                 return False
             self.figures.reads += 1
+            if self._read_at is None:
+                self.version += 1
             self._read_at = began
             if whole:
                 self._repeat_what_is_lost(found)

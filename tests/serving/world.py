@@ -190,7 +190,7 @@ class World:
         verifier = TokenVerifier(None, "", "", allow_unsigned=True)
         self.owners = CookieOwners(
             self.upstream, verifier, self.revocations, self.background, self.clock,
-            lambda: self.revocations.figures.applied,
+            lambda: self.revocations.version,
         )  # fmt: skip
         self.enriching = Enriching(lambda: self.rules.session.enrich, self.upstream, self.background, self.clock)
         self.assertions = Assertions([EncryptionKey("a1", bytes(range(32)))], "http://portal.test", self.clock)

@@ -9,6 +9,7 @@ from tests.doubles import FakeClock
 
 class Standings:
     any = True
+    version = 0
 
     def __init__(self) -> None:
         self.revoked: set[str] = set()

@@ -30,6 +30,10 @@ class Replica:
     def any(self) -> bool:
         return self.kept.any
 
+    @property
+    def version(self) -> int:
+        return len(self.kept)
+
     def of(self, presented: Presented) -> Standing:
         return self.kept.of(presented, self.clock())
 

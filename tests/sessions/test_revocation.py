@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import random
 from collections.abc import Sequence
 
 import pytest
@@ -322,3 +323,45 @@ async def test_a_closed_store_is_no_surprise(world):
         await world.inner.entries(LOG, "", 1)
     assert await one.revoke() is False
     assert one.standing() is Standing.REVOKED
+
+
+@pytest.mark.parametrize("seed", range(30))
+async def test_whatever_happens_to_stores_and_replicas_nobody_revoked_is_ever_let_in_again(world, seed):
+    """Random histories: what one has revoked it always refuses, and all do once each has read the log."""
+    chance = random.Random(seed)
+    replicas = [world() for _ in range(3)]
+    for each in replicas:
+        await each.revocations.start()
+    known: list[set[str]] = [set() for _ in replicas]
+    for step in range(60):
+        index = chance.randrange(3)
+        one = replicas[index]
+        match chance.randrange(7):
+            case 0 | 1:
+                user = f"u{step}"
+                await one.revoke(user)
+                known[index].add(user)
+            case 2:
+                one.store.down = set() if one.store.down else {"append", "entries", "publish"}
+            case 3:
+                one.store.lost = set() if one.store.lost else {"append"}
+            case 4:  # a failover: the newest are lost, and everybody notices
+                log = world.inner._logs.get(LOG, [])
+                del log[len(log) - chance.randint(0, len(log)) :]
+                for each in replicas:
+                    each.store.disturb()
+            case 5:
+                await one.wake()
+            case 6:
+                world.clock.advance(chance.choice((0.1, 1.0, 7.0)))
+        for each, users in zip(replicas, known, strict=True):
+            assert all(each.standing(user, issued=0.0) is Standing.REVOKED for user in users)
+    for each in replicas:
+        each.store.down, each.store.lost = set(), set()
+    for _ in range(4):
+        for each in replicas:
+            await each.wake()
+    late = world()
+    await late.revocations.start()
+    for each in (*replicas, late):
+        assert all(each.standing(user, issued=0.0) is Standing.REVOKED for user in set().union(*known))
