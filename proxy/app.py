@@ -73,6 +73,9 @@ _PREPARED_SHARE = 4  # answers ready to be written may take this part of the fir
 
 _ADMIN_LEAVES = 1.0  # seconds for answers of the admin port that are under way
 
+# What anybody's request may cause: the counter tells.
+_COUNTED = frozenset({"unmatched-write", "logout-of-nobody"})
+
 # Reports of a change for the better.
 _GOOD_NEWS = frozenset(
     "store-available doorbell-works rules-loaded jwks-available jwks-changed upstream-reachable "
@@ -400,7 +403,7 @@ class _Composition:
         self._metrics.note(event)
         if event == "tenant-conflict":
             self._audit.record(event, result="denied", target=details)
-        if event != "unmatched-write":  # one a request: the counter tells
+        if event not in _COUNTED:
             self._log.warning(event, **details)
 
     def _report(self, event: str, details: Mapping[str, object]) -> None:

@@ -197,11 +197,14 @@ class Listener:
 
     async def _answer_page(self, incoming: web.BaseRequest, request: Request, page: Page) -> web.StreamResponse:
         body = _IncomingBody(incoming.content) if request.has_body else None
+        self._under_way += 1
         try:
             reply = await page(request, body.chunks() if body is not None else None)
         except ConnectionResetError:
             assert body is not None, "nothing else is read here"
             reply = refused(body.broken or 400)
+        finally:
+            self._done()
         return await self._send(incoming, reply)
 
     def _done(self) -> None:

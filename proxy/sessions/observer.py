@@ -1,10 +1,11 @@
 """What follows when a logout or a change of roles was seen passing, or was told? The revocation, and all it entails."""
 
-from collections.abc import Callable, Mapping, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
 from proxy.cache.background import Background
-from proxy.policy.identity import Identity, Presented
+from proxy.policy.identity import Identity, Presented, Standing
 from proxy.policy.invalidation import SHARED, Purge
 from proxy.policy.session import Change, Ending, Event
 from proxy.sessions.notbefore import (
@@ -67,7 +68,9 @@ class Observer:
         personal: Callable[[], tuple[str, ...]],
         audited: Audited,
         noted: Noted,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
+        self._sleep = sleep
         self._revocations = revocations
         self._purging = purging
         self._streams = streams
@@ -105,12 +108,23 @@ class Observer:
         if self._personal():
             await self._purging.advance(purge)
             self._background.later(SETTLED, lambda: self._purging.advance(purge))
+            if not accepted:
+                _ = self._background.start(self._when_taken(purge), lasting=True)
         return accepted
+
+    async def _when_taken(self, purge: Purge) -> None:
+        """Until the store has the change, other replicas may go on as before."""
+        while self._revocations.pending:
+            await self._sleep(SETTLED)
+        await self._sleep(SETTLED)
+        await self._purging.advance(purge)
 
     async def _logged_out(self, presented: Presented | None) -> None:
         if presented is None:
             self._noted("logout-of-nobody", {})
             return
+        if self._revocations.of(presented) is Standing.REVOKED:
+            return  # once more: there is nothing left to end
         subjects = [of_credential(presented.digest)] if presented.digest else []
         if presented.session is not None:
             subjects.append(of_session(presented.session))

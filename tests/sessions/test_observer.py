@@ -131,6 +131,13 @@ async def test_a_tenant_conflict_does_not_keep_anybody_in(world):
     assert subjects(world) == ["m:org_a:u1"]
 
 
+async def test_logging_out_again_and_again_tells_nobody_anything_new(world):
+    for _ in range(5):
+        assert await status(world, "/api/logout", "POST", token=token()) == 200
+    assert len(world.audited) == 1
+    assert len(world.applied) == 2
+
+
 async def test_the_reply_leaves_when_it_holds_and_a_client_that_left_changes_nothing(world):
     world.upstream.gate = asyncio.Event()
     leaving = asyncio.ensure_future(world.send("POST", "/api/logout", token=token()))
@@ -236,6 +243,29 @@ async def test_what_another_replica_stored_meanwhile_is_purged_again(world):
     newer = token(user="u7", age=-1)
     await world.get("/api/me", token=newer)
     await world.background.drain(5.0)  # what was put off is done at once
+    assert not (await world.get("/api/me", token=newer)).cache.startswith("sidecache; hit")
+
+
+async def test_a_change_that_the_store_takes_late_is_purged_for_then_as_well(world):
+    log = world.revocations._store
+    log.shared = True
+    log.down = {"append"}
+    slept = asyncio.Event()
+
+    async def sleep(seconds: float) -> None:
+        await slept.wait()
+        await asyncio.sleep(0)
+
+    world.observer._sleep = world.revocations._sleep = sleep
+    await status(world, "/api/members/u7/roles", "PUT", token=token(user="admin"))
+    assert world.audited[-1][3] is False
+    newer = token(user="u7", age=-1)
+    await world.get("/api/me", token=newer)
+    assert (await world.get("/api/me", token=newer)).cache.startswith("sidecache; hit")
+    log.down = set()
+    slept.set()
+    await world.settle()
+    assert world.revocations.pending == 0
     assert not (await world.get("/api/me", token=newer)).cache.startswith("sidecache; hit")
 
 
