@@ -83,6 +83,20 @@ def pass_through(ground: Ground) -> Comparison:
         return ground.take_turns(comparison, [ground.contestant(each, request, fetches=1.0) for each in servers])
 
 
+def pass_distinct(ground: Ground) -> Comparison:
+    comparison = ground.comparison(
+        "pass-through, distinct heads",
+        "The same; cookie, traceparent and request id are never those of another request, and neither is the path.",
+    )
+    with ground.up(comparison, sidecache, peers.nginx) as servers:
+        ground.verify(servers, head("/other/b2048-77", _token()), cached=False)
+        contestants = []
+        for at, path in (("a path", "/other/b2048-77"), ("any path", "/other/b2048-{n}")):
+            request = head(path, _token(), distinct=True)
+            contestants += [ground.contestant(each, request, at=at, fetches=1.0) for each in servers]
+        return ground.take_turns(comparison, contestants)
+
+
 def misses(ground: Ground) -> Comparison:
     comparison = ground.comparison("misses", "2 KiB that are asked for the first time: fetched, answered and stored.")
     with ground.up(comparison, sidecache, peers.nginx, peers.varnish, peers.haproxy) as servers:
@@ -271,6 +285,7 @@ SHORT: dict[str, Workload] = {
     "l2": second_tier,
 }
 FULL: dict[str, Workload] = SHORT | {
+    "pass-distinct": pass_distinct,
     "workers": workers,
     "herd": herds,
     "bodies": bodies,

@@ -12,15 +12,12 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from aiohttp import web
-
 from proxy import __version__, figures
 from proxy.addresses import Address
-from proxy.admin.access import Gate
-from proxy.admin.api import application
-from proxy.admin.audit import opened
 from proxy.admin.health import Health
-from proxy.admin.surface import Parts, endpoints
+from proxy.admin.scrapes import Scrapes
+from proxy.admin_port import admin_port
+from proxy.auditing import Auditing, auditing
 from proxy.bypasses import Bypasses
 from proxy.cache.background import Background
 from proxy.cache.coalesce import Flights
@@ -32,30 +29,40 @@ from proxy.cache.tiers import Cache
 from proxy.errors import StoreError
 from proxy.links import link_of
 from proxy.live_rules import LiveRules
+from proxy.policy.identity import Identity
 from proxy.policy.key import Keyring
 from proxy.policy.message import Request
-from proxy.policy.outcome import Outcome
-from proxy.serving.accepting import SharedSite
-from proxy.serving.exchange import Exchange, Hosts
+from proxy.policy.outcome import Accessed, Outcome
+from proxy.serving.decided import Hosts
+from proxy.serving.exchange import Exchange
 from proxy.serving.fetch import Fetcher
-from proxy.serving.hits import Hits, RequestOf, ServingEpoch
+from proxy.serving.forwarding import Forwarding
+from proxy.serving.hits import Choices, Hits, RequestOf, ServingEpoch
 from proxy.serving.listener import Listener, require_c_parser
 from proxy.serving.naming import Naming
 from proxy.serving.reachability import Watched
+from proxy.serving.relay import Relays, Told
 from proxy.serving.reply import Reply
 from proxy.serving.reserved import Reserved
+from proxy.serving.traced import TracedUpstream, traced
+from proxy.serving.under_way import UnderWay
 from proxy.serving.upgrade import UpgradeBridge
-from proxy.serving.upstream import HttpUpstream, Timeouts
+from proxy.serving.upstream import HttpUpstream, Timeouts, Upstream
 from proxy.session_parts import SessionParts
 from proxy.settings import Settings
+from proxy.side_ports import SidePorts
 from proxy.signals import on_signals
 from proxy.stores.base import Store
 from proxy.stores.breaker import Guarded
 from proxy.stores.commands import CommandStore
 from proxy.stores.memory import MemoryStore
+from proxy.telemetry import tracing
+from proxy.telemetry.access_line import access_line
+from proxy.telemetry.exposition import exposition
 from proxy.telemetry.logs import Logger, logger
 from proxy.telemetry.loop_lag import LoopLag
 from proxy.telemetry.metrics import Metrics
+from proxy.telemetry.recent import Recent
 from proxy.telemetry.traffic import Traffic
 from proxy.workers.listening import cannot_listen
 from proxy.workers.seat import Seat
@@ -69,9 +76,8 @@ if TYPE_CHECKING:
 _LEAVING = 0.1
 _FINISHING = 0.8
 
+_FORWARDED_SHARE = 16  # the same for heads that are forwarded
 _PREPARED_SHARE = 4  # answers ready to be written may take this part of the first tier's bytes on top of them
-
-_ADMIN_LEAVES = 1.0  # seconds for answers of the admin port that are under way
 
 # What anybody's request may cause: the counter tells.
 _COUNTED = frozenset({"unmatched-write", "logout-of-nobody"})
@@ -89,6 +95,7 @@ class Running:
 
     data_port: int
     admin_port: int
+    metrics_port: int = 0  # there is none
 
 
 async def serve(settings: Settings, *, seat: Seat | None = None, ready: Callable[[], None] | None = None) -> None:
@@ -122,6 +129,7 @@ async def running(
             data=str(Address(settings.listen.host, sidecar.data_port)),
             admin=str(Address(settings.admin.host, sidecar.admin_port)),
             upstream=settings.upstream, profile=settings.profile, store=settings.provider, version=__version__,
+            **_where(settings.metrics, sidecar.metrics_port),
         )  # fmt: skip
         yield sidecar
 
@@ -144,16 +152,14 @@ class _Composition:
             elsewhere=seat.read_rules if seat is not None else None,
         )  # fmt: skip
         self._traffic = Traffic(lambda method, path: self._rules.current.match(method, path), time.time)
+        self._recent = Recent(time.time)
         self._bypasses = Bypasses(time.time, self._serving.advance)
         self._purges = Purges(time.time)
-        self._audit = opened(
-            settings.audit_log, time.time, self._unwritten, worker=seat.number if seat is not None else None
-        )
+        self._tracing = tracing.opened(__version__, self._traffic.route_of) if settings.tracing else None
         self._keys = Keyring(hashlib.blake2b(settings.name_key.encode(), digest_size=32).digest())
         self._hosts = Hosts(settings.hosts)
         self._drained_by = float("inf")  # of the loop's clock, once we are leaving
-        self._sessions: SessionParts | None = None
-        self._admin_runner: web.AppRunner | None = None
+        self._side_ports = SidePorts(stack, seat)
 
     async def start(self, leave: Callable[[], None]) -> Running:
         settings, stack, seat = self._settings, self._stack, self._seat
@@ -162,9 +168,13 @@ class _Composition:
             stack.callback(seat.close)
         self._rules.load(seat.rules if seat is not None else None)
         self._warn_of_strict()
-        stack.push_async_callback(self._audit.close)
+        if self._tracing is not None:
+            stack.push_async_callback(self._tracing.close)
         store = self._store()
         stack.push_async_callback(store.close)
+        audited = auditing(settings, seat, store, self._metrics, self._background, time.time, self._unwritten)
+        self._audit = audited.audit
+        stack.push_async_callback(audited.close)
         sole = settings.sole_replica
         epochs = Epochs(
             store, time.monotonic, os.urandom, self._background, sole=sole, siblings=seat, report=self._report
@@ -182,20 +192,26 @@ class _Composition:
             Timeouts(settings.connect_timeout, settings.first_byte_timeout, settings.idle_timeout),
         )
         stack.push_async_callback(upstream.close)
-        sessions = await self._session_parts(store, epochs, upstream)
-        exchange = await self._exchange(cache, epochs, leases, upstream, sessions)
-        admin_port = await self._admin(health, cache, epochs, store, sessions)
+        asked: Upstream = upstream if self._tracing is None else TracedUpstream(upstream, self._tracing)
+        watched = Watched(asked, settings.upstream, self._report)
+        sessions = SessionParts(
+            settings, store, epochs, self._rules, self._background, time.time, upstream=watched, seat=seat,
+            audit=self._audit, changed=self._serving.advance, noted=self._noted, report=self._report,
+        )  # fmt: skip
+        self._resolver = await sessions.open(stack, self._metrics)
+        exchange = self._exchange(cache, epochs, leases, watched, sessions)
+        admin_port = await self._admin(health, cache, epochs, store, audited, sessions)
+        metrics_port = await self._scraped()
         stack.push_async_callback(self._finish_background)
         if seat is None:
             self._follow()
-        listener = self._listener(exchange, cache, epochs, upstream, health, sessions)
+        listener = self._listener(exchange, cache, epochs, upstream, watched, health, sessions)
         self._watch(cache, epochs, listener)
         if seat is not None:
             _freeze_start_up_objects()  # it takes a moment, in which nobody waits yet
-            seat.hear(
-                epochs, sessions.revocations, self._rules, self._bypasses, self._metrics, self._background
-            )  # fmt: skip
-            await seat.join(epochs, sessions.revocations, self._rules, self._bypasses)
+            known = sessions.revocations
+            seat.hear(epochs, known, self._rules, self._bypasses, self._metrics, self._background)
+            await seat.join(epochs, known, self._rules, self._bypasses)
         await _bind(
             lambda host, port: listener.open(host, port, *((seat.data, seat.share) if seat is not None else ())),
             settings.listen, "--listen",
@@ -203,13 +219,14 @@ class _Composition:
         stack.push_async_callback(self._leave, health, listener)
         if seat is not None:
             await seat.listening()
-        return Running(listener.port, admin_port)
+        return Running(listener.port, admin_port, metrics_port)
 
     def _watch(self, cache: Cache, epochs: Epochs, listener: Listener) -> None:
         self._metrics.watch(
             lambda: figures.of_serving(cache, epochs, listener, self._sealer, self._background, time.time())
         )
         self._metrics.watch(lambda: figures.of_rules(self._rules))
+        self._metrics.watch(lambda: figures.of_traffic(self._traffic))
         lag = LoopLag()
         self._metrics.watch(lambda: figures.of_loop(lag))
         lag.start()
@@ -241,109 +258,122 @@ class _Composition:
                 why="Upstash may answer from a replica; for a bound of 0 use REDIS_PROVIDER=elasticache",
             )  # fmt: skip
 
-    async def _session_parts(self, store: Store, epochs: Epochs, upstream: HttpUpstream) -> SessionParts:
-        sessions = SessionParts(
-            self._settings, store, epochs, self._rules, self._background, time.time, upstream=upstream,
-            seat=self._seat, audit=self._audit, changed=self._serving.advance, noted=self._noted, report=self._report,
-        )  # fmt: skip
-        self._sessions = sessions
-        self._stack.push_async_callback(sessions.revocations.close)
-        await sessions.revocations.start()
-        sessions.watch(self._metrics)
-        if (events := sessions.follow_auth0()) is not None:
-            self._stack.callback(self._background.start(events.run(), lasting=True).cancel)
-        return sessions
-
-    async def _exchange(
-        self, cache: Cache, epochs: Epochs, leases: Leases, upstream: HttpUpstream, sessions: SessionParts
+    def _exchange(
+        self, cache: Cache, epochs: Epochs, leases: Leases, upstream: Watched, sessions: SessionParts
     ) -> Exchange:
-        settings, background = self._settings, self._background
-        watched = Watched(upstream, settings.upstream, self._report)
+        background = self._background
         keys, hosts = self._keys, self._hosts
         naming = Naming(keys, hosts.home)
         fetcher = Fetcher(
-            upstream=watched, cache=cache, epochs=epochs, flights=Flights(), naming=naming, leases=leases,
+            upstream=upstream, cache=cache, epochs=epochs, flights=Flights(), naming=naming, leases=leases,
             background=background, clock=time.time, jitter=random.random, noted=self._noted,
             telling=sessions.telling,
         )  # fmt: skip
         return Exchange(
-            rules=lambda: self._rules.current, identity=await sessions.open(self._stack), cache=cache,
-            epochs=epochs, fetcher=fetcher, upstream=watched, background=background,
-            keys=keys, naming=naming, clock=time.time, random=random.random, hosts=hosts, noted=self._noted,
-            is_off=self._bypasses.covers,
+            rules=lambda: self._rules.current, identity=self._resolver, cache=cache, epochs=epochs,
+            fetcher=fetcher, upstream=upstream, background=background, keys=keys, naming=naming,
+            clock=time.time, random=random.random, hosts=hosts, noted=self._noted, is_off=self._bypasses.covers,
             purged=lambda by, purge, accepted: self._purges.note(by, purge, accepted=accepted),
             sessions=sessions.observer, telling=sessions.telling,
         )  # fmt: skip
 
-    def _hits(self, exchange: Exchange, cache: Cache, epochs: Epochs, request_of: RequestOf) -> Hits:
+    def _hits(self, exchange: Exchange, cache: Cache, epochs: Epochs, request_of: RequestOf, choices: Choices) -> Hits:
+        spans, access_log = self._tracing, self._settings.access_log
+
         def logged(request: Request, reply: Reply) -> None:
-            self._log_request(request, reply.outcome, reply.status, 0.0)
+            if access_log:
+                self._log_request(request, reply.outcome, reply.status, 0.0)
+            if spans is not None:
+                spans.at_once(request, reply.outcome, reply.status)
 
         return Hits(
             cache, epochs, at_once=exchange.at_once, request_of=request_of, cell_of=self._metrics.cell,
-            logged=logged if self._settings.access_log else None, serving=self._serving, clock=time.time,
-            max_bytes=self._settings.l1_bytes // _PREPARED_SHARE,
+            logged=logged if access_log or spans is not None else None, serving=self._serving, clock=time.time,
+            max_bytes=self._settings.l1_bytes // _PREPARED_SHARE, choices=choices,
+            noted=lambda request, reply: self._recent.note_hit(request, reply.outcome, reply.status),
         )  # fmt: skip
 
     def _listener(
-        self, exchange: Exchange, cache: Cache, epochs: Epochs, upstream: HttpUpstream, health: Health,
-        sessions: SessionParts,
+        self, exchange: Exchange, cache: Cache, epochs: Epochs, upstream: HttpUpstream, watched: Watched,
+        health: Health, sessions: SessionParts,
     ) -> Listener:  # fmt: skip
         settings = self._settings
+
+        def finished(request: Request, reply: Reply, seconds: float) -> None:
+            self._finished(request, reply.outcome, reply.status, seconds, _saved(reply))
+
+        reserved = Reserved(settings.prefix, health.word, health.ready, sessions.pages())
+        choices = Choices()
         bridge = UpgradeBridge(
             upstream,
             lambda request, outcome, status: self._finished(request, outcome, status, 0.0),
             exchange.is_write, exchange.admit, sessions.observer.watch,
         )  # fmt: skip
-        reserved = Reserved(settings.prefix, health.word, health.ready, sessions.pages())
+
+        def forwarding(request_of: RequestOf, under_way: UnderWay) -> Forwarding:
+            relays = Relays(upstream, watched, under_way, finished)
+            relays.watch = sessions.watch_head
+            return Forwarding(
+                relays,
+                passes=exchange.passes,
+                has_no_rule=exchange.has_no_rule,
+                is_reserved=lambda path: reserved(path) is not None,
+                choices=choices,
+                request_of=request_of,
+                told_of=self._told,
+                serving=self._serving,
+                remembers=not settings.access_log,
+                max_bytes=settings.l1_bytes // _FORWARDED_SHARE,
+            )
+
         listener = Listener(
-            exchange.handle,
+            exchange.handle if self._tracing is None else traced(exchange.handle, self._tracing),
             reserved,
             trusted_peers=settings.trusted_peers,
             drain=settings.drain * _FINISHING,
-            finished=lambda request, reply, seconds: self._finished(request, reply.outcome, reply.status, seconds),
+            finished=finished,
             upgrade=bridge,
-            hits=lambda request_of: self._hits(exchange, cache, epochs, request_of),
+            hits=lambda request_of: self._hits(exchange, cache, epochs, request_of, choices),
+            # it knows no caller, whom the access log names, and leaves no spans
             page=reserved.page,
+            forwarding=forwarding if self._tracing is None and not settings.access_log else None,
         )
         self._stack.push_async_callback(listener.close)
         return listener
 
-    async def _admin(self, health: Health, cache: Cache, epochs: Epochs, store: Store, sessions: SessionParts) -> int:
+    async def _admin(
+        self, health: Health, cache: Cache, epochs: Epochs, store: Store, audited: Auditing, sessions: SessionParts
+    ) -> int:
         """The admin port: this process's own, or that of all workers, once this one is to speak for them."""
         settings, seat = self._settings, self._seat
-        parts = Parts(
-            health, self._metrics, self._rules, cache, epochs, self._purges, self._traffic, self._bypasses, self._audit,
-            self._keys, self._hosts.home, settings.profile, settings.admin.loopback,
-            lambda: figures.about(store), time.time, self._exposition, self._spread_bypasses,
-            sessions.records, sessions.observer, sessions.published_keys,
+        app, course = admin_port(
+            settings, seat, health=health, rules=self._rules, cache=cache, epochs=epochs, store=store,
+            sealer=self._sealer, purges=self._purges, traffic=self._traffic, metrics=self._metrics,
+            recent=self._recent, bypasses=self._bypasses, audited=audited, keys=self._keys, home=self._hosts.home,
+            exposition=self._exposition, spread=self._spread_bypasses, who=sessions,
         )  # fmt: skip
-        gate = Gate(
-            settings.admin_tokens, lenient=settings.profile == "development",
-            listens_on_loopback=settings.admin.loopback, allowed=settings.allowed_ips,
-        )  # fmt: skip
-        admin = application(gate, self._audit, endpoints(parts))
-        runner = web.AppRunner(admin, access_log=None, handle_signals=False, shutdown_timeout=_ADMIN_LEAVES)
-        await runner.setup()
-        self._stack.push_async_callback(runner.cleanup)
 
-        async def listen(host: str, port: int) -> None:
-            await web.TCPSite(runner, host, port).start()
+        def begun() -> None:
+            _ = self._background.start(course.run(), lasting=True)
 
-        async def speak() -> None:
-            assert seat is not None
-            for each in seat.admin:
-                await SharedSite(runner, each).start()
+        shared = seat.admin if seat is not None else ()
+        port = await self._side_ports.open(app, settings.admin, "--admin", shared, begun)
+        self._stack.callback(course.close)
+        return port
 
-        if seat is not None:
-            seat.speak(speak)
-            self._admin_runner = runner
-            return int(seat.admin[0].getsockname()[1])
-        await _bind(listen, self._settings.admin, "--admin")
-        return int(runner.addresses[0][1])
+    async def _scraped(self) -> int:
+        """The port of the metrics alone; 0 when there is none."""
+        settings, seat = self._settings, self._seat
+        if settings.metrics is None:
+            return 0
+        app = Scrapes(self._exposition, time.monotonic).application()
+        return await self._side_ports.open(
+            app, settings.metrics, "SIDECACHE_METRICS_LISTEN", seat.metrics if seat is not None else ()
+        )
 
     async def _exposition(self) -> bytes:
-        return await self._seat.exposition(self._metrics) if self._seat is not None else self._metrics.exposition()
+        found = await self._seat.collected(self._metrics) if self._seat is not None else self._metrics.collected()
+        return await asyncio.to_thread(exposition, found)
 
     async def _spread_bypasses(self) -> None:
         if self._seat is not None:
@@ -375,9 +405,7 @@ class _Composition:
     async def _hand_over(self, seat: Seat) -> None:
         """The other workers stay, and take what comes: nobody need notice that this one leaves."""
         await seat.leaving()
-        assert self._admin_runner is not None
-        for site in list(self._admin_runner.sites):
-            await site.stop()
+        await self._side_ports.leave()
 
     async def _finish_background(self) -> None:
         """Fills and purges end before what they use is closed: in what is left of the drain time."""
@@ -387,17 +415,34 @@ class _Composition:
 
     # What the parts report
 
-    def _finished(self, request: Request, outcome: Outcome, status: int, seconds: float) -> None:
-        self._metrics.count(outcome, seconds)
+    def _finished(self, request: Request, outcome: Outcome, status: int, seconds: float, saved: int = 0) -> None:
+        self._metrics.count(outcome, seconds, saved)
         self._traffic.note(request, outcome)
+        self._recent.note(request, outcome, status, seconds)
+        if isinstance(outcome, Accessed):
+            self._audit.accessed(request, outcome, status)
         if self._settings.access_log:
             self._log_request(request, outcome, status, seconds)
 
+    def _told(self, request: Request, outcome: Outcome) -> Told:
+        """What `_finished` does, for responses to this request that are passed on, as often as it comes."""
+        count, cause = self._metrics.counter(outcome), self._traffic.cause(request, outcome)
+        note = self._recent.noting(request, outcome)
+
+        def told(status: int, seconds: float) -> None:
+            count(seconds)
+            self._traffic.caused(cause)
+            note(status, seconds)
+
+        return told
+
     def _log_request(self, request: Request, outcome: Outcome, status: int, seconds: float) -> None:
-        self._log.info(
-            "request", method=request.method, path=request.path, status=status, cache=outcome.cache_status(),
-            reason=outcome.reason.value, feature=outcome.feature, tenant=outcome.tenant, ms=round(seconds * 1e3, 2),
-        )  # fmt: skip
+        rules = self._rules.current
+        match = rules.match(request.method, request.path)
+        parameters = match.parameters if match is not None else {}
+        who = self._resolver.resolve_now(request, parameters, rules.identity, time.time())
+        identity = who if isinstance(who, Identity) else None
+        self._log.info("request", **access_line(request, outcome, status, seconds, identity, self._keys))
 
     def _noted(self, event: str, details: Mapping[str, object]) -> None:
         self._metrics.note(event)
@@ -412,14 +457,10 @@ class _Composition:
         (self._log.info if event in _GOOD_NEWS else self._log.warning)(event, **details)
         if event == "rules-loaded":
             self._warn_of_strict()
-            if self._sessions is not None:
-                self._sessions.follow_rules()
 
     def _heard(self, event: str, details: Mapping[str, object]) -> None:
         """Of the rules: the parent has reported it."""
         self._serving.advance()
-        if self._sessions is not None:
-            self._sessions.follow_rules()
 
     def _unwritten(self, why: str) -> None:
         self._metrics.note("audit-unwritten")
@@ -428,6 +469,15 @@ class _Composition:
     def _lost(self, error: BaseException) -> None:
         self._metrics.note("background-failed")
         self._log.error("background-failed", error=type(error).__name__, detail=str(error))
+
+
+def _saved(reply: Reply) -> int:
+    """Bytes of a body that came from the cache."""
+    return len(reply.body) if reply.outcome.hit and isinstance(reply.body, bytes) else 0
+
+
+def _where(metrics: Address | None, port: int) -> dict[str, str]:
+    return {} if metrics is None else {"metrics": str(Address(metrics.host, port))}
 
 
 async def _bind(listen: Callable[[str, int], Awaitable[None]], address: Address, flag: str) -> None:

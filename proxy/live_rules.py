@@ -2,9 +2,11 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from proxy.errors import ConfigError
+from proxy.rules.compare import widening
 from proxy.rules.compile import Rejected, RuleSet, compile_rules
 from proxy.rules.scenarios import run
 from proxy.rules.source import MAX_BYTES, Problem, decode
@@ -12,6 +14,9 @@ from proxy.rules.source import MAX_BYTES, Problem, decode
 INTERVAL = 0.4  # seconds between two looks at the file; a change is in force after two of them
 
 Report = Callable[[str, Mapping[str, object]], None]
+Elsewhere = Callable[[str], Awaitable[tuple[bytes | Problem, str]]]
+
+_UNACCEPTED = "; not in force until it is accepted (`sidecache plan OLD NEW --accept-widening`)"
 
 
 class LiveRules:
@@ -25,9 +30,9 @@ class LiveRules:
         report: Report,
         *,
         has_encryption_key: bool = False,
-        elsewhere: Callable[[], Awaitable[bytes | Problem]] | None = None,
+        elsewhere: Elsewhere | None = None,
     ) -> None:
-        """`elsewhere`: another process reads the file; it gives the content as it is now."""
+        """`elsewhere`: another process reads the file; it gives the content as it is now, and what is `accepted`."""
         self._file = file
         self._profile = profile
         self._has_encryption_key = has_encryption_key
@@ -39,6 +44,8 @@ class LiveRules:
         self._source = b""
         self._current: RuleSet | None = None
         self.loaded_at = 0.0
+        self.accepted = ""  # the digest of rules that share more than those before, and may
+        self.widening = ""  # the digest of the file's rules, where they only lack that
         self.problems: tuple[Problem, ...] = ()  # why the file as it is now is not in force
 
     @property
@@ -65,21 +72,25 @@ class LiveRules:
         data = self._read() if source is None else source
         if isinstance(data, Problem):
             raise ConfigError(f"{self._file}: {data.message}; --rules FILE says where the rules are")
-        verdict = self._judge(data)
+        verdict, _ = self._judge(data)
         if not isinstance(verdict, RuleSet):
             raise ConfigError(*map(str, verdict))
         self._judged = data
         self._take(verdict, data)
 
-    async def reload(self) -> None:
-        """Take the file over if it is different and good; otherwise keep what is in force and say why."""
-        await self.take_over(
-            await asyncio.to_thread(self._read) if self._elsewhere is None else await self._elsewhere()
-        )
+    async def reload(self, accept: str = "") -> None:
+        """Take the file over if it is different and good; otherwise keep what is in force and say why.
+
+        `accept`: the digest of rules that may share more than those in force.
+        """
+        if self._elsewhere is None:
+            await self.take_over(await asyncio.to_thread(self._read), accept)
+        else:
+            await self.take_over(*await self._elsewhere(accept))
 
     async def validate(self, data: bytes) -> RuleSet | tuple[Problem, ...]:
         """What would become of these rules in place of those in force; nothing changes."""
-        return await asyncio.to_thread(self._judge, data)
+        return (await asyncio.to_thread(self._judge, data, self.accepted))[0]
 
     async def watch(self, interval: float = INTERVAL) -> None:
         """Reload when the content of the file changes, until cancelled.
@@ -96,20 +107,24 @@ class LiveRules:
                 await self.take_over(data)
             last = data
 
-    async def take_over(self, data: bytes | Problem) -> None:
+    async def take_over(self, data: bytes | Problem, accept: str = "") -> None:
         """The same with a content of the file that somebody else has read."""
         async with self._judging:  # one after the other: an older content never replaces a newer one
-            if data == self._judged:
+            if data == self._judged and not (accept and accept == self.widening):
                 return
-            verdict = await asyncio.to_thread(self._judge, data)
-            self._judged = data
+            verdict, self.widening = await asyncio.to_thread(self._judge, data, accept)
+            self._judged, self.accepted = data, accept
             if isinstance(verdict, RuleSet):
                 assert isinstance(data, bytes), "what could not be read gives no rules"
                 self._take(verdict, data)
                 self._report("rules-loaded", {"file": str(self._file), "digest": verdict.digest})
             else:
                 self.problems = verdict
-                self._report("rules-refused", {"file": str(self._file), "problems": [str(each) for each in verdict]})
+                said = {"file": str(self._file), "problems": [str(each) for each in verdict]}
+                if self.widening:
+                    self._report("rules-widening", {**said, "digest": self.widening})
+                else:
+                    self._report("rules-refused", said)
 
     def _read(self) -> bytes | Problem:
         try:
@@ -119,10 +134,11 @@ class LiveRules:
             message = f"cannot be read: {(error.strerror or str(error)).lower()}"
             return Problem(str(self._file), 1, 1, "error", "", message)
 
-    def _judge(self, data: bytes | Problem) -> RuleSet | tuple[Problem, ...]:
+    def _judge(self, data: bytes | Problem, accept: str = "") -> tuple[RuleSet | tuple[Problem, ...], str]:
+        """The rules, or what is wrong with them; and their digest, if it is only that they share more."""
         text = decode(data, str(self._file)) if isinstance(data, bytes) else data
         if isinstance(text, Problem):
-            return (text,)
+            return (text,), ""
         rules = compile_rules(
             text,
             file=str(self._file),
@@ -131,9 +147,18 @@ class LiveRules:
             must_encrypt=self._profile == "production",
         )
         if isinstance(rules, Rejected):
-            return rules.problems
+            return rules.problems, ""
         failures = tuple(result.problem for result in run(rules) if result.problem is not None)
-        return failures or rules
+        if failures:
+            return failures, ""
+        wider = self._wider(rules) if rules.digest != accept else ()
+        return (wider, rules.digest) if wider else (rules, "")
+
+    def _wider(self, rules: RuleSet) -> tuple[Problem, ...]:
+        """Real leaks came from exactly this: outside development somebody has to have looked (SPEC 4)."""
+        if self._current is None or self._profile == "development":
+            return ()
+        return tuple(replace(each, message=each.message + _UNACCEPTED) for each in widening(self._current, rules))
 
     def _take(self, rules: RuleSet, source: bytes) -> None:
         self._current = rules

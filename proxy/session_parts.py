@@ -18,12 +18,12 @@ from proxy.identity.sources import IdentityResolver
 from proxy.identity.tokens import TokenVerifier
 from proxy.live_rules import LiveRules
 from proxy.policy.identity import Identity
-from proxy.policy.message import Request
+from proxy.policy.message import Fields, Request
 from proxy.policy.outcome import Reason
 from proxy.serving.backchannel_page import BackChannelPage
 from proxy.serving.reserved import Page
 from proxy.serving.session_page import SessionPage
-from proxy.serving.upstream import HttpUpstream
+from proxy.serving.upstream import Upstream
 from proxy.sessions.assertion import Assertions
 from proxy.sessions.auth0 import Account, Auth0Events
 from proxy.sessions.backchannel import BackChannel
@@ -55,7 +55,7 @@ class SessionParts:
         background: Background,
         clock: Callable[[], float],
         *,
-        upstream: HttpUpstream,
+        upstream: Upstream,
         seat: Seat | None,
         audit: Audit,
         changed: Callable[[], None],
@@ -77,7 +77,15 @@ class SessionParts:
         self._audit = audit
         self.streams = OpenStreams(clock)
         self.revocations = Revocations(
-            store, epochs.doorbell, clock, background, applied=self._applied, siblings=seat, report=report
+            store,
+            epochs.doorbell,
+            clock,
+            background,
+            applied=self._applied,
+            siblings=seat,
+            keep=lambda: rules.current.session.token_lifetime,
+            timeout=settings.store_timeout,
+            report=report,
         )
         self.records = Records(store, self.revocations, clock, background)
         self.observer = Observer(
@@ -91,10 +99,18 @@ class SessionParts:
         self.telling = Telling(
             lambda: rules.current.session, self.enriching, self.assertions, lambda: rules.current.identity.cookie
         )
-        self.follow_rules()
 
-    async def open(self, stack: AsyncExitStack) -> IdentityResolver:
+    async def open(self, stack: AsyncExitStack, metrics: Metrics) -> IdentityResolver:
+        """What was revoked is known when this returns, if the store can be asked."""
         settings = self._settings
+        stack.push_async_callback(self.revocations.close)
+        await self.revocations.start()
+        metrics.watch(self._samples)
+        metrics.watch(self._event_samples)
+        if (events := self._followed()) is not None:
+            stack.callback(self._background.start(events.run(), lasting=True).cancel)
+        if self._rules.current.session.assertion is not None and self.assertions is None:
+            self._report("assertion-unsigned", {"setting": "SIDECACHE_ASSERTION_KEYS", "what": "no assertion is sent"})
         jwks = None
         if settings.jwks_url is not None:
             session = await stack.enter_async_context(aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()))
@@ -120,7 +136,7 @@ class SessionParts:
         self.resolver = IdentityResolver(verifier, self.revocations, owners, seen=self._seen)
         return self.resolver
 
-    def follow_auth0(self) -> Auth0Events | None:
+    def _followed(self) -> Auth0Events | None:
         """The events of the account in the settings, where there is one."""
         settings = self._settings
         if settings.auth0_domain is None or settings.auth0_client_id is None or settings.auth0_client_secret is None:
@@ -138,6 +154,29 @@ class SessionParts:
         if self.channel is not None:
             pages["backchannel-logout"] = BackChannelPage(self.channel)
         return pages
+
+    def watch_head(self, head: bytes, end: Callable[[], None]) -> Callable[[], None]:
+        """End a response that has no end of its own when the credential in its request's head is over."""
+        lines = (line.partition(b":") for line in head.partition(b"\r\n\r\n")[0].split(b"\r\n")[1:])
+        pairs = [(name.decode("latin-1"), value.strip().decode("latin-1")) for name, _, value in lines]
+        fields = Fields(pair for pair in pairs if pair[0].lower() in ("authorization", "cookie", "host"))
+        release: list[Callable[[], None]] = []
+        over = False
+
+        async def watch() -> None:
+            asked = Request("GET", "/", fields)
+            presented = await self.resolver.presented(asked, self._rules.current.identity, self._clock())
+            if presented is not None and not over:
+                release.append(self.observer.watch(presented, end))
+
+        def stop() -> None:
+            nonlocal over
+            over = True
+            for each in release:
+                each()
+
+        _ = self._background.start(watch())
+        return stop
 
     def published_keys(self) -> Mapping[str, Any]:
         """By which the upstream verifies assertions."""
@@ -161,17 +200,6 @@ class SessionParts:
     def _seen(self, identity: Identity) -> None:
         if self._rules.current.session.on:
             self.records.seen(identity)
-
-    def follow_rules(self) -> None:
-        """What the rules say of sessions may be something else now."""
-        rules = self._rules.current.session
-        self.revocations.keep = rules.token_lifetime
-        if rules.assertion is not None and self.assertions is None:
-            self._report("assertion-unsigned", {"setting": "SIDECACHE_ASSERTION_KEYS", "what": "no assertion is sent"})
-
-    def watch(self, metrics: Metrics) -> None:
-        metrics.watch(self._samples)
-        metrics.watch(self._event_samples)
 
     def _event_samples(self) -> Sequence[Sample]:
         events = self.events

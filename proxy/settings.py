@@ -4,6 +4,7 @@ import difflib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,9 +33,11 @@ class Settings:
     provider: str = "memory"
     listen: Address = Address("0.0.0.0", 8080)
     admin: Address = Address("127.0.0.1", 9900)
+    metrics: Address | None = None  # a port for scrapers alone, without a token
     admin_tokens: tuple[AdminEntry, ...] = field(default=(), repr=False)
     allowed_ips: tuple[Network, ...] = ()  # who may reach the admin port at all; none named: everybody
     audit_log: str = "stdout"  # or off, or a file
+    audit_format: Literal["native", "ocsf"] = "native"
     prefix: str = "/.sidecache"  # "" switches the reserved paths off
     hosts: frozenset[str] = frozenset()
     trusted_peers: tuple[Network, ...] = ()
@@ -68,6 +71,7 @@ class Settings:
     drain: float = 25.0
     workers: int = 1
     access_log: bool = False
+    tracing: bool = False  # spans, by the standard variables OTEL_*
     warnings: tuple[str, ...] = ()
 
     def described(self) -> Iterator[tuple[str, str]]:
@@ -110,9 +114,11 @@ class _Reader(Variables):
             provider=provider,
             listen=self.address("SIDECACHE_LISTEN", "0.0.0.0:8080", flag="listen"),
             admin=self._admin(),
+            metrics=self._metrics(),
             admin_tokens=self._admin_tokens(),
             allowed_ips=tuple(self.networks("SIDECACHE_ALLOWED_IPS")),
             audit_log=self.text("SIDECACHE_AUDIT_LOG") or "stdout",
+            audit_format=self.choice("SIDECACHE_AUDIT_FORMAT", ("native", "ocsf"), "native"),  # type: ignore[arg-type]
             prefix=self._prefix(),
             hosts=frozenset(self._hosts()),
             trusted_peers=tuple(self.networks("SIDECACHE_TRUSTED_PEERS")),
@@ -138,6 +144,7 @@ class _Reader(Variables):
             idle_timeout=self.milliseconds("SIDECACHE_IDLE_TIMEOUT_MS", 60000),
             drain=float(self.integer("SIDECACHE_DRAIN_S", 25, 0, HOUR)),
             access_log=self.switch("SIDECACHE_ACCESS_LOG"),
+            tracing=self._tracing(),
             workers=self.integer("SIDECACHE_WORKERS", 1, 1, 64, flag="workers"),
         )
         self._check_together(settings)
@@ -163,6 +170,26 @@ class _Reader(Variables):
 
     def _admin(self) -> Address:
         return self.address("SIDECACHE_ADMIN_LISTEN", "127.0.0.1:9900", flag="admin")
+
+    def _metrics(self) -> Address | None:
+        if self.raw("SIDECACHE_METRICS_LISTEN")[0] is None:
+            return None
+        return self.address("SIDECACHE_METRICS_LISTEN", "0.0.0.0:9901", flag="metrics_listen")
+
+    def _tracing(self) -> bool:
+        """OpenTelemetry's own variables say whether and where; without its SDK nothing comes of it."""
+        environ = self.environ
+        wanted = [name for name in _TRACES if environ.get(name)]
+        if not wanted or environ.get("OTEL_TRACES_EXPORTER") == "none" or _is_on(environ.get("OTEL_SDK_DISABLED")):
+            return False
+        protocol = environ.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL") or environ.get("OTEL_EXPORTER_OTLP_PROTOCOL")
+        if protocol not in (None, "", "http/protobuf") or environ.get("OTEL_TRACES_EXPORTER") not in (None, "", "otlp"):
+            self.warnings.append(f"{wanted[0]}: no spans are sent: only OTLP over http/protobuf is known here")
+            return False
+        if not _has_otlp():
+            self.warnings.append(f'{wanted[0]}: no spans are sent: install the extra, pip install "sidecache[otel]"')
+            return False
+        return True
 
     def _hosts(self) -> Iterator[str]:
         for word in self.words("SIDECACHE_HOSTS"):
@@ -256,6 +283,12 @@ class _Reader(Variables):
             self.problems.append("SIDECACHE_DEV_AUTH: unsigned tokens are for development on a loopback address only")
         if listen == settings.admin and listen.port:
             self.problems.append(f"{admin}: {settings.admin} is the data port; choose another")
+        metrics = settings.metrics
+        if metrics is not None and metrics.port and metrics.port in (listen.port, settings.admin.port):
+            taken = "data" if metrics.port == listen.port else "admin"
+            self.problems.append(
+                f"{self.source('SIDECACHE_METRICS_LISTEN')}: {metrics} is the {taken} port; choose another"
+            )
         if settings.jwks_url and not settings.jwt_issuer:
             url = self.source("SIDECACHE_JWKS_URL")
             self.missing("SIDECACHE_JWT_ISSUER", f"{url} does not say whose tokens count")
@@ -288,11 +321,12 @@ class _Reader(Variables):
             self.warnings.append(f"{name}: has no effect{hint}")
 
 
+_TRACES = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_TRACES_EXPORTER")
 _OWN = "SIDECACHE_"
 # What Kubernetes sets in every pod beside a service of our name.
 _KUBERNETES = re.compile(r"SIDECACHE_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP)(_(PROTO|PORT|ADDR))?)?)")
 _ELSEWHERE = frozenset({"SIDECACHE_TOKEN"})  # read by commands only
-_LATER = ("SIDECACHE_ALLOWED_ORIGINS SIDECACHE_METRICS_LISTEN").split()
+_LATER = ("SIDECACHE_ALLOWED_ORIGINS",)
 
 
 def _with_local_file(environ: Mapping[str, str], profile: object) -> Mapping[str, str]:
@@ -320,6 +354,17 @@ def _shown(value: object) -> str:
         shown = map(str, value)
         return ", ".join(sorted(shown) if isinstance(value, frozenset) else shown) or "(none)"
     return "(none)" if value is None else str(value) or "(none)"
+
+
+def _has_otlp() -> bool:
+    try:
+        return None not in (find_spec("opentelemetry.sdk"), find_spec("opentelemetry.exporter.otlp.proto.http"))
+    except ModuleNotFoundError:
+        return False
+
+
+def _is_on(value: str | None) -> bool:
+    return (value or "").lower() == "true"
 
 
 def _masked(secret: str) -> str:

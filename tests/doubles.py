@@ -8,7 +8,7 @@ from contextlib import aclosing
 
 from proxy.cache.background import Background, Work
 from proxy.errors import StoreError
-from proxy.stores.base import Heard, Logged, Store
+from proxy.stores.base import Heard, Item, Names, Store
 
 
 class FakeClock:
@@ -133,15 +133,28 @@ class StoreDouble:
         await self.inner.advance_epochs(space, values)
         await self._after("advance_epochs")
 
-    async def append(self, log: str, value: bytes, oldest: float) -> None:
-        await self._before("append", (log,))
-        await self.inner.append(log, value, oldest)
+    async def append(self, stream: str, fields: Mapping[str, bytes], max_length: int, ttl: float) -> str:
+        await self._before("append", (stream,))
+        id = await self.inner.append(stream, fields, max_length, ttl)
         await self._after("append")
+        return id
 
-    async def entries(self, log: str, after: str, most: int) -> list[Logged]:
-        await self._before("entries", (log, after))
-        found = await self.inner.entries(log, after, most)
-        await self._after("entries")
+    async def range(self, stream: str, after: str, count: int) -> list[Item]:
+        await self._before("range", (stream,))
+        items = await self.inner.range(stream, after, count)
+        await self._after("range")
+        return items
+
+    async def latest(self, stream: str, before: str, count: int) -> list[Item]:
+        await self._before("latest", (stream,))
+        items = await self.inner.latest(stream, before, count)
+        await self._after("latest")
+        return items
+
+    async def names(self, prefix: str, cursor: str, count: int) -> Names:
+        await self._before("names", (prefix,))
+        found = await self.inner.names(prefix, cursor, count)
+        await self._after("names")
         return found
 
     async def publish(self, channel: str, message: bytes) -> None:

@@ -20,13 +20,14 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from proxy import app
 from proxy.addresses import Address
-from proxy.admin.audit import verify
+from proxy.admin.chain import verify
 from proxy.app import Running, running, serve
 from proxy.credentials import new_admin_token, new_encryption_key
 from proxy.errors import ConfigError
 from proxy.live_rules import LiveRules
 from proxy.settings import Settings, load
 from tests.serving.world import unsigned
+from tests.telemetry.naming import complaints
 
 RULES = """
 version: 1
@@ -122,6 +123,47 @@ def free_port() -> int:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return int(sock.getsockname()[1])
+
+
+# The port of the metrics
+
+
+async def test_every_metric_is_named_by_convention_and_the_scrapers_port_has_the_same(make):
+    async with portal() as upstream:
+        settings = make(f"http://127.0.0.1:{upstream}", SIDECACHE_METRICS_LISTEN="127.0.0.1:0")
+        async with running(settings) as sidecar:
+            for _ in range(2):
+                await ask(sidecar.data_port)
+            _, _, text = await ask(sidecar.admin_port, "/metrics")
+            status, _, same = await ask(sidecar.metrics_port, "/metrics")
+            assert (await ask(sidecar.metrics_port, "/api/cache/status"))[0] == 404
+    assert list(complaints(text)) == []
+    names = [{line for line in each.splitlines() if line.startswith("#")} for each in (text, same)]
+    assert (status, names[0]) == (200, names[1])
+    for line in (
+        'sidecache_l1_top_bytes{tenant="org_a"}', 'sidecache_l1_share_bytes{feature="jobs"}',
+        'sidecache_l1_entry_lifetime_seconds_bucket{le="900.0"} 1.0', "sidecache_l1_tenants 1.0",
+        'sidecache_l1_entry_bytes_bucket{le="2048.0"} 1.0',
+        'sidecache_top_upstream_requests_total{tenant="org_a"} 1.0',
+    ):  # fmt: skip
+        assert line in text
+
+
+async def test_without_it_there_is_no_such_port(make):
+    async with portal() as upstream, running(make(f"http://127.0.0.1:{upstream}")) as sidecar:
+        assert sidecar.metrics_port == 0
+
+
+async def test_a_metrics_port_that_is_taken_is_told(make):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(
+            ConfigError, match=f"cannot listen on {address}: .*; SIDECACHE_METRICS_LISTEN=HOST:PORT cho"
+        ):
+            async with running(make("http://127.0.0.1:1", SIDECACHE_METRICS_LISTEN=address)):
+                pass
 
 
 # Starting and stopping
@@ -370,6 +412,19 @@ async def test_a_failure_in_the_background_is_logged_and_counted(make, logged):
     assert (line["error"], line["detail"]) == ("ValueError", "broken")
 
 
+async def test_the_access_log_names_the_caller_of_what_no_rule_matches_each_time(make, logged):
+    async with portal() as upstream:
+        settings = make(f"http://127.0.0.1:{upstream}", SIDECACHE_ACCESS_LOG="1")
+        async with running(settings) as sidecar, client() as session:
+            for org in ("org_a", "org_b", "org_a", "org_a"):
+                url = f"http://127.0.0.1:{sidecar.data_port}/elsewhere"
+                async with session.get(url, headers={"Authorization": f"Bearer {unsigned(org)}"}) as answer:
+                    await answer.read()
+    lines = events(logged, "request")
+    assert [line["tenant"] for line in lines] == ["org_a", "org_b", "org_a", "org_a"]
+    assert {line["reason"] for line in lines} == {"no-rule"}
+
+
 async def test_the_access_log_has_one_line_a_request_without_query_or_token(make, logged):
     settings = make("http://127.0.0.1:9", SIDECACHE_ACCESS_LOG="1")
     async with running(settings) as sidecar:
@@ -477,6 +532,35 @@ async def test_a_purge_on_the_admin_port_makes_the_next_read_fresh(make):
         assert (await ask(sidecar.data_port))[1:] == ("sidecache; fwd=uri-miss; stored; detail=purged", '{"asked": 2}')
 
 
+async def test_an_open_dashboard_sees_requests_of_each_way_and_holds_up_no_end(make):
+    async with portal() as upstream, client() as session:
+        async with running(make(f"http://127.0.0.1:{upstream}")) as sidecar:
+            for path in ("/api/jobs?q=hush", "/api/jobs?q=hush", "/nowhere/7", "/nowhere/7", "/nowhere/7"):
+                await ask(sidecar.data_port, path)
+            stream = await session.get(f"http://127.0.0.1:{sidecar.admin_port}/api/live")
+            assert await stream.content.readline() == b"event: past\n"
+            past = json.loads((await stream.content.readline()).removeprefix(b"data: "))
+            begun = asyncio.get_running_loop().time()
+        ended = (await stream.content.read()).decode()
+        assert asyncio.get_running_loop().time() - begun < DEADLINE
+    shown = [(each["request"], each["result"], each["reason"]) for each in reversed(past["requests"])]
+    assert sorted(shown) == [
+        ("GET /api/jobs", "hit", "fresh"), ("GET /api/jobs", "miss", "cold"),
+        *[("GET /nowhere/7", "pass", "no-rule")] * 3,
+    ]  # fmt: skip
+    assert "hush" not in str(past)
+    assert 'event: end\ndata: {"why":"draining"}' in ended
+
+
+async def test_bytes_that_the_upstream_did_not_have_to_send_are_counted(make):
+    async with portal() as upstream, running(make(f"http://127.0.0.1:{upstream}")) as sidecar:
+        for _ in range(4):
+            await ask(sidecar.data_port)
+        _, _, text = await ask(sidecar.admin_port, "/metrics")
+    body = '{"asked": 1}'
+    assert f'sidecache_hit_bytes_total{{feature="jobs"}} {3 * len(body)}.0' in text
+
+
 async def test_a_switch_reaches_answers_that_were_prepared_before(make):
     async with portal() as upstream, running(make(f"http://127.0.0.1:{upstream}")) as sidecar:
         for _ in range(4):  # so often that the short way has it
@@ -513,9 +597,62 @@ async def test_conflicts_and_denials_are_in_the_audit_log_which_is_whole(make, r
             assert response.status == 502
         assert (await administer(sidecar, "GET", "/api/audit", admin.token))["status"] == 403
     lines = await asyncio.to_thread(lambda: log.read_bytes().splitlines())
-    assert [json.loads(line)["event"] for line in lines] == ["tenant-conflict", "denied"]
+    assert [json.loads(line)["event"] for line in lines] == ["tenant-conflict", "denied", "rollup"]
     assert verify(lines).broken_at is None
     assert not [secret for secret in (b"hush", unsigned().encode(), admin.token.encode()) if secret in b"".join(lines)]
+
+
+@pytest.mark.parametrize("form", ["native", "ocsf"])
+async def test_each_access_to_a_sensitive_feature_is_audited_with_who_and_what_and_nothing_secret(
+    make, rules, tmp_path, form
+):
+    rules.write_text(RULES.format(ttl="15m\n    sensitive: true\n    scope: user"))
+    log = tmp_path / "audit.jsonl"
+    async with portal() as upstream:
+        settings = make(f"http://127.0.0.1:{upstream}", SIDECACHE_AUDIT_LOG=str(log), SIDECACHE_AUDIT_FORMAT=form)
+        async with running(settings) as sidecar:
+            for _ in range(3):
+                assert (await ask(sidecar.data_port, "/api/jobs?token=hush"))[0] == 200
+            url = f"http://127.0.0.1:{sidecar.data_port}/api/jobs"
+            async with client() as session:
+                for call in (session.get(url), session.post(url, headers={"Authorization": f"Bearer {unsigned()}"})):
+                    async with call as response:
+                        assert response.status == 200
+
+            async def all_told() -> bool:  # a line follows its response
+                whole = await administer(sidecar, "GET", "/api/audit?event=sensitive-access")
+                return len(whole["lines"]) == 5
+
+            await until(all_told)
+            told = await administer(sidecar, "GET", "/api/audit?event=sensitive-access&limit=2")
+            rest = await administer(sidecar, "GET", f"/api/audit?event=sensitive-access&cursor={told['next']}")
+    lines = [*told["lines"], *rest["lines"]][::-1]
+    assert [line["result"] for line in lines] == ["cold 200", "hit 200", "hit 200", "no-credentials 200", "write 200"]
+    assert [line["actor"]["name"] for line in lines] == ["u1", "u1", "u1", None, "u1"]
+    assert [line["tenant"] for line in lines] == ["org_a", "org_a", "org_a", None, "org_a"]
+    assert [line["target"]["request"] for line in lines] == ["GET /api/jobs"] * 4 + ["POST /api/jobs"]
+    assert lines[0]["target"]["key"].startswith("tenant:org_a:jobs:")
+    written = await asyncio.to_thread(lambda: log.read_bytes().splitlines())
+    assert (verify(written).lines, verify(written).broken_at) == (6, None)
+    assert not [secret for secret in (b"hush", unsigned().encode(), b"asked") if secret in b"".join(written)]
+
+
+async def test_what_is_not_sensitive_is_counted_by_tenant_hits_in_memory_too(make, tmp_path):
+    log = tmp_path / "audit.jsonl"
+    async with portal() as upstream:
+        settings = make(f"http://127.0.0.1:{upstream}", SIDECACHE_AUDIT_LOG=str(log))
+        async with running(settings) as sidecar, client() as session:
+            for _ in range(5):
+                url = f"http://127.0.0.1:{sidecar.data_port}/api/jobs"
+                async with session.get(url, headers={"Authorization": f"Bearer {unsigned()}"}) as response:
+                    await response.read()
+            (row, *_) = (await administer(sidecar, "GET", "/api/cache/top?by=tenants"))["top"]
+    assert (row["tenant"], row["requests"], row["hits"], row["upstream_requests"]) == ("org_a", 5, 4, 1)
+    (line,) = await asyncio.to_thread(lambda: log.read_bytes().splitlines())
+    counts = json.loads(line)["target"]["counts"]
+    assert [(each["tenant"], each["outcome"], each["count"]) for each in counts] == [
+        ("org_a", "hit", 4), ("org_a", "miss", 1),
+    ]  # fmt: skip
 
 
 async def test_an_audit_log_that_cannot_be_written_is_a_start_error(make, tmp_path):

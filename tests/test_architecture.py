@@ -28,8 +28,11 @@ TESTED_ELSEWHERE = {
     "proxy/demo/companies.py": "tests/demo/test_api.py",
     "proxy/figures.py": "tests/test_app.py",  # what a scrape of the whole finds
     "proxy/signals.py": "tests/test_app.py",
+    "proxy/admin_port.py": "tests/test_app.py",  # composes what the tests of admin/ compose in their world
     "proxy/session_parts.py": "tests/sessions/test_replicas.py",  # composition: tested as a whole
+    "proxy/serving/decided.py": "tests/serving/test_exchange.py",  # values, and how bypasses are made: its own
     "proxy/links.py": "tests/test_app.py",
+    "proxy/side_ports.py": "tests/test_app.py",  # and those of workers in tests/workers/test_supervisor.py
     "proxy/variables.py": "tests/test_settings.py",  # the words of one table of cases
     "proxy/store_settings.py": "tests/test_settings.py",
     "proxy/workers/process.py": "tests/workers/test_supervisor.py",  # what is started is tested as a whole
@@ -129,11 +132,14 @@ def normal(name: str) -> str:
 
 
 OPTIONAL = PROJECT["project"]["optional-dependencies"]
-RUN_TIME = names(PROJECT["project"]["dependencies"]) | names(OPTIONAL["aws"])
+RUN_TIME = names(PROJECT["project"]["dependencies"]) | names(OPTIONAL["aws"]) | names(OPTIONAL["otel"])
 ALL = RUN_TIME | names(OPTIONAL["dev"])
 
 # Distribution -> the package one imports, where they differ.
-IMPORTED_AS = {"pyjwt": "jwt", "python-dotenv": "dotenv", "ruamel-yaml": "ruamel"}
+IMPORTED_AS = {
+    "pyjwt": "jwt", "python-dotenv": "dotenv", "ruamel-yaml": "ruamel", "opentelemetry-sdk": "opentelemetry",
+    "opentelemetry-exporter-otlp-proto-http": "opentelemetry",
+}  # fmt: skip
 # Part of a dependency's own interface: it comes with the package that is named.
 COMES_WITH = {"yarl": "aiohttp", "multidict": "aiohttp", "pydantic_core": "pydantic"}
 

@@ -382,3 +382,107 @@ async def test_other_rules_are_judged_without_a_change(file):
     assert isinstance(good, RuleSet)
     assert isinstance(bad, tuple)
     assert (followed.ttl, followed.names(), followed.live.problems) == (900, [], ())
+
+
+# Rules that share more than those in force
+
+
+def scoped(scope: str) -> str:
+    return rules(f"15m\n    scope: {scope}")
+
+
+async def refused(file: Path, profile: str = "production") -> Followed:
+    followed = Followed(file, profile)
+    followed.live.load(scoped("role").encode())
+    await followed.live.take_over(scoped("tenant").encode())
+    return followed
+
+
+@pytest.mark.parametrize("profile", ["production", "staging"])
+async def test_rules_that_share_more_wait_for_somebody_to_accept_it(file, profile):
+    followed = await refused(file, profile)
+    ((event, details),) = followed.events
+    assert event == "rules-widening"
+    assert details["digest"] == followed.live.widening != ""
+    assert "loosens scope role to tenant of GET /api/jobs; not in force until it is acc" in str(
+        followed.live.problems[0]
+    )
+    assert followed.live.current.routes[0].scope == "role"
+
+
+async def test_in_development_nobody_need_accept_it(file):
+    followed = await refused(file, "development")
+    assert (followed.names(), followed.live.current.routes[0].scope) == (["rules-loaded"], "tenant")
+
+
+async def test_what_is_accepted_by_its_digest_is_in_force(file):
+    followed = await refused(file)
+    file.write_text(scoped("tenant"))
+    await followed.live.reload(followed.live.widening)
+    assert followed.names() == ["rules-widening", "rules-loaded"]
+    assert (followed.live.current.routes[0].scope, followed.live.widening, followed.live.problems) == ("tenant", "", ())
+
+
+async def test_what_was_accepted_is_one_content_of_the_file_and_no_other(file):
+    followed = await refused(file)
+    accepted = followed.live.widening
+    file.write_text(scoped("public"))
+    await followed.live.reload(accepted)
+    assert (followed.names(), followed.live.current.routes[0].scope) == (["rules-widening", "rules-widening"], "role")
+
+
+async def test_accepted_once_is_not_accepted_for_ever(file):
+    followed = await refused(file)
+    accepted = followed.live.widening
+    file.write_text(scoped("tenant"))
+    await followed.live.reload(accepted)
+    file.write_text(scoped("user"))
+    await followed.live.reload()
+    file.write_text(scoped("tenant"))
+    await followed.live.reload()
+    assert (followed.live.current.routes[0].scope, followed.live.widening) == ("user", accepted)
+
+
+async def test_a_wrong_digest_accepts_nothing_and_the_same_file_is_not_reported_again(file):
+    followed = await refused(file)
+    file.write_text(scoped("tenant"))
+    await followed.live.reload("0123456789ab")
+    await followed.live.reload()
+    assert followed.names() == ["rules-widening"]
+
+
+async def test_a_file_that_shares_less_again_is_in_force_at_once(file):
+    followed = await refused(file)
+    file.write_text(scoped("user"))
+    await followed.live.reload()
+    assert (followed.live.current.routes[0].scope, followed.live.widening, followed.live.problems) == ("user", "", ())
+
+
+async def test_that_other_rules_would_share_more_is_told_beforehand(file):
+    followed = await refused(file)
+    verdict = await followed.live.validate(scoped("public").encode())
+    assert isinstance(verdict, tuple)
+    assert "loosens scope role to public" in verdict[0].message
+
+
+async def test_rules_at_the_start_are_compared_with_nothing(file):
+    file.write_text(scoped("public"))
+    followed = Followed(file)
+    followed.live.load()
+    assert followed.live.current.routes[0].scope == "public"
+
+
+async def test_what_another_process_reads_comes_with_what_is_accepted(file):
+    followed = await refused(file)
+    asked: list[str] = []
+
+    async def elsewhere(accept: str) -> tuple[bytes, str]:
+        asked.append(accept)
+        return scoped("tenant").encode(), accept
+
+    worker = LiveRules(file, "production", followed.clock, followed._note, elsewhere=elsewhere)
+    worker.load(scoped("role").encode())
+    await worker.reload()
+    assert worker.current.routes[0].scope == "role"
+    await worker.reload(worker.widening)
+    assert (worker.current.routes[0].scope, asked) == ("tenant", ["", followed.live.widening])

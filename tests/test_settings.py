@@ -458,8 +458,8 @@ def test_a_local_file_that_is_a_directory_is_not_read(tmp_path):
         ("SIDECACHE_LISTN", "x", "SIDECACHE_LISTN: has no effect (did you mean 'SIDECACHE_LISTEN'?)"),
         ("SIDECACHE_UPSTREAM_URL_FILE", "x", "SIDECACHE_UPSTREAM_URL_FILE: has no effect "
          "(did you mean 'SIDECACHE_UPSTREAM'?)"),
-        ("SIDECACHE_METRICS_LISTEN", "x", "SIDECACHE_METRICS_LISTEN: has no effect in this version"),
-        ("SIDECACHE_METRICS_LISTEN_FILE", "x", "SIDECACHE_METRICS_LISTEN_FILE: has no effect in this version"),
+        ("SIDECACHE_OIDC_CLIENT_ID", "x", "SIDECACHE_OIDC_CLIENT_ID: has no effect in this version"),
+        ("SIDECACHE_OIDC_CLIENT_ID_FILE", "x", "SIDECACHE_OIDC_CLIENT_ID_FILE: has no effect in this version"),
         ("SIDECACHE_QUX", "x", "SIDECACHE_QUX: has no effect"),
         ("REDIS_PORT", "tcp://10.0.0.7:6379", "REDIS_PORT: ignored; Kubernetes put it there for a service named redis"),
         ("SIDECACHE_TRUSTED_PEERS", "0.0.0.0/0", "SIDECACHE_TRUSTED_PEERS: 0.0.0.0/0 lets every client say who it is"),
@@ -578,7 +578,9 @@ def test_a_wrong_admin_token_is_named_without_its_text():
 def test_addresses_that_may_ask_are_ranges_and_the_audit_goes_to_standard_output_unless_said():
     made = settings(SIDECACHE_ALLOWED_IPS="10.0.0.0/8, 127.0.0.1")
     assert made.allowed_ips == (ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("127.0.0.1/32"))
-    assert made.audit_log == "stdout"
+    assert (made.audit_log, made.audit_format) == ("stdout", "native")
+    assert settings(SIDECACHE_AUDIT_FORMAT="ocsf").audit_format == "ocsf"
+    assert "is not one of native, ocsf" in problems(DEVELOPMENT | {"SIDECACHE_AUDIT_FORMAT": "cef"})[0]
     assert settings(SIDECACHE_AUDIT_LOG="/var/log/audit.jsonl").audit_log == "/var/log/audit.jsonl"
     assert "SIDECACHE_ALLOWED_IPS: 'x'" in problems(DEVELOPMENT | {"SIDECACHE_ALLOWED_IPS": "x"})[0]
 
@@ -601,3 +603,68 @@ def test_several_workers_need_a_store_that_they_share(flags, source):
         f"{source}: 2 workers need a store that they share; the embedded one (REDIS_PROVIDER=memory) is for 1",
     )
     assert load(DEVELOPMENT | {"REDIS_PROVIDER": "redis", "REDIS_HOST": "cache", "SIDECACHE_WORKERS": "2"}).workers == 2
+
+
+# The port of the metrics
+
+
+def test_metrics_have_no_port_of_their_own_unless_it_is_said():
+    assert load(PRODUCTION).metrics is None
+    assert load(PRODUCTION | {"SIDECACHE_METRICS_LISTEN": "0.0.0.0:9901"}).metrics == Address("0.0.0.0", 9901)
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        ("9901", "SIDECACHE_METRICS_LISTEN: '9901' is not HOST:PORT such as 0.0.0.0:9901"),
+        ("0.0.0.0:8080", "SIDECACHE_METRICS_LISTEN: 0.0.0.0:8080 is the data port; choose another"),
+        ("0.0.0.0:9900", "SIDECACHE_METRICS_LISTEN: 0.0.0.0:9900 is the admin port; choose another"),
+    ],
+)
+def test_an_address_of_metrics_that_cannot_be_is_told(value, problem):
+    with pytest.raises(ConfigError) as told:
+        load(PRODUCTION | {"SIDECACHE_METRICS_LISTEN": value})
+    assert str(told.value) == problem
+
+
+# Spans
+
+ENDPOINT = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318"}
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({}, False),
+        (ENDPOINT, True),
+        ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://collector:4318/v1/traces"}, True),
+        ({"OTEL_TRACES_EXPORTER": "otlp"}, True),
+        ({"OTEL_TRACES_EXPORTER": "none"}, False),
+        (ENDPOINT | {"OTEL_TRACES_EXPORTER": "none"}, False),
+        (ENDPOINT | {"OTEL_SDK_DISABLED": "true"}, False),
+        (ENDPOINT | {"OTEL_SDK_DISABLED": "false"}, True),
+        (ENDPOINT | {"OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"}, True),
+        ({"OTEL_SERVICE_NAME": "portal"}, False),
+    ],
+)
+def test_spans_are_sent_when_the_standard_variables_say_where(environ, expected):
+    found = load(PRODUCTION | environ)
+    assert (found.tracing, found.warnings) == (expected, ())
+
+
+@pytest.mark.parametrize("more", [{"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, {"OTEL_TRACES_EXPORTER": "console"}])
+def test_a_way_of_sending_spans_that_is_not_known_is_one_warning(more):
+    found = load(PRODUCTION | ENDPOINT | more)
+    assert not found.tracing
+    assert found.warnings == (
+        "OTEL_EXPORTER_OTLP_ENDPOINT: no spans are sent: only OTLP over http/protobuf is known here",
+    )
+
+
+def test_without_the_extra_it_is_one_warning(monkeypatch):
+    monkeypatch.setattr("proxy.settings.find_spec", lambda name: None)
+    found = load(PRODUCTION | ENDPOINT)
+    assert not found.tracing
+    assert found.warnings == (
+        'OTEL_EXPORTER_OTLP_ENDPOINT: no spans are sent: install the extra, pip install "sidecache[otel]"',
+    )

@@ -4,14 +4,17 @@ Four questions, in this order, and no request is looked at before all are answer
 
     address   is the peer on the allow-list, where there is one?                         403
     page      does a browser ask on behalf of another page (a foreign Origin)?           403
-    person    whose token is it? None, in development on loopback: this machine's,       401
-              if it asks for this port by its address (a name may have been made to
-              resolve to it: DNS rebinding)                                              403
+    person    whose token is it, or whose session (the dashboard's cookie)? A change     401
+              that a cookie speaks for must come from our own page                       403
+              None, in development on loopback: this machine's, if it asks for this
+              port by its address (a name may have been made to resolve to it: DNS
+              rebinding)                                                                 403
     role      may they do this?                                                          403
 """
 
 import ipaddress
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from hashlib import sha256
 from hmac import compare_digest
@@ -73,6 +76,8 @@ class Asking:
     host: str | None
     origin: str | None
     authorization: str | None
+    session: str | None = None  # of the dashboard's cookie
+    changes: bool = False  # by its method
 
 
 class Gate:
@@ -85,39 +90,49 @@ class Gate:
         lenient: bool = False,
         listens_on_loopback: bool = True,
         allowed: tuple[Network, ...] = (),
+        session: Callable[[str], Actor | None] = lambda _: None,
     ) -> None:
         self._tokens = tokens
         self._lenient = lenient and listens_on_loopback
         self._inside = listens_on_loopback
         self._allowed = allowed
+        self._session = session
 
-    def judge(self, asking: Asking, needed: tuple[Role, ...]) -> Actor | Denied:
-        """Who asks, if they may do what one of these roles may. None needed: anybody who may reach the port."""
+    def judge(self, asking: Asking, needed: tuple[Role, ...], *, harmless: bool = False) -> Actor | Denied:
+        """Who asks, if they may do what one of these roles may. None needed: anybody who may reach the port.
+
+        `harmless`: what is asked for is the same for everybody and tells nothing, whatever the port is called.
+        """
         if not self._is_allowed(asking.peer):
             return Denied(403, "This address is not in SIDECACHE_ALLOWED_IPS.")
         if asking.origin is not None and not _is_own(asking.origin, asking.host):
             return Denied(403, "Another page's requests are not answered here (Origin).")
-        found = self._person(asking, needed)
+        found = self._person(asking, needed, harmless=harmless and not self._lenient)
         if isinstance(found, Actor) and needed and not found.may(*needed):
             return Denied(403, f"This needs the role {' or '.join(needed)}; {found.name} is {found.role}.", found)
         return found
 
-    def _person(self, asking: Asking, needed: tuple[Role, ...]) -> Actor | Denied:
+    def _person(self, asking: Asking, needed: tuple[Role, ...], *, harmless: bool) -> Actor | Denied:
         if asking.authorization is not None:
-            holder = self._holder(asking.authorization, asking.peer)
+            holder = self.holder(asking.authorization, asking.peer)
             if needed or isinstance(holder, Actor):
                 return holder
             # what is open to everybody is open to whoever sends a portal's token along
-        if (self._inside or needed) and not _names_loopback(asking.host):
+        if asking.session is not None and (logged_in := self._session(asking.session)) is not None:
+            if asking.changes and asking.origin is None:
+                return Denied(403, "A change by a cookie must say which page it comes from (Origin).", logged_in)
+            return replace(logged_in, peer=asking.peer)
+        if (self._inside or needed) and not harmless and not _names_loopback(asking.host):
             # without a token the address is all that shows who is meant
             return Denied(403 if self._inside else 401, _BY_ADDRESS if self._inside else _TOKEN_NEEDED)
-        if not needed:
-            return Actor(NOBODY.name, NOBODY.role, None, asking.peer)
         if self._lenient and _is_loopback(asking.peer):
             return Actor("local", None, None, asking.peer)
+        if not needed:
+            return Actor(NOBODY.name, NOBODY.role, None, asking.peer)
         return Denied(401, _TOKEN_NEEDED if self._tokens else _NO_TOKENS)
 
-    def _holder(self, authorization: str, peer: str) -> Actor | Denied:
+    def holder(self, authorization: str, peer: str) -> Actor | Denied:
+        """Whose token these words of an Authorization field hold."""
         scheme, _, token = authorization.partition(" ")
         if scheme.lower() != "bearer" or not 0 < len(token.strip()) <= _LONGEST_TOKEN:
             return Denied(401, "Authorization must be: Bearer, a space, and the token.")

@@ -7,6 +7,7 @@ from aiohttp import web
 from proxy.admin.access import Actor, Asking, Denied, Gate
 from proxy.admin.asked import read
 from proxy.admin.audit import Audit
+from proxy.admin.cookie import cookie_name
 from proxy.admin.endpoint import Endpoint
 from proxy.admin.openapi import described
 from proxy.admin.problems import Refused, answer, problem
@@ -26,6 +27,7 @@ def application(gate: Gate, audit: Audit, endpoints: Iterable[Endpoint]) -> web.
     itself = Endpoint("GET", "/openapi.json", openapi, "This document.")
     document = described((*all_of_them, itself))
     app = web.Application(middlewares=[_as_problems], client_max_size=MAX_BODY)
+    app.on_response_prepare.append(_guarded)
     for endpoint in (*all_of_them, itself):
         app.router.add_route(endpoint.method, endpoint.path, _judged(endpoint, gate, audit))
         if endpoint.method == "GET":
@@ -35,7 +37,13 @@ def application(gate: Gate, audit: Audit, endpoints: Iterable[Endpoint]) -> web.
 
 def _judged(endpoint: Endpoint, gate: Gate, audit: Audit) -> _Handler:
     async def handler(request: web.Request) -> web.StreamResponse:
-        actor = gate.judge(_asking(request), endpoint.needs)
+        try:
+            return await judged(request)
+        finally:
+            await audit.settled()  # whoever has the answer finds the line
+
+    async def judged(request: web.Request) -> web.StreamResponse:
+        actor = gate.judge(_asking(request), endpoint.needs, harmless=endpoint.harmless)
         if isinstance(actor, Denied):
             _note_denial(audit, request, endpoint, actor)
             return problem(actor.status, actor.detail)
@@ -43,8 +51,8 @@ def _judged(endpoint: Endpoint, gate: Gate, audit: Audit) -> _Handler:
             asked = await read(request, actor, endpoint.known, document=not endpoint.raw)
             return await endpoint.handle(asked)
         except Refused as refused:
-            if refused.status == 403:
-                _note_denial(audit, request, endpoint, Denied(403, refused.detail, actor))
+            if refused.status in (401, 403):
+                _note_denial(audit, request, endpoint, Denied(refused.status, refused.detail, actor))
             return problem(refused.status, refused.detail, field=refused.field)
 
     return handler
@@ -52,7 +60,10 @@ def _judged(endpoint: Endpoint, gate: Gate, audit: Audit) -> _Handler:
 
 def _asking(request: web.Request) -> Asking:
     headers = request.headers
-    return Asking(request.remote or "", headers.get("Host"), headers.get("Origin"), headers.get("Authorization"))
+    return Asking(
+        request.remote or "", headers.get("Host"), headers.get("Origin"), headers.get("Authorization"),
+        request.cookies.get(cookie_name(request.host)), request.method not in ("GET", "HEAD"),
+    )  # fmt: skip
 
 
 def _note_denial(audit: Audit, request: web.Request, endpoint: Endpoint, denied: Denied) -> None:
@@ -61,6 +72,13 @@ def _note_denial(audit: Audit, request: web.Request, endpoint: Endpoint, denied:
         "denied", actor, result=str(denied.status), tenant=actor.tenant,
         target={"request": f"{endpoint.method} {endpoint.path}"}, reason=denied.detail,
     )  # fmt: skip
+
+
+async def _guarded(_: web.Request, response: web.StreamResponse) -> None:
+    """Nothing here is a page unless it says so, nor may another page frame it or learn where it is."""
+    response.headers.setdefault("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers["Referrer-Policy"] = "no-referrer"
 
 
 @web.middleware

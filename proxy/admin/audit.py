@@ -1,91 +1,53 @@
-"""Who did what, and can nobody rewrite it unseen? JSON Lines, each with the hash of the one before (SPEC 14).
+"""Who did what? What one process has to say for the audit log, on its way to the chain and to the stream (SPEC 14).
 
-A line's `hash` is the SHA-256 of the line without it; `previous` is the hash of the line before. Whoever changes, drops
-or moves a line breaks the chain from there on. Lines cut off at the end leave a shorter, whole chain, and so does
-whoever makes all hashes anew: `verify` tells the last hash, to compare with one that was kept elsewhere.
+Denials, tenant conflicts, admin actions and accesses to sensitive features are a line each; everything else is counted,
+a line a minute (`rollup`). Of what anybody can cause, there is a bound on lines: they must not fill a disk.
 """
 
 import asyncio
-import sys
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from hashlib import sha256
-from pathlib import Path
-from typing import Any, TextIO
-
-import orjson
+from typing import Any
 
 from proxy.admin.access import Actor
-from proxy.errors import ConfigError
+from proxy.admin.chain import Line, Record
+from proxy.policy.message import Request
+from proxy.policy.outcome import Accessed
 
-START = "0" * 64  # before the first line
-KEPT = 2000  # lines that the admin API can show
-MAX_WAITING = 10_000  # lines that a slow disk may leave waiting
+MAX_UNENTERED = 10_000  # records that a writer who is slow may leave waiting
 MOST_A_MINUTE = 600  # lines of one kind that anybody could cause; what is more is counted
-_TAIL = 64 << 10  # enough of a file's end to hold its last line
+SETTLED = 1.0  # seconds for which the answer to an admin may wait for its line
+_LONGEST = 512  # characters of a text that comes from outside
 
 # What needs no rights to cause: it must not fill a disk.
 _UNBIDDEN = frozenset({"denied", "tenant-conflict"})
 
-Failed = Callable[[str], None]
-
-
-class AuditFile:
-    """Where lines go, whole and in order."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def last_hash(self) -> str:
-        """Of the last line there is, so that a restart goes on with the chain; START when there is none."""
-        with self._path.open("a+b") as file:  # made here, so that a place that cannot be written is known at the start
-            file.seek(0, 2)
-            file.seek(max(0, file.tell() - _TAIL))
-            lines = file.read().splitlines()
-        record = _parsed(lines[-1]) if lines else None
-        return str(record["hash"]) if record is not None and isinstance(record.get("hash"), str) else START
-
-    def write(self, lines: bytes) -> None:
-        with self._path.open("ab", buffering=0) as file:
-            whole = file.seek(0, 2)
-            try:
-                written = file.write(lines)
-            except OSError:
-                written = -1
-            if written != len(lines):
-                file.truncate(whole)  # half a line would break the chain for good
-                raise OSError("there is no room for the audit log")
-
-
-class AuditStream:
-    """The same for standard output: its chain begins with the process."""
-
-    def __init__(self, stream: TextIO | None = None) -> None:
-        self._stream = stream
-
-    def last_hash(self) -> str:
-        return START
-
-    def write(self, lines: bytes) -> None:
-        stream = self._stream if self._stream is not None else sys.stdout
-        stream.write(lines.decode())
-        stream.flush()
+Enter = Callable[[Sequence[Record]], Awaitable[list[Line]]]
 
 
 class Audit:
-    """The log of one process. `record` never waits: a task of its own writes. `sink` None: it is only kept here."""
+    """`record` never waits: a task of its own brings records to the ledger, wherever that is, in their order.
 
-    def __init__(self, sink: AuditFile | AuditStream | None, clock: Callable[[], float], failed: Failed) -> None:
-        self._sink = sink
+    `entered` hears of the lines that they have become. `worker`: which of several processes this is.
+    """
+
+    def __init__(
+        self,
+        enter: Enter,
+        clock: Callable[[], float],
+        *,
+        entered: Callable[[Sequence[Line]], None] = lambda lines: None,
+        worker: int | None = None,
+    ) -> None:
+        self._enter = enter
         self._clock = clock
-        self._failed = failed
-        self._previous = sink.last_hash() if sink is not None else START
-        self._number = 0
-        self._kept: deque[dict[str, Any]] = deque(maxlen=KEPT)
-        self._waiting: deque[bytes] = deque()
-        self._writing: asyncio.Task[None] | None = None
+        self._entered = entered
+        self._worker = worker
+        self._records: list[Record] = []
+        self._settled: asyncio.Future[None] | None = None  # of the records that are collected now
+        self._last: asyncio.Future[None] | None = None
+        self._carrying: asyncio.Task[None] | None = None
         self._minute = 0
         self._counted: Counter[str] = Counter()
         self.lost = 0
@@ -99,8 +61,8 @@ class Audit:
         tenant: str | None = None,
         target: Mapping[str, object] | None = None,
         reason: str | None = None,
-    ) -> int | None:
-        """Write one line; its number. None: there are too many of its kind, it was only counted."""
+    ) -> bool:
+        """Write one line. False: there are too many of its kind, it was only counted."""
         minute = int(self._clock() // 60)
         if minute != self._minute:
             self._tell_of_the_uncounted()
@@ -108,53 +70,59 @@ class Audit:
         if event in _UNBIDDEN:
             self._counted[event] += 1
             if self._counted[event] > MOST_A_MINUTE:
-                return None
-        self._append(event, actor, result, tenant, target, reason)
-        return self._number
+                return False
+        who = None if actor is None else {"name": actor.name, "role": actor.role, "peer": actor.peer}
+        self._append(event, who, result, tenant, target, reason)
+        return True
 
-    def recent(
-        self, *, tenant: str | None = None, actor: str | None = None, event: str | None = None, since: float = 0.0
-    ) -> list[dict[str, Any]]:
-        """The last lines, the newest first; with `tenant` only those about it."""
-        begin = _time(since)
-        return [
-            line
-            for line in reversed(self._kept)
-            if (tenant is None or line["tenant"] == tenant)
-            and (actor is None or (line["actor"] or {}).get("name") == actor)
-            and (event is None or line["event"] == event)
-            and line["time"] >= begin
-        ]
+    def accessed(self, request: Request, outcome: Accessed, status: int) -> None:
+        """Somebody asked for what is sensitive: who, what, and what became of it; never the token, query or body."""
+        who = {"name": outcome.user, "role": None, "peer": request.peer}
+        target = {"request": f"{request.method} {request.path}", "feature": outcome.feature, "key": outcome.key}
+        result = f"{'hit' if outcome.hit else outcome.reason.value} {status}"
+        self._append("sensitive-access", who, result, outcome.tenant or None, target, None)
+
+    async def settled(self) -> None:
+        """Until what was recorded so far is in the ledger, or SETTLED seconds: a purge must not hang on a disk."""
+        if self._last is not None and not self._last.done():
+            await asyncio.wait((self._last,), timeout=SETTLED)
 
     async def close(self) -> None:
-        """Until what was recorded is written, or cannot be."""
+        """Until what was recorded is in the ledger."""
         self._tell_of_the_uncounted()
-        if self._writing is not None:
-            await self._writing
-        if self._waiting:
-            await self._write()
+        if self._carrying is not None:
+            await self._carrying
 
     def _append(
-        self, event: str, actor: Actor | None, result: str, tenant: str | None, target: Mapping[str, object] | None,
-        reason: str | None,
+        self, event: str, actor: Mapping[str, object] | None, result: str, tenant: str | None,
+        target: Mapping[str, object] | None, reason: str | None,
     ) -> None:  # fmt: skip
-        self._number += 1
-        who = None if actor is None else {"name": actor.name, "role": actor.role, "peer": actor.peer}
-        line: dict[str, Any] = {
-            "log": "audit", "time": _time(self._clock()), "number": self._number, "event": event, "actor": who,
-            "tenant": tenant, "target": dict(target or {}), "result": result, "reason": reason,
-            "previous": self._previous,
-        }  # fmt: skip
-        self._previous = line["hash"] = _hash(line)
-        self._kept.append(line)
-        if self._sink is None:
-            return
-        if len(self._waiting) >= MAX_WAITING:
-            self._waiting.popleft()
+        if len(self._records) >= MAX_UNENTERED:
             self.lost += 1
-        self._waiting.append(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
-        if self._writing is None:
-            self._writing = asyncio.get_running_loop().create_task(self._write())
+            return
+        record: dict[str, Any] = {
+            "time": time_text(self._clock()), "event": event, "actor": _plain(actor), "tenant": _plain(tenant),
+            "target": _plain(target or {}), "result": result, "reason": _plain(reason),
+        }  # fmt: skip
+        if self._worker is not None:
+            record["worker"] = self._worker
+        self._records.append(record)
+        if self._settled is None:
+            self._settled = self._last = asyncio.get_running_loop().create_future()
+        if self._carrying is None:
+            self._carrying = asyncio.get_running_loop().create_task(self._carry())
+
+    async def _carry(self) -> None:
+        try:
+            while self._records:
+                batch, self._records = self._records, []
+                settled, self._settled = self._settled, None
+                lines = await self._enter(batch)
+                self._entered(lines)
+                if settled is not None and not settled.done():
+                    settled.set_result(None)
+        finally:
+            self._carrying = None
 
     def _tell_of_the_uncounted(self) -> None:
         for event, count in self._counted.items():
@@ -162,77 +130,31 @@ class Audit:
                 self._append(event, None, "counted", None, {"more": count - MOST_A_MINUTE}, None)
         self._counted.clear()
 
-    async def _write(self) -> None:
-        """What waits, in a thread: a disk may take its time. What cannot be written waits for the next line."""
-        sink = self._sink
-        assert sink is not None, "lines wait for a sink only"
-        try:
-            while self._waiting:
-                batch = list(self._waiting)
-                self._waiting.clear()
-                try:
-                    await asyncio.to_thread(sink.write, b"".join(batch))
-                except (OSError, ValueError) as error:
-                    self._waiting.extendleft(reversed(batch))
-                    self._failed(f"{type(error).__name__}: {error}")
-                    return
-        finally:
-            self._writing = None
+
+def _plain(value: Any) -> Any:
+    """As JSON can say it: what comes from outside may be no text at all, and may be long."""
+    if isinstance(value, str):
+        text = value if len(value) <= _LONGEST else f"{value[:_LONGEST]}..."
+        return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, Mapping):
+        return {str(name): _plain(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return value
 
 
-def opened(where: str, clock: Callable[[], float], failed: Failed, *, worker: int | None = None) -> Audit:
-    """The log that SIDECACHE_AUDIT_LOG names: off, stdout or a file. ConfigError when that cannot be written.
-
-    A chain has one writer: of several workers each has a file of its own, `audit.jsonl` becomes `audit.0.jsonl`.
-    """
-    if worker is not None and where not in ("off", "stdout"):
-        where = str(Path(where).with_suffix(f".{worker}{Path(where).suffix}"))
-    try:
-        sink = None if where == "off" else AuditStream() if where == "stdout" else AuditFile(Path(where))
-        return Audit(sink, clock, failed)
-    except OSError as error:
-        raise ConfigError(f"SIDECACHE_AUDIT_LOG: cannot use {where!r}: {(error.strerror or '').lower()}") from None
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What became of a chain. `broken_at` None: every line is as it was written."""
-
-    lines: int
-    last_hash: str
-    broken_at: int | None = None  # a line's place in the file, from 1
-    problem: str = ""
-
-
-def verify(lines: Iterable[bytes]) -> Verdict:
-    """Follow the chain. Only a process's first line may begin a new one (in what was kept of a standard output)."""
-    previous: str | None = None
-    count = 0
-    for count, line in enumerate(lines, 1):
-        record = _parsed(line)
-        if record is None:
-            return Verdict(count, previous or START, count, "is no line of an audit log")
-        said = record.pop("hash", None)
-        if said != _hash(record):
-            return Verdict(count, previous or START, count, "was changed")
-        begins = record.get("previous") == START and record.get("number") == 1
-        if previous is not None and record.get("previous") != previous and not begins:
-            return Verdict(count, previous, count, "does not follow the line before: lines were dropped or moved")
-        previous = said
-    return Verdict(count, previous or START)
-
-
-def _hash(line: Mapping[str, object]) -> str:
-    return sha256(orjson.dumps(line, option=orjson.OPT_SORT_KEYS)).hexdigest()
-
-
-def _parsed(line: bytes) -> dict[str, Any] | None:
-    try:
-        value = orjson.loads(line)
-    except ValueError:
-        return None
-    return value if isinstance(value, dict) else None
-
-
-def _time(seconds: float) -> str:
+def time_text(seconds: float) -> str:
+    """As lines have it: they are compared as texts."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def is_asked_for(
+    line: Line, *, tenant: str | None = None, actor: str | None = None, event: str | None = None, since: str = ""
+) -> bool:
+    """Whether a line is about this tenant, by this name, of this kind and not older than that."""
+    return (
+        (tenant is None or line["tenant"] == tenant)
+        and (actor is None or (line["actor"] or {}).get("name") == actor)
+        and (event is None or line["event"] == event)
+        and line["time"] >= since
+    )

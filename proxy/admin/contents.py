@@ -1,7 +1,5 @@
-"""What is kept at the moment? Keys page by page, one entry's numbers; never a body."""
+"""What is kept at the moment? Keys of both tiers page by page, one entry's numbers; never a body."""
 
-import asyncio
-import heapq
 from base64 import b64decode, urlsafe_b64encode
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -11,105 +9,119 @@ from aiohttp import web
 from proxy.admin.access import Role
 from proxy.admin.asked import Asked
 from proxy.admin.audit import Audit
-from proxy.admin.endpoint import Endpoint
+from proxy.admin.endpoint import Endpoint, chosen, number
+from proxy.admin.facts import facts
 from proxy.admin.problems import Refused, answer, shown
-from proxy.cache.tiers import Cache
-from proxy.policy.entry import Entry
+from proxy.admin.sight import Sight
+from proxy.cache.record import Rejection
+from proxy.cache.stored import Stored, tenant_of
+from proxy.errors import StoreError
 
 MOST = 1000
 _DEFAULT = 100
-_FIRST_TIER = "the first tier of this process; what only the store holds is not listed"
-
-# Of a stored head, what tells nothing of its content.
-_SHOWN_FIELDS = frozenset(
-    "content-type content-encoding content-language cache-control etag last-modified expires date vary".split()
-)
+MEMORY, STORE = "memory", "store"
+_TIERS = (MEMORY, STORE)
+_OF = {
+    MEMORY: "the first tier of this sidecar, in their order",
+    STORE: "the store, of all sidecars, in no order and some of them twice",
+}
 
 
 class Contents:
     """`GET /api/cache/keys` and `GET /api/cache/entry`."""
 
-    def __init__(self, cache: Cache, audit: Audit, clock: Callable[[], float]) -> None:
-        self._cache = cache
+    def __init__(self, sight: Sight, stored: Stored, audit: Audit, clock: Callable[[], float]) -> None:
+        self._sight = sight
+        self._stored = stored
         self._audit = audit
         self._clock = clock
 
     def endpoints(self) -> Iterator[Endpoint]:
+        tier = chosen("memory (the first tier of this sidecar) or store; otherwise both", _TIERS)
         yield Endpoint(
-            "GET", "/api/cache/keys", self.keys, "List the keys of the first tier, in their order.", (Role.INSPECTOR,),
+            "GET", "/api/cache/keys", self.keys, "List keys, first those in memory, then those of the store.",
+            (Role.INSPECTOR,),
             {
                 "tenant": "only this tenant's",
                 "prefix": "only keys that begin with this",
-                "limit": f"how many at once, at most {MOST} ({_DEFAULT})",
+                "tier": tier,
+                "limit": number(f"how many at once ({_DEFAULT}); of the store about so many", 1, MOST),
                 "cursor": "where the page before has ended: its next",
             },
         )  # fmt: skip
         yield Endpoint(
-            "GET", "/api/cache/entry", self.entry, "Numbers, tags and head of one entry of the first tier.",
-            (Role.INSPECTOR,), {"key": "the full key"},
-            answers={200: "The entry, without its body.", 404: "Not in the first tier of this process."},
+            "GET", "/api/cache/entry", self.entry, "Numbers, tags and head of one entry.", (Role.INSPECTOR,),
+            {"key": "the full key", "tier": tier},
+            answers={
+                200: "The entry, without its body; or why its record in the store is not used.",
+                404: "There is none in these tiers.", 503: "The store does not answer.",
+            },
         )  # fmt: skip
 
     async def keys(self, asked: Asked) -> web.Response:
         tenant, prefix = asked.tenant(), asked.text("prefix") or ""
         limit = asked.number("limit", _DEFAULT, 1, MOST)
-        after = _position(asked.text("cursor"))
+        only = None if "tier" not in asked else asked.chosen("tier", _TIERS, MEMORY)
+        tier, place = _place(asked.text("cursor"), only)
         own = f"tenant:{tenant}:" if tenant is not None else ""
-        # in a thread: there may be a hundred thousand of them, and requests do not wait
-        found = await asyncio.to_thread(_page, self._cache.keys(), own, prefix, after, limit + 1)
-        page = found[:limit]
-        return answer({"keys": page, "of": _FIRST_TIER, "next": _cursor(page[-1]) if len(found) > limit else None})
+        if not (own.startswith(prefix) or prefix.startswith(own)):
+            return answer({"keys": [], "tier": tier, "of": _OF[tier], "next": None})
+        begin = max(own, prefix, key=len)
+        if tier == MEMORY:
+            found = await self._sight.keys(begin, place, limit + 1)
+            page = found[:limit]
+            following = _cursor(MEMORY, page[-1]) if len(found) > limit else None
+            if following is None and only is None:
+                following = _cursor(STORE, "")
+            return answer({"keys": page, "tier": tier, "of": _OF[tier], "next": following})
+        try:
+            keys, next = await self._stored.keys(begin, place, limit)
+        except StoreError as error:
+            return answer({"keys": [], "tier": tier, "of": _OF[tier], "next": None, "error": str(error)})
+        return answer({"keys": keys, "tier": tier, "of": _OF[tier], "next": _cursor(STORE, next) if next else None})
 
     async def entry(self, asked: Asked) -> web.Response:
         key = asked.required("key")
-        entry = self._cache.look(key)
-        if entry is None or asked.actor.tenant not in (None, entry.tenant):
-            raise Refused(f"{shown(key)} is not in the first tier of this process", field="key", status=404)
-        if entry.sensitive:
-            self._audit.record("sensitive-entry", asked.actor, tenant=entry.tenant or None, target={"key": key})
-        return answer(facts(entry, self._clock()))
+        only = None if "tier" not in asked else asked.chosen("tier", _TIERS, MEMORY)
+        told = await self._told(key, only) if asked.actor.tenant in (None, tenant_of(key)) else None
+        if told is None:
+            raise Refused(
+                f"{shown(key)} is in neither tier" if only is None else f"{shown(key)} is not there",
+                field="key",
+                status=404,
+            )
+        if told.get("sensitive"):
+            self._audit.record("sensitive-entry", asked.actor, tenant=tenant_of(key) or None, target={"key": key})
+        return answer(told)
+
+    async def _told(self, key: str, only: str | None) -> dict[str, Any] | None:
+        found = await self._sight.entry(key) if only != STORE else None
+        if found is not None or only == MEMORY:
+            return found and {**found, "tier": MEMORY}
+        try:
+            stored = await self._stored.look(key)
+        except StoreError as error:
+            raise Refused(f"The store does not answer: {error}", status=503) from None
+        if stored is None:
+            return None
+        if isinstance(stored, Rejection):
+            return {"key": key, "tier": STORE, "rejected": stored.value}
+        return {**facts(stored, self._clock()), "tier": STORE}
 
 
-def facts(entry: Entry, now: float) -> dict[str, Any]:
-    """An entry as names and plain values. What a sensitive one answers stays out of it."""
-    shown_head = {} if entry.sensitive else {
-        name: value for name, value in entry.fields() if name.lower() in _SHOWN_FIELDS
-    }  # fmt: skip
-    return {
-        "key": entry.key,
-        "tenant": entry.tenant or None,
-        "request": "(sensitive)" if entry.sensitive else entry.request,
-        "status": entry.status,
-        "stored_at": entry.stored_at,
-        "age": round(entry.age_at(now), 1),
-        "ttl": entry.ttl_at(now),
-        "fresh": now < entry.fresh_until,
-        "stale_until": max(entry.grace_until, entry.fresh_until),
-        "stale_if_error_until": entry.error_until,
-        "size": len(entry.body),
-        "tags": list(entry.tags),
-        "epochs": {"hard": entry.epochs_hard.hex(), "soft": entry.epochs_soft.hex()},
-        "vary": [name for name, _ in entry.vary],
-        "sensitive": entry.sensitive,
-        "encrypted_in_store": entry.confidential,
-        "head": shown_head,
-    }
+def _cursor(tier: str, place: str) -> str:
+    return urlsafe_b64encode(f"{tier}:{place}".encode()).rstrip(b"=").decode()
 
 
-def _page(keys: list[str], own: str, prefix: str, after: str, count: int) -> list[str]:
-    return heapq.nsmallest(
-        count, (key for key in keys if key > after and key.startswith(own) and key.startswith(prefix))
-    )
-
-
-def _cursor(key: str) -> str:
-    return urlsafe_b64encode(key.encode()).rstrip(b"=").decode()
-
-
-def _position(cursor: str | None) -> str:
+def _place(cursor: str | None, only: str | None) -> tuple[str, str]:
+    """The tier to look in, and behind what."""
     if cursor is None:
-        return ""
+        return only or MEMORY, ""
     try:
-        return b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4), b"-_", validate=True).decode("ascii")
+        text = b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4), b"-_", validate=True).decode("ascii")
     except ValueError:
-        raise Refused(f"{shown(cursor)} is not a cursor that was given out here", field="cursor") from None
+        text = ""
+    tier, colon, place = text.partition(":")
+    if not colon or tier not in _TIERS or only not in (None, tier):
+        raise Refused(f"{shown(cursor)} is not a cursor that was given out here", field="cursor")
+    return tier, place

@@ -1,6 +1,6 @@
 """What is one operation of the admin API? Its path, who may use it, its fields, what it answers: one value for all."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,10 +23,11 @@ class Endpoint:
     handle: Handle
     summary: str
     needs: tuple[Role, ...] = ()  # any one of them; none: everybody who may reach the port
-    query: Mapping[str, str] = field(default_factory=dict)  # name and meaning of each field of the query
+    query: Mapping[str, str | Mapping[str, Any]] = field(default_factory=dict)  # its fields: a meaning or a schema
     document: Mapping[str, Mapping[str, Any]] | None = None  # the JSON body's fields, with their schemas
     answers: Mapping[int, str] = field(default_factory=lambda: {200: "The answer."})
     raw: bool = False  # its body is kept as it is
+    harmless: bool = False  # the same for everybody, and it tells nothing of anybody
 
     @property
     def known(self) -> tuple[str, ...]:
@@ -35,6 +36,14 @@ class Endpoint:
 
 def text(meaning: str, **more: Any) -> Mapping[str, Any]:
     return {**_TEXT, "description": meaning, **more}
+
+
+def number(meaning: str, least: int, most: int) -> Mapping[str, Any]:
+    return {"type": "integer", "minimum": least, "maximum": most, "description": meaning}
+
+
+def chosen(meaning: str, allowed: Iterable[str]) -> Mapping[str, Any]:
+    return text(meaning, enum=list(allowed))
 
 
 def flag(meaning: str) -> Mapping[str, Any]:

@@ -9,11 +9,12 @@ from aiohttp import web
 
 from proxy.admin.access import Role
 from proxy.admin.asked import Asked, own_tenant
-from proxy.admin.contents import facts
 from proxy.admin.endpoint import Endpoint, flag, text
+from proxy.admin.facts import facts
 from proxy.admin.problems import Refused, answer, shown
+from proxy.admin.sight import Seen, Sight
 from proxy.bypasses import Bypasses
-from proxy.cache.purges import Purged, Purges
+from proxy.cache.purges import Purged
 from proxy.cache.tiers import Cache, Standing
 from proxy.live_rules import LiveRules
 from proxy.policy.entry import Entry
@@ -22,12 +23,13 @@ from proxy.policy.outcome import Reason
 from proxy.policy.route import Route
 from proxy.rules.advice import advise
 from proxy.rules.explain import Caller, explain, request_of
-from proxy.telemetry.traffic import Traffic
+from proxy.telemetry.traffic import Traffic, unmatched_writes
 
 _REQUEST = re.compile(r"[A-Z]{1,20} /[!-~]{0,8000}")
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")
 _MOST_VARIANTS = 5
 _MOST_REASONS = 10
+_MOST_PURGES = 5
 _MADE_BY_US = frozenset({"authorization", "cookie"})  # `as` says who asks; no token has to be shown here
 
 _STANDINGS = {
@@ -44,7 +46,7 @@ class Explaining:
         self,
         rules: LiveRules,
         cache: Cache,
-        purges: Purges,
+        sight: Sight,
         traffic: Traffic,
         bypasses: Bypasses,
         *,
@@ -54,7 +56,7 @@ class Explaining:
     ) -> None:
         self._rules = rules
         self._cache = cache
-        self._purges = purges
+        self._sight = sight
         self._traffic = traffic
         self._bypasses = bypasses
         self._keys = keys
@@ -93,13 +95,14 @@ class Explaining:
         told = explained.facts()
         if "live" in asked and not asked.flag("live"):
             return answer(told)
+        seen = await self._sight.all(purges=True)
         if explained.route is not None and explained.key is not None:
-            told |= await self._now(explained.route, explained.key)
+            told |= await self._now(explained.route, explained.key, seen)
         if asked.actor.tenant is None:  # these are counted over all tenants
-            told |= self._seen(request.method, request.path)
+            told |= self._counted(request.method, request.path, seen)
         return answer(told)
 
-    async def _now(self, route: Route, key: Key) -> dict[str, Any]:
+    async def _now(self, route: Route, key: Key, seen: Seen) -> dict[str, Any]:
         found, standing = await self._cache.inspect(key, route.digest)
         told: dict[str, Any] = {"switched_off": self._bypasses.covers(route.feature, key.space or None)}
         if found is None and not key.variant:
@@ -114,7 +117,8 @@ class Explaining:
         else:
             told["verdict"] = self._verdict(route, found, standing)
         tags = key.tags if found is None else found.tags
-        told["purges_that_touched_it"] = [_purged(each) for each in self._purges.touching(key.space, tags)]
+        touching = [purged for purged in seen.purges if purged.touches(key.space, tags)]
+        told["purges_that_touched_it"] = [_purged(each) for each in touching[:_MOST_PURGES]]
         return told
 
     def _verdict(self, route: Route, found: Entry | None, standing: Standing | Reason) -> str:
@@ -145,10 +149,11 @@ class Explaining:
         names = await asyncio.to_thread(begun, self._cache.keys())
         return [entry for name in names if (entry := self._cache.look(name)) is not None]
 
-    def _seen(self, method: str, path: str) -> dict[str, Any]:
+    def _counted(self, method: str, path: str, seen: Seen) -> dict[str, Any]:
         route = self._traffic.route_of(method, path)
-        writes = self._traffic.unmatched_writes(path)
-        reasons = [(cause, count) for cause, count in self._traffic.causes() if cause.route == route]
+        causes = seen.top_causes()
+        writes = unmatched_writes(causes, path)
+        reasons = [(cause, count) for cause, count in causes if cause.route == route]
         return {
             "writes_without_a_rule": [
                 {

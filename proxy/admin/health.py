@@ -34,6 +34,10 @@ class Health:
         """Why the rules file as it is now is not in force."""
         return tuple(map(str, self._rules.problems))
 
+    def widening(self) -> bool:
+        """Whether that is only because it shares more, which nobody has accepted."""
+        return bool(self._rules.widening)
+
     async def store(self) -> str | StoreError:
         """The store's PONG, or its failure; at most one second old."""
         async with self._asking:  # who asks meanwhile gets the answer that is on its way

@@ -20,7 +20,10 @@ def described(endpoints: Iterable[Endpoint]) -> dict[str, Any]:
         "openapi": "3.1.0",
         "info": {"title": "sidecache admin API", "version": __version__},
         "paths": paths,
-        "components": {"schemas": {"Problem": _PROBLEM_SCHEMA}, "securitySchemes": {"token": _TOKEN}},
+        "components": {
+            "schemas": {"Problem": _PROBLEM_SCHEMA},
+            "securitySchemes": {"token": _TOKEN, "session": _SESSION},
+        },
     }
 
 
@@ -31,13 +34,12 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
         "parameters": [
             *({"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
               for name in _PARAMETER.findall(endpoint.path)),
-            *({"name": name, "in": "query", "description": meaning, "schema": {"type": "string"}}
-              for name, meaning in endpoint.query.items()),
+            *({"name": name, "in": "query", **_schema(said)} for name, said in endpoint.query.items()),
         ],
         "responses": {str(status): response for status, response in _responses(endpoint)},
     }  # fmt: skip
     if endpoint.needs:
-        described["security"] = [{"token": []}]
+        described["security"] = [{"token": []}, {"session": []}]
         described["description"] = f"Needs the role {' or '.join(endpoint.needs)}."
     if endpoint.raw:
         described["requestBody"] = {"content": {"*/*": {"schema": {}}}}
@@ -45,6 +47,13 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
         schema = {"type": "object", "properties": dict(endpoint.document), "additionalProperties": False}
         described["requestBody"] = {"content": {"application/json": {"schema": schema}}}
     return described
+
+
+def _schema(said: str | Mapping[str, Any]) -> Mapping[str, Any]:
+    """Of a field of the query: of what has no schema, any text."""
+    if isinstance(said, str):
+        return {"description": said, "schema": {"type": "string"}}
+    return {"description": said["description"], "schema": {**said}}
 
 
 def _identifier(endpoint: Endpoint) -> str:
@@ -66,6 +75,11 @@ def _refusal(meaning: str) -> Mapping[str, Any]:
 
 
 _TOKEN = {"type": "http", "scheme": "bearer", "description": "Made by `sidecache keygen --admin NAME ROLE`."}
+
+_SESSION = {
+    "type": "apiKey", "in": "cookie", "name": "sidecache-9900",
+    "description": "Made by /api/login and named for the port. A change needs our own Origin beside it.",
+}  # fmt: skip
 
 _PROBLEM_SCHEMA = {
     "type": "object",

@@ -20,6 +20,9 @@ from proxy.rules.compile import RuleSet
 from proxy.rules.source import MAX_BYTES, Problem
 
 _TEXT: Mapping[str, Mapping[str, Any]] = {"text": text("the whole rules file")}
+_ACCEPT: Mapping[str, Mapping[str, Any]] = {
+    "accept-widening": text("the digest of rules that may share more than those in force; needs an inspector"),
+}
 
 
 class Ruling:
@@ -45,8 +48,8 @@ class Ruling:
             document=_TEXT,
         )  # fmt: skip
         yield Endpoint(
-            "POST", "/api/rules/reload", self.reload, "Take the file over now.", _OPERATE, document={},
-            answers={200: "In force.", 422: "Not valid: the rules before stay in force."},
+            "POST", "/api/rules/reload", self.reload, "Take the file over now.", _OPERATE, document=_ACCEPT,
+            answers={200: "In force.", 422: "Not valid, or not accepted: the rules before stay in force."},
         )  # fmt: skip
 
     async def show(self, _: Asked) -> web.Response:
@@ -68,8 +71,16 @@ class Ruling:
 
     async def reload(self, asked: Asked) -> web.Response:
         for_all_tenants(asked.actor)
-        await self._rules.reload()
-        return self._taken(asked, "rules-reload")
+        accepted = asked.text("accept-widening", limit=64)
+        if accepted is None:
+            await self._rules.reload()
+            return self._taken(asked, "rules-reload")
+        if not asked.actor.may(Role.INSPECTOR):
+            # what tenants share is more than an operator may decide
+            raise Refused(f"This needs the role inspector; {asked.actor.name} is {asked.actor.role}.", status=403)
+        before = self._rules.current.digest
+        await self._rules.reload(accepted)
+        return self._taken(asked, "rules-widen", {"accepted": accepted, "before": before})
 
     async def replace(self, asked: Asked) -> web.Response:
         for_all_tenants(asked.actor)
@@ -86,11 +97,14 @@ class Ruling:
         await self._rules.reload()
         return self._taken(asked, "rules-write")
 
-    def _taken(self, asked: Asked, event: str) -> web.Response:
+    def _taken(self, asked: Asked, event: str, more: Mapping[str, str] | None = None) -> web.Response:
         state = self._state()
         done = not self._rules.problems
         self._audit.record(
-            event, asked.actor, result="done" if done else "refused", target={"digest": self._rules.current.digest}
+            event,
+            asked.actor,
+            result="done" if done else "refused",
+            target={"digest": self._rules.current.digest, **(more or {})},
         )
         return answer({"valid": done, **state}, status=200 if done else 422)
 
@@ -101,6 +115,7 @@ class Ruling:
             "digest": current.digest,
             "loaded_at": self._rules.loaded_at,
             "problems": _listed(self._rules.problems),
+            "widening": self._rules.widening or None,  # the digest that could be accepted
             "warnings": _listed(current.warnings),
         }
 

@@ -13,12 +13,16 @@ from dataclasses import dataclass
 
 from proxy.policy.entry import Entry
 from proxy.policy.outcome import Reason
+from proxy.telemetry.distribution import Distribution
 
 MAX_VARIANTS = 32
 
 _OVERHEAD = 380  # what an entry costs beside the bytes counted: objects, a table slot, its places in two queues
 _NEW_SHARE = 5  # a fifth of the room is for what was not asked for again yet
 _LARGEST_SHARE = 4  # an entry may have a quarter of the room
+# Where the figures of what is put here are told apart: bytes, and seconds of freshness.
+_SIZES = tuple(512 << 2 * step for step in range(8))
+_LIFETIMES = (1, 10, 60, 300, 900, 3600, 21_600, 86_400, 604_800)
 _SWEPT, _SWEPT_FOR_ROOM = 2, 64  # residents looked at for expiry per entry put, and where a quota is in the way
 
 
@@ -85,7 +89,11 @@ class Memory:
         self._ring: deque[Resident] = deque()  # in the order they are looked at for expiry
         self._accounts: dict[tuple[str, str], Account] = {}
         self._variants: dict[str, list[str]] = {}
+        self.tenants: dict[str, int] = {}  # bytes of each
+        self.features: dict[str, int] = {}
         self.evictions = 0
+        self.sizes = Distribution(_SIZES)
+        self.lifetimes = Distribution(_LIFETIMES)
 
     def __len__(self) -> int:
         return len(self._table)
@@ -145,6 +153,8 @@ class Memory:
         resident.until = until
         self._book(resident, resident.size())
         self._make_room()
+        self.sizes.observe(size)
+        self.lifetimes.observe(entry.fresh_until - now)
         return None
 
     def grew(self, entry: Entry) -> None:
@@ -212,8 +222,13 @@ class Memory:
 
     def _book(self, resident: Resident, size: int) -> None:
         assert resident.queue is not None
+        account = resident.account
         resident.queue.size += size
-        resident.account.size += size
+        account.size += size
+        for sums, name in ((self.tenants, account.tenant), (self.features, account.feature)):
+            held = sums[name] = sums.get(name, 0) + size
+            if not held:
+                del sums[name]
 
     def _remove(self, resident: Resident) -> None:
         queue = resident.queue

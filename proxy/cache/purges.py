@@ -43,6 +43,3 @@ class Purges:
 
     def last(self) -> tuple[Purged, ...]:
         return tuple(self._last)
-
-    def touching(self, space: str, tags: tuple[str, ...], most: int = 5) -> list[Purged]:
-        return [purged for purged in self._last if purged.touches(space, tags)][:most]

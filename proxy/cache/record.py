@@ -124,8 +124,10 @@ def unpacked_size(data: bytes) -> int:
     return max(int(declared), len(data))
 
 
-def decode(data: bytes, sealer: Sealer, *, key: str, tenant: str, request: str, max_body: int) -> Entry | Rejection:
-    """The entry in `data`, if it is the one of `key`, `tenant` and `request`."""
+def decode(
+    data: bytes, sealer: Sealer, *, key: str, tenant: str, request: str | None, max_body: int
+) -> Entry | Rejection:
+    """The entry in `data`, if it is the one of `key`, `tenant` and `request`; None: of whichever, to look at only."""
     if len(data) < _LEAD.size:
         return Rejection.TRUNCATED
     magic, version, length, name_length = _LEAD.unpack_from(data)
@@ -164,7 +166,7 @@ def _opened(data: bytes, start: int, sealer: Sealer, key_id: str, key: str, tena
     return plain if compare_digest(mac, sealer.mac(view[:start], plain)) else Rejection.MAC
 
 
-def _parse(payload: memoryview, key: str, tenant: str, request: str, max_body: int) -> Entry | Rejection:
+def _parse(payload: memoryview, key: str, tenant: str, request: str | None, max_body: int) -> Entry | Rejection:
     numbers = _NUMBERS.unpack_from(payload)
     codec, size, status, compress, flags, stored_at, age, fresh, grace, error, modified, fetch_seconds = numbers
     if size > max_body:
@@ -178,7 +180,9 @@ def _parse(payload: memoryview, key: str, tenant: str, request: str, max_body: i
         return Rejection.TENANT
     if parts[1] != _text(key):
         return Rejection.KEY
-    if parts[2] != _text(request):
+    if request is None:
+        request = _string(parts[2])
+    elif parts[2] != _text(request):
         return Rejection.REQUEST
     vary = _split(parts[6])
     body = pack.decompress(codec, parts[11], size)

@@ -21,6 +21,7 @@ from proxy.policy.entry import Entry
 from proxy.policy.key import Key
 from proxy.policy.outcome import Reason
 from proxy.stores.base import Store
+from proxy.telemetry.distribution import Distribution
 
 _FULL_FOR = 5.0  # seconds in which a store that had no room is sent no more entries
 THREAD_BYTES = 256 << 10  # packing and unpacking more than this would hold up the loop
@@ -54,7 +55,9 @@ class Missing:
 
 
 @dataclass(frozen=True, slots=True)
-class Stats:
+class Totals:
+    """What is kept and counted at any time."""
+
     entries: int
     size: int
     max_size: int
@@ -62,7 +65,14 @@ class Stats:
     rejected: Mapping[Rejection, int]  # records from the store that were not what was asked for
     store_failures: int
     tenants: Mapping[str, int]  # bytes in the first tier; "" holds what is public
-    features: Mapping[tuple[str, str], int]  # the same, by tenant and feature
+    by_feature: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Stats(Totals):
+    """The same, and what takes longer to count."""
+
+    features: Mapping[tuple[str, str], int]  # bytes, by tenant and feature
     counts: Mapping[tuple[str, str], int]  # entries, by tenant and feature
 
 
@@ -214,22 +224,26 @@ class Cache:
         self._memory.drop(full_key)
         await asyncio.shield(self._background.start(self._delete(full_key)))
 
+    def distributions(self) -> tuple[Distribution, Distribution]:
+        """Of what was put into the first tier: sizes in bytes, and seconds of freshness."""
+        return self._memory.sizes, self._memory.lifetimes
+
+    def totals(self) -> Totals:
+        memory = self._memory
+        return Totals(
+            len(memory), memory.size, self._max_bytes, memory.evictions, MappingProxyType(dict(self._rejected)),
+            self._store_failures, MappingProxyType(memory.tenants), MappingProxyType(memory.features),
+        )  # fmt: skip
+
     def stats(self) -> Stats:
-        accounts = self._memory.accounts()
-        tenants: Counter[str] = Counter()
-        for account in accounts:
-            tenants[account.tenant] += account.size
+        accounts, now = self._memory.accounts(), self.totals()
         return Stats(
-            entries=len(self._memory),
-            size=self._memory.size,
-            max_size=self._max_bytes,
-            evictions=self._memory.evictions,
-            rejected=MappingProxyType(dict(self._rejected)),
-            store_failures=self._store_failures,
-            tenants=MappingProxyType(dict(tenants)),
+            now.entries, now.size, now.max_size, now.evictions, now.rejected, now.store_failures,
+            tenants=MappingProxyType(dict(now.tenants)),
+            by_feature=MappingProxyType(dict(now.by_feature)),
             features=MappingProxyType({(account.tenant, account.feature): account.size for account in accounts}),
             counts=MappingProxyType({(account.tenant, account.feature): account.entries for account in accounts}),
-        )
+        )  # fmt: skip
 
     def _unproven(self, held: Entry, key: Key, policy: bytes, stamp: Stamp, verdict: Found | Reason) -> Found | Missing:
         """What is held, without the store's word: fetched a moment ago, or under the epochs it gave last."""

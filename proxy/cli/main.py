@@ -21,6 +21,7 @@ _MODULES = {
     "check": "rules",
     "test": "rules",
     "explain": "rules",
+    "plan": "plan",
     "schema": "rules",
     "status": "operate",
     "why": "operate",

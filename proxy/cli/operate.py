@@ -33,6 +33,11 @@ class State(StrEnum):
     OFF = "off"
 
 
+class Tier(StrEnum):
+    MEMORY = "memory"
+    STORE = "store"
+
+
 Tenant = Annotated[str | None, typer.Option(help="Only this tenant.")]
 Feature = Annotated[str | None, typer.Option(help="Only this feature.")]
 ReasonOption = Annotated[str | None, typer.Option("--reason", help="Why; production asks for it.")]
@@ -79,27 +84,37 @@ def top(
 def keys(
     tenant: Tenant = None,
     prefix: Annotated[str | None, typer.Option(help="Only keys that begin so.")] = None,
+    tier: Annotated[Tier | None, typer.Option(help="Only of this tier: the sidecar's memory, or the store.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=1_000_000, help="At most so many.")] = 100,
     admin: AdminOption = None,
     json_: JsonOption = False,
 ) -> None:
-    """Which keys are kept in the first tier?"""
-    port, found, cursor = Port(admin), list[str](), None
-    told: dict[str, Any] = {}
-    while len(found) < limit:
-        page = min(1000, limit - len(found))
-        told = port.get("/api/cache/keys", tenant=tenant, prefix=prefix, limit=page, cursor=cursor)
-        found += told["keys"]
+    """Which keys are kept, in memory and in the store?"""
+    port, cursor = Port(admin), None
+    found: dict[str, dict[str, None]] = {}  # the tiers that each is in
+    errors: list[str] = []
+    while True:
+        told = port.get(
+            "/api/cache/keys", tenant=tenant, prefix=prefix, tier=tier.value if tier else None,
+            limit=min(1000, max(1, limit - len(found))), cursor=cursor,
+        )  # fmt: skip
+        for key in told["keys"]:
+            if key in found or len(found) < limit:
+                found.setdefault(key, {})[told["tier"]] = None
+        errors += [told["error"]] if "error" in told else []
         cursor = told["next"]
-        if cursor is None:
+        if cursor is None or len(found) >= limit:
             break
+    rows = [{"key": key, "tiers": list(tiers)} for key, tiers in found.items()]
     if json_:
-        typer.echo(as_json({"keys": found, "of": told.get("of"), "more": cursor is not None}))
+        typer.echo(as_json({"keys": rows, "more": cursor is not None, "errors": errors}))
         return
-    for key in found:
-        typer.echo(plain(key))
+    for row in rows:
+        typer.echo(f"{plain(row['key'])}  {', '.join(map(plain, row['tiers']))}")
+    for error in errors:
+        typer.echo(f"the store does not list its keys: {plain(error)}", err=True)
     more = ", and there are more" if cursor is not None else ""
-    typer.echo(f"{len(found)} keys of {told.get('of')}{more}", err=True)
+    typer.echo(f"{len(rows)} keys{more}", err=True)
 
 
 def purge(
@@ -189,8 +204,10 @@ def audit(
     actor: Annotated[str | None, typer.Option(help="Only what this name did.")] = None,
     event: Annotated[str | None, typer.Option(help="Only this, such as purge or denied.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="How many lines.")] = 50,
+    cursor: Annotated[str | None, typer.Option(help="Go on where --json said next.")] = None,
     verify: Annotated[
-        Path | None, typer.Option("--verify", help="Check the chain of this audit log instead; asks nobody.")
+        Path | None,
+        typer.Option("--verify", help="Check the chain of this audit log instead, - for standard input; asks nobody."),
     ] = None,
     admin: AdminOption = None,
     json_: JsonOption = False,
@@ -199,7 +216,9 @@ def audit(
     if verify is not None:
         _verify(verify, json_)
         return
-    told = Port(admin).get("/api/audit", since=since, tenant=tenant, actor=actor, event=event, limit=limit)
+    told = Port(admin).get(
+        "/api/audit", since=since, tenant=tenant, actor=actor, event=event, limit=limit, cursor=cursor
+    )
     if json_:
         typer.echo(as_json(told))
         return
@@ -213,16 +232,21 @@ def audit(
     ]  # fmt: skip
     if not rows:
         typer.echo("nothing in this time")
-        return
-    _print_table(rows[0].keys(), rows)
+    else:
+        _print_table(rows[0].keys(), rows)
+    older = f"; older ones: --cursor {plain(told['next'])}" if told["next"] is not None else ""
+    typer.echo(f"{len(rows)} lines of {plain(told['of'])}{older}", err=True)
 
 
 def _verify(file: Path, json_: bool) -> None:
-    from proxy.admin.audit import verify  # here: the other commands need no server's modules
+    from proxy.admin.chain import verify  # here: the other commands need no server's modules
 
     try:
-        with file.open("rb") as lines:
-            verdict = verify(lines)
+        if str(file) == "-":  # what a container said on both its outputs comes as one
+            file, verdict = Path("standard input"), verify(sys.stdin.buffer, among_others=True)
+        else:
+            with file.open("rb") as lines:
+                verdict = verify(lines)
     except OSError as error:
         raise typer.BadParameter(f"{file}: {(error.strerror or str(error)).lower()}", param_hint="--verify") from None
     whole = verdict.broken_at is None
@@ -243,7 +267,8 @@ def _verify(file: Path, json_: bool) -> None:
 def _print_status(told: Mapping[str, Any]) -> None:
     typer.echo(plain(told["verdict"]["line"]))
     store, rules = told["store"], told["rules"]
-    typer.echo(f"  store    {', '.join(f'{plain(name)} {plain(value)}' for name, value in store.items())}")
+    said = [f"{plain(name)} {plain(value)}" for name, value in store.items() if name != "calls"]
+    typer.echo(f"  store    {', '.join(said)}")
     typer.echo(f"  rules    {plain(rules['file'])}, digest {plain(rules['digest'])}, {_ago(rules['loaded_at'])}")
     for problem in rules["problems"]:
         typer.echo(f"           {plain(problem)}")
@@ -317,7 +342,14 @@ def _cell(name: str, value: object) -> str:
 
 
 def _short(target: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in target.items())
+    return ", ".join(f"{name} {_sum(value)}" for name, value in target.items())
+
+
+def _sum(value: object) -> object:
+    """The counts of a minute as one figure: --json has them all."""
+    if not (isinstance(value, list) and value and all(isinstance(each, Mapping) for each in value)):
+        return value
+    return sum(each.get("count", 0) for each in value)
 
 
 def _ago(then: float) -> str:

@@ -76,6 +76,11 @@ def _document(body: bytes, address: Address) -> dict[str, Any]:
 
 def _refusal(status: int, answered: Mapping[str, Any]) -> str:
     detail = plain(answered.get("detail", f"status {status}"))
+    problems = answered.get("problems")
+    if status == 422 and isinstance(problems, list) and problems:
+        return "\n".join(
+            f"{plain(each.get('file'))}:{each.get('line')}: {plain(each.get('message'))}" for each in problems
+        )
     field = answered.get("field")
     if status == 401:
         return f"{detail.rstrip('.')} (SIDECACHE_TOKEN)"

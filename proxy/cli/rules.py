@@ -80,7 +80,7 @@ def check(
 
 def run_tests(file: File = _DEFAULT, profile: ProfileOption = Profile.PRODUCTION, as_json: Json = False) -> None:
     """Run the tests inside a rules file. Exit code 1 when one fails."""
-    rules = _valid(file, profile)
+    rules = valid(file, profile)
     results = run(rules)
     failed = [result for result in results if not result.passed]
     if as_json:
@@ -107,7 +107,7 @@ def explain_request(
     """Say what the rules do with one request: the rule and its line, the key, the tags, or why it is not cached."""
     if re.fullmatch(r"[A-Z]+ /\S*", request) is None:
         raise typer.BadParameter("write it like 'GET /api/jobs/77'", param_hint="request")
-    rules = _valid(rules_file, profile)
+    rules = valid(rules_file, profile)
     nobody = org is None and user is None and not permission
     permissions = None if nobody else tuple(permission or ())
     caller = Caller(org, user, permissions, tuple(map(_header, header or ())))
@@ -153,7 +153,7 @@ def _compiled(file: Path, profile: Profile) -> RuleSet | Rejected:
     return compile_rules(text, file=str(file), profile=profile, has_encryption_key=has_key)
 
 
-def _valid(file: Path, profile: Profile) -> RuleSet:
+def valid(file: Path, profile: Profile) -> RuleSet:
     """The rules; a file with mistakes ends the command with them."""
     rules = _compiled(file, profile)
     if isinstance(rules, RuleSet):

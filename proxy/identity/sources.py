@@ -113,7 +113,19 @@ class IdentityResolver:
         if not isinstance(token, str):
             return False
         found = await self._verifier.verify(token, now)
-        return isinstance(found, Verified) and self._standings.of(self._of(found, sources)) is Standing.REVOKED
+        return isinstance(found, Verified) and self._standing(found, sources, now) is Standing.REVOKED
+
+    def is_revoked_now(self, request: Request, sources: IdentitySources, now: float) -> bool | None:
+        """The same without waiting; None: ask `is_revoked`."""
+        if not self._standings.any:
+            return False
+        token = bearer_token(request.fields)
+        if not isinstance(token, str):
+            return False
+        found = self._verifier.verify_now(token, now)
+        if found is None:
+            return None
+        return isinstance(found, Verified) and self._standing(found, sources, now) is Standing.REVOKED
 
     def _carries_cookie(self, request: Request, sources: IdentitySources) -> bool:
         return sources.cookie is not None and self._cookies is not None and self._cookies.carries(request, sources)
@@ -139,6 +151,7 @@ class IdentityResolver:
 
     def _standing(self, found: Verified, sources: IdentitySources, now: float) -> Standing:
         """Judged once for as long as nothing else becomes known."""
+        self._follow(sources)
         version = self._standings.version
         judged = self._judgements.get(found)
         if judged is not None and judged[0] == version and now < judged[1] <= now + _JUDGED_FOR:
@@ -159,7 +172,6 @@ class IdentityResolver:
     ) -> Identity | Reason:
         if isinstance(found, Reason):
             return found
-        self._follow(sources)
         standing = self._standing(found, sources, now)
         if standing is Standing.REVOKED:
             return Reason.REVOKED

@@ -42,8 +42,13 @@ def list_members(value: str) -> list[str]:
 
 def end_to_end(fields: Fields) -> Fields:
     """The fields for the other side: without the hop-by-hop ones and those that Connection nominates."""
+    return fields.without(for_this_side(fields))
+
+
+def for_this_side(fields: Fields) -> frozenset[str]:
+    """The names, in lower case, of fields that end here: the hop-by-hop ones and those that Connection nominates."""
     nominated = _nominated(fields)
-    return fields.without(HOP_BY_HOP.union(nominated) if nominated else HOP_BY_HOP)
+    return HOP_BY_HOP.union(nominated) if nominated else HOP_BY_HOP
 
 
 def for_the_other_side(fields: Fields) -> Fields:

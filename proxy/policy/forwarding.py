@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from proxy.policy.fields import end_to_end
+from proxy.policy.fields import for_this_side
 from proxy.policy.message import Fields, Request
 from proxy.policy.outcome import CACHE_NAME
 from proxy.policy.validation import plain_etag
@@ -31,20 +31,15 @@ _NOT_IN_A_FILL = frozenset(
 )
 _NOT_IN_A_READ = _NOT_IN_A_FILL - {"cache-control"}  # Pragma is: what caches read there is often a way to debug them
 _TYPE = frozenset({"content-type"})
+_EXPECT = frozenset({"expect"})
+_RANGE = frozenset({"range"})
+_ADDED = frozenset({"x-forwarded-for", "via"})  # anew
 _TAGGED = frozenset({"if-match", "if-none-match", "if-range"})
 
 
 def passing(request: Request) -> Fields:
     """The head of a request that is forwarded as it is: end-to-end fields, and who forwards it for whom."""
-    fields = end_to_end(request.fields)
-    if not request.has_body:
-        fields = fields.without(("expect",))  # no content, nothing to expect (RFC 9110 10.1.1)
-    if not request.peer_trusted:
-        fields = fields.without(_FORWARDED)
-    if not _TAGGED.isdisjoint(fields.names()):
-        fields = Fields([(name, plain_etag(value) if name.lower() in _TAGGED else value) for name, value in fields])
-    dropped = ("x-forwarded-for", "via", "range") if _is_part_of_ours(request.fields) else ("x-forwarded-for", "via")
-    return fields.without(dropped).plus(*_added(request, fields))
+    return _forwarded(request, frozenset(), ())
 
 
 def filling(request: Request, conditions: Iterable[tuple[str, str]] = (), *, directives: bool = False) -> Fields:
@@ -58,8 +53,24 @@ def filling(request: Request, conditions: Iterable[tuple[str, str]] = (), *, dir
         dropped |= _ADDRESSES
     if not request.has_body:
         dropped |= _TYPE  # of nothing, and some upstreams answer by it
-    fields = passing(request).without(dropped)
-    return fields.plus(("Accept-Encoding", "identity"), *conditions)
+    return _forwarded(request, dropped, (("Accept-Encoding", "identity"), *conditions))
+
+
+def _forwarded(request: Request, dropped: frozenset[str], more: Iterable[tuple[str, str]]) -> Fields:
+    """The client's fields without what is not for the upstream, then what is added. Each request needs it: one copy."""
+    fields = request.fields
+    hidden = for_this_side(fields)
+    if not request.peer_trusted:
+        hidden |= _FORWARDED
+    gone = hidden | dropped | _ADDED
+    if not request.has_body:
+        gone |= _EXPECT  # no content, nothing to expect (RFC 9110 10.1.1)
+    if _is_part_of_ours(fields):
+        gone |= _RANGE
+    kept = fields.without(gone)
+    if not _TAGGED.isdisjoint(kept.names()):
+        kept = Fields([(name, plain_etag(value) if name.lower() in _TAGGED else value) for name, value in kept])
+    return kept.plus(*_added(request, fields, hidden), *more)
 
 
 def _is_part_of_ours(fields: Fields) -> bool:
@@ -68,17 +79,17 @@ def _is_part_of_ours(fields: Fields) -> bool:
     return known is not None and known != plain_etag(known)
 
 
-def _added(request: Request, fields: Fields) -> Iterable[tuple[str, str]]:
-    before = fields.get("x-forwarded-for")
+def _added(request: Request, fields: Fields, hidden: frozenset[str]) -> Iterable[tuple[str, str]]:
+    before = None if "x-forwarded-for" in hidden else fields.get("x-forwarded-for")
     if request.peer:
         yield "X-Forwarded-For", f"{before}, {request.peer}" if before else request.peer
     elif before:
         yield "X-Forwarded-For", before
-    if "x-forwarded-proto" not in fields:
+    if "x-forwarded-proto" not in fields or "x-forwarded-proto" in hidden:
         yield "X-Forwarded-Proto", request.scheme
-    host = fields.get("host")
-    if "x-forwarded-host" not in fields and host:
+    host = None if "host" in hidden else fields.get("host")
+    if host and ("x-forwarded-host" not in fields or "x-forwarded-host" in hidden):
         yield "X-Forwarded-Host", host
     # "a proxy MUST send an appropriate Via header field ... in each message that it forwards" (RFC 9110 7.6.3)
-    via = fields.get("via")
+    via = None if "via" in hidden else fields.get("via")
     yield "Via", f"{via}, 1.1 {CACHE_NAME}" if via else f"1.1 {CACHE_NAME}"

@@ -103,6 +103,8 @@ def is_path_doubtful(request: Request) -> bool:
 
 def plain_path(path: str) -> str:
     """The path as the most lenient upstream reads it: decoded, without parameters, dots, doubled or final slashes."""
+    if _CLEAN_PATH.fullmatch(path) is not None:
+        return path.removesuffix("/") or "/"
     segments: list[str] = []
     readable = re.split(r"[\0?#]", unquote(path, "latin-1"), maxsplit=1)[0].replace("\\", "/")
     for segment in readable.split("/"):

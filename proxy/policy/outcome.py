@@ -129,5 +129,12 @@ class Outcome:
         return "; ".join(parts)
 
 
+@dataclass(frozen=True, slots=True)
+class Accessed(Outcome):
+    """The outcome of a request for a sensitive feature, and who asked, where that was verified: for the audit log."""
+
+    user: str | None = None
+
+
 # The parameters alone say these: a fresh hit, and a miss on a key never seen.
 _SAID_BY_PARAMETERS = frozenset({Reason.FRESH, Reason.COLD, Reason.COLLAPSED})

@@ -19,7 +19,7 @@ from proxy.policy.route import Assertion, Match, Route, Scope
 MAX_VARY = 8
 JITTER = 0.05  # a route's own TTL is shortened by up to this part, so that keys do not expire together
 
-_STORED_BY_RULE = frozenset({200, 203})
+STORED_BY_RULE = frozenset({200, 203})
 
 # "The cache understands the response status code" (RFC 9111 3): those of RFC 9110 that may be stored.
 _UNDERSTOOD = frozenset(
@@ -170,7 +170,7 @@ def _refused_status(request: Request, response: Response, route: Route, control:
     if status == 206 or request.method == "HEAD":
         return Reason.PARTIAL  # not the whole of what a GET would get
     if route.ttl is not None:
-        return None if status in _STORED_BY_RULE or status in route.negative else Reason.STATUS
+        return None if status in STORED_BY_RULE or status in route.negative else Reason.STATUS
     if status < 200 or status == 304 or (control.must_understand and status not in _UNDERSTOOD):
         return Reason.STATUS
     return None

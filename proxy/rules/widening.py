@@ -6,7 +6,7 @@ from proxy.policy.route import Scope
 from proxy.rules.draft import Draft
 from proxy.rules.source import Node, Problem
 
-_WIDTH = {Scope.USER: 0, Scope.ROLE: 1, Scope.TENANT: 2, Scope.PUBLIC: 3}
+WIDTH = {Scope.USER: 0, Scope.ROLE: 1, Scope.TENANT: 2, Scope.PUBLIC: 3}
 
 
 def widening(base: list[Draft], effective: list[Draft], before: Node, after: Node, file: str) -> list[Problem]:
@@ -24,7 +24,7 @@ def _reads(base: list[Draft], effective: list[Draft]) -> Iterator[tuple[Node, st
             other = known.get((method, draft.pattern.skeleton))
             if other is None or not draft.is_read:
                 continue
-            if _WIDTH[draft.scope] > _WIDTH[other.scope]:
+            if WIDTH[draft.scope] > WIDTH[other.scope]:
                 yield (
                     draft.place("scope"),
                     f"loosens scope {other.scope} to {draft.scope} of {draft.pattern} outside development",

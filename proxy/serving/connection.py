@@ -4,7 +4,7 @@ import asyncio
 import select
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from proxy.errors import UpstreamError
 from proxy.policy.message import Response
@@ -22,12 +22,32 @@ def _ignored(_: Any) -> None:
     pass
 
 
+class Receiver(Protocol):
+    """Who is told what is answered to the request it sent."""
+
+    head: Head | None  # the final one
+    began: bool  # at least one byte of an answer came
+
+    def on_head(self, head: Head) -> None: ...
+
+    def on_body(self, data: bytes) -> None: ...
+
+    def arrived(self) -> None:
+        """All was told that came together, and more is to come."""
+
+    def finish(self) -> None:
+        """The response is here whole."""
+
+    def fail(self, error: BaseException) -> None:
+        """No more of it comes."""
+
+
 class Exchange:
     """One request and its response, whose body is still on its way. When it is over the connection forgets it."""
 
     def __init__(self, connection: "Connection", interim: Interim, idle: float) -> None:
         self.head: Head | None = None
-        self.began = False  # at least one byte of an answer came
+        self.began = False
         self._connection = connection
         self._interim = interim
         self._idle = idle
@@ -120,6 +140,9 @@ class Exchange:
             self._connection.pause()
         self._wake()
 
+    def arrived(self) -> None:
+        pass
+
     def finish(self) -> None:
         self._over = True
         self._wake()
@@ -164,7 +187,7 @@ class Connection(asyncio.Protocol):
         self.used = 0  # how many requests were sent on it
         self.idle_since = 0.0
         self._transport: asyncio.Transport | None = None
-        self._exchange: Exchange | None = None
+        self._exchange: Receiver | None = None
         self._parser: ResponseParser | None = None
         self._upload: asyncio.Task[None] | None = None
         self._writable: asyncio.Future[None] | None = None  # while the upstream takes nothing
@@ -178,7 +201,8 @@ class Connection(asyncio.Protocol):
 
     def is_quiet(self) -> bool:
         """Whether it can be used: it is open, and neither bytes nor an end wait to be read on it."""
-        return not self.transport.is_closing() and not self._readable.poll(0)
+        transport = self._transport
+        return transport is not None and not transport.is_closing() and not self._readable.poll(0)
 
     def ask(
         self,
@@ -192,18 +216,24 @@ class Connection(asyncio.Protocol):
         moved: Moved,
     ) -> Exchange:
         """Send a request: `body` counts `length` bytes or is sent in chunks; `moved` hears of each, and of the last."""
-        assert self._exchange is None, "one request at a time"
-        exchange = self._exchange = Exchange(self, interim or _ignored, idle)
-        self._parser = ResponseParser(method, exchange.on_head, exchange.on_body)
-        self.used += 1
-        if self.transport.is_closing():  # it ended, or spoke unasked, while it was handed out
-            self._fail(exchange, UpstreamError("connection_terminated"))
-            return exchange
-        self.transport.write(head)
-        if body is not None:
+        exchange = Exchange(self, interim or _ignored, idle)
+        self.send(exchange, method, head)
+        if body is not None and self._exchange is exchange:
             self._upload = asyncio.get_running_loop().create_task(self._send(body, length, moved))
             self._upload.add_done_callback(self._sent)
         return exchange
+
+    def send(self, receiver: Receiver, method: str, data: bytes) -> None:
+        """Send a request that is whole, or its head."""
+        assert self._exchange is None, "one request at a time"
+        self._exchange = receiver
+        self._parser = ResponseParser(method, receiver.on_head, receiver.on_body)
+        self.used += 1
+        transport = self.transport
+        if transport.is_closing():  # it ended, or spoke unasked, while it was handed out
+            self._fail(receiver, UpstreamError("connection_terminated"))
+        else:
+            transport.write(data)
 
     def switch(self) -> tuple[asyncio.Transport, bytes]:
         """After a 101: the transport, silent until it is resumed, and what came behind the head."""
@@ -212,7 +242,7 @@ class Connection(asyncio.Protocol):
         rest, self._parser, self._exchange = self._parser.rest, None, None
         return self.transport, rest
 
-    def abandon(self, exchange: Exchange) -> None:
+    def abandon(self, exchange: Receiver) -> None:
         """End what is under way, and with it the connection."""
         if exchange is self._exchange:
             self.end()
@@ -223,10 +253,10 @@ class Connection(asyncio.Protocol):
         upload, self._upload = self._upload, None
         if upload is not None:
             upload.cancel()
-        if reusable:
-            self.read_on()
-        else:
+        if not reusable:
             self.close()
+        elif self._paused:
+            self.read_on()
         if self.released is not None:
             self.released(self, reusable)
 
@@ -260,11 +290,14 @@ class Connection(asyncio.Protocol):
         except BadResponse:
             self._fail(exchange, UpstreamError("http_protocol_error"))
             return
-        if parser.complete and self._exchange is exchange:
-            if exchange.response.status == 101:
-                self.pause()  # what comes now is another protocol's
-            else:
-                self._complete(exchange, parser)
+        if self._exchange is not exchange:
+            return  # it was let go meanwhile
+        if not parser.complete:
+            exchange.arrived()
+        elif exchange.head is not None and exchange.head.response.status == 101:
+            self.pause()  # what comes now is another protocol's
+        else:
+            self._complete(exchange, parser)
 
     def eof_received(self) -> None:
         """The upstream says no more. None: asyncio closes the transport."""
@@ -293,28 +326,29 @@ class Connection(asyncio.Protocol):
 
     # How an exchange ends
 
-    def _complete(self, exchange: Exchange, parser: ResponseParser) -> None:
-        assert exchange.head is not None
+    def _complete(self, exchange: Receiver, parser: ResponseParser) -> None:
+        head, transport = exchange.head, self.transport
+        assert head is not None
         whole = self._upload is None or self._upload.done()
         exchange.finish()
         self.end(
-            reusable=exchange.head.persistent
-            and exchange.head.framed
+            reusable=head.persistent
+            and head.framed
             and not parser.rest
             # an upstream that answers early may read the rest of the body as the next request
             and whole
-            and not self.transport.get_write_buffer_size()
-            and not self.transport.is_closing()
+            and not transport.get_write_buffer_size()
+            and not transport.is_closing()
         )
 
-    def _cut_off(self, exchange: Exchange) -> None:
+    def _cut_off(self, exchange: Receiver) -> None:
         if exchange.head is not None:
             kind = "http_response_incomplete"
         else:
             kind = "http_protocol_error" if exchange.began else "connection_terminated"
         self._fail(exchange, UpstreamError(kind))
 
-    def _fail(self, exchange: Exchange, error: BaseException) -> None:
+    def _fail(self, exchange: Receiver, error: BaseException) -> None:
         exchange.fail(error)
         self.end()
 

@@ -9,7 +9,6 @@ There is no `if` on a header here: if one is wanted, a function in `policy/` is 
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from proxy.cache.background import Background
@@ -26,15 +25,16 @@ from proxy.policy.route import Match, Scope
 from proxy.policy.session import Change, Ending, Event, succeeded, user_in
 from proxy.rules.compile import RuleSet
 from proxy.serving.connection import Interim
+from proxy.serving.decided import Admitted, Bypass, Hit, Hosts, Passed, bypassed, never_looked_up, past_the_cache
 from proxy.serving.fetch import Fetcher, Reading
 from proxy.serving.naming import Naming
 from proxy.serving.peeking import peeked, with_body
 from proxy.serving.problem import problem
-from proxy.serving.refusing import failed, outcome_of_write, unauthorized
+from proxy.serving.refusing import failed, reason_of_write, unauthorized
 from proxy.serving.reply import Reply, from_stream, is_event_stream
 from proxy.serving.upstream import Body, Stream, Upstream
 from proxy.sessions.observer import NoSessions, Sessions
-from proxy.sessions.telling import Pairs, Telling, TellsNothing, onward
+from proxy.sessions.telling import Telling, TellsNothing, onward
 
 Noted = Callable[[str, Mapping[str, str]], None]
 IsOff = Callable[[str, str | None], bool]  # of a feature and a tenant (None: it is public)
@@ -49,40 +49,12 @@ def _untold(by: str, purge: invalidation.Purge, accepted: bool) -> None:
     pass
 
 
-@dataclass(frozen=True, slots=True)
-class Hosts:
-    """The host names that are served from the cache. None named: all of them, each a variant of its own (SPEC 3)."""
-
-    names: frozenset[str] = frozenset()
-
-    @property
-    def home(self) -> str | None:
-        """The one name that makes no variant of a key."""
-        return next(iter(self.names)) if len(self.names) == 1 else None
-
-
 class _Begun(NamedTuple):
     """A read that `at_once` did not find in memory: `handle`, when it is asked next, goes on from here."""
 
     request: Request
     rules: RuleSet
     reading: Reading
-
-
-class Hit(NamedTuple):
-    """What `Exchange.at_once` decided: a fresh entry for this reading, and how it is reported."""
-
-    reading: Reading
-    outcome: Outcome
-    identity_headers: frozenset[str]  # what the caller's identity was looked for in, beside the token
-
-
-class Admitted(NamedTuple):
-    """A request for another protocol as it may go on, what goes along, and what it hangs on."""
-
-    request: Request
-    told: Pairs
-    presented: Presented | None
 
 
 class Exchange:
@@ -161,7 +133,7 @@ class Exchange:
         route = match.route
         if lookup.is_keyed_by_body(request) or route.strict or route.critical or route.sensitive:
             return None
-        if _never_looked_up(request, match, rules) is not None:
+        if never_looked_up(request, match, rules) is not None:
             return None
         identity = None
         if route.scope is not Scope.PUBLIC:
@@ -194,6 +166,62 @@ class Exchange:
         outcome = reading.outcome(decision.reason, hit=True, ttl=found.entry.ttl_at(self._clock()))
         return Hit(reading, outcome, self._identity.headers)
 
+    def passes(self, asked: Request) -> Passed | None:
+        """How a request without a body is forwarded for which nothing else is to be done. None: `handle` decides.
+
+        Asked behind `at_once`.
+        """
+        if self._begun is not None and self._begun.request is asked:
+            return None  # a read that is looked up
+        request = self._telling.stripped(lookup.as_forwarded(asked))
+        rules = self._rules()
+        match = rules.match(request.method, request.path)
+        if lookup.is_write(request, match) or rules.session.event(request) is not None:
+            return None
+        reason, feature = None, None
+        if not lookup.is_served(request, self._hosts.names):
+            reason = Reason.HOST
+        elif match is None:
+            reason = Reason.NO_RULE
+        elif match.route.sensitive:
+            return None  # each access is told in full
+        else:
+            feature = match.route.feature
+            reason = self._bypassed_now(request, match, rules)
+        if reason is None:
+            return None
+        now = self._clock()
+        if reason is Reason.REVOKED or self._identity.is_revoked_now(request, rules.identity, now) is not False:
+            return None
+        who = self._identity.resolve_now(request, {}, rules.identity, now) if self._telling.on else Reason.NO_TENANT
+        if who is None or who is Reason.TENANT_CONFLICT:
+            return None
+        outcome = Outcome(reason, forward=Forward.BYPASS, feature=feature)
+        onward = self._onward(request, who if isinstance(who, Identity) else None)
+        # what the upstream is told of a caller may be something else with the next request
+        return Passed(onward, outcome, lasting=match is None and not self._telling.on)
+
+    def has_no_rule(self, method: str, path: str) -> bool:
+        rules = self._rules()
+        return rules.match(method, path) is None and rules.session.event(Request(method, path)) is None
+
+    def _bypassed_now(self, request: Request, match: Match, rules: RuleSet) -> Reason | None:
+        """Why a matched read is not looked up, where that can be told without waiting or reporting."""
+        if lookup.is_keyed_by_body(request):
+            return None
+        reason = never_looked_up(request, match, rules)
+        if reason is not None:
+            return reason
+        identity = None
+        if match.route.scope is not Scope.PUBLIC:
+            identity = self._identity.resolve_now(request, match.parameters, rules.identity, self._clock())
+        if isinstance(identity, Reason):
+            return identity if identity is not Reason.TENANT_CONFLICT else None
+        if identity is None and match.route.scope is not Scope.PUBLIC:
+            return None
+        reading = self._keyed(request, match, identity)
+        return reading if isinstance(reading, Reason) else None
+
     def is_write(self, request: Request) -> bool:
         """Whether the rules, or the request itself, say that it may change something."""
         return lookup.is_write(request, self._rules().match(request.method, request.path))
@@ -211,7 +239,7 @@ class Exchange:
 
     async def _read(self, request: Request, body: Body, interim: Interim | None, match: Match, rules: RuleSet) -> Reply:
         reading = await self._prepared(request, body, match, rules)
-        if isinstance(reading, _Bypass):
+        if isinstance(reading, Bypass):
             return await self._pass(reading.request, reading.body, interim, reading.outcome, rules)
         return await self._look(reading._replace(interim=interim))
 
@@ -234,19 +262,19 @@ class Exchange:
                 fields, text = problem(504, "Only a stored response was wanted, and there is none.")
                 return Reply.own(504, fields, text, reading.outcome(decision.reason))
 
-    async def _prepared(self, request: Request, body: Body, match: Match, rules: RuleSet) -> "Reading | _Bypass":
+    async def _prepared(self, request: Request, body: Body, match: Match, rules: RuleSet) -> "Reading | Bypass":
         """Everything that is known before the cache is asked; or why it is not asked."""
-        feature = match.route.feature
-        reason = _never_looked_up(request, match, rules)
+        route = match.route
+        reason = never_looked_up(request, match, rules)
         if reason is not None:
-            return _bypassed(request, body, feature, reason)
-        identity = await self._who(request, match, rules) if match.route.scope is not Scope.PUBLIC else None
+            return bypassed(request, body, route, reason)
+        identity = await self._who(request, match, rules) if route.scope is not Scope.PUBLIC else None
         if isinstance(identity, Reason):
-            return _bypassed(request, body, feature, identity)
+            return bypassed(request, body, route, identity)
         if lookup.is_keyed_by_body(request) and lookup.is_permitted(match.route, identity):
             request, body = await with_body(request, body)
         reading = self._keyed(request, match, identity)
-        return reading if isinstance(reading, Reading) else _bypassed(request, body, feature, reading)
+        return reading if isinstance(reading, Reading) else bypassed(request, body, route, reading, identity)
 
     def _keyed(self, request: Request, match: Match, identity: Identity | None) -> Reading | Reason:
         """The read of this caller under its key; or why it has none."""
@@ -314,12 +342,16 @@ class Exchange:
 
         Runs in a task of its own: it outlives its client (SPEC 4).
         """
-        outcome = outcome_of_write(request, match)
-        if outcome.reason is Reason.UNMATCHED_WRITE:
+        reason, forward = reason_of_write(request, match)
+        if reason is Reason.UNMATCHED_WRITE:
             self._noted("unmatched-write", {"request": f"{request.method} {request.path}"})
-        written = await asyncio.shield(
+        written, identity = await asyncio.shield(
             self._background.start(self._forward_and_purge(request, body, interim, match, rules, event))
         )
+        if match is None:
+            outcome = Outcome(reason, forward=forward)
+        else:
+            outcome = past_the_cache(match.route, reason, forward, identity)
         if written is None:
             return unauthorized(outcome)
         if isinstance(written, UpstreamError):
@@ -334,11 +366,11 @@ class Exchange:
         match: Match | None,
         rules: RuleSet,
         event: Event | None,
-    ) -> Stream | UpstreamError | None:
+    ) -> tuple[Stream | UpstreamError | None, Identity | None]:
         """None: the caller's credential has been revoked. Whoever logs out once more is not refused that."""
         who = await self._who(request, match, rules)
         if who is Reason.REVOKED and not isinstance(event, Ending):
-            return None
+            return None, None
         identity = None if isinstance(who, Reason) else who
         # asked before the upstream, which may not know the cookie afterwards
         presented = await self._identity.presented(request, rules.identity, self._clock()) if event else None
@@ -347,7 +379,7 @@ class Exchange:
         except UpstreamError as failure:
             if failure.delivered:  # it may have acted: an unknown outcome counts as a change
                 await self._purge(request, match, None, identity, rules)
-            return failure
+            return failure, identity
         await self._purge(request, match, stream.response, identity, rules)
         if event is not None and succeeded(event, stream.response.status):
             user = None
@@ -355,7 +387,7 @@ class Exchange:
                 stream, document = await peeked(stream)
                 user = user_in(document, event.body_path)
             await self._sessions.observed(event, presented, identity, user)
-        return stream
+        return stream, identity
 
     async def _purge(
         self,
@@ -390,7 +422,7 @@ class Exchange:
         except UpstreamError as failure:
             return failed(failure, outcome)
         reply = from_stream(stream, request, None, outcome)
-        if not is_event_stream(reply):
+        if not is_event_stream(reply.fields):
             return reply
         return self._watched(reply, await self._identity.presented(request, rules.identity, self._clock()))
 
@@ -401,7 +433,7 @@ class Exchange:
 
     def _watched(self, reply: Reply, presented: Presented | None) -> Reply:
         """A stream of events has no end of its own: it ends with what its reader has shown."""
-        if presented is not None and is_event_stream(reply):
+        if presented is not None and is_event_stream(reply.fields):
             end = reply.close
             release = self._sessions.watch(presented, end)
 
@@ -411,24 +443,3 @@ class Exchange:
 
             reply.close = close
         return reply
-
-
-def _never_looked_up(request: Request, match: Match, rules: RuleSet) -> Reason | None:
-    """Why no request like this is answered from the cache, whoever asks."""
-    reason = lookup.bypass_reason(request)
-    if reason is None and lookup.is_deceptive(request, match, rules.match):
-        return Reason.AMBIGUOUS_PATH
-    return reason
-
-
-@dataclass(frozen=True, slots=True)
-class _Bypass:
-    """A matched read that is not looked up: its request and body as they go on."""
-
-    request: Request
-    body: Body
-    outcome: Outcome
-
-
-def _bypassed(request: Request, body: Body, feature: str, reason: Reason) -> _Bypass:
-    return _Bypass(request, body, Outcome(reason, forward=Forward.BYPASS, feature=feature))

@@ -18,7 +18,7 @@ from proxy.policy.freshness import corrected_initial_age
 from proxy.policy.identity import Identity
 from proxy.policy.key import Key
 from proxy.policy.message import Request, Response
-from proxy.policy.outcome import Forward, Outcome, Reason
+from proxy.policy.outcome import Accessed, Forward, Outcome, Reason
 from proxy.policy.route import Match, Route
 from proxy.serving.connection import Interim
 from proxy.serving.encoding import OFF_LOOP_BYTES
@@ -56,12 +56,19 @@ class Reading(NamedTuple):
         return bound(self.entry, self.key)
 
     def outcome(
-        self, reason: Reason, *, hit: bool = False, forward: Forward | None = None, ttl: int | None = None
-    ) -> Outcome:
-        key = self.key
+        self, reason: Reason, *, hit: bool = False, forward: Forward | None = None, ttl: int | None = None,
+        stored: bool = False,
+    ) -> Outcome:  # fmt: skip
+        key, route = self.key, self.match.route
+        if route.sensitive:
+            return Accessed(
+                reason, hit=hit, forward=forward, ttl=ttl, stored=stored, feature=route.feature, key=key.full,
+                tenant=key.space, user=self.identity.user if self.identity is not None else None,
+            )  # fmt: skip
         return Outcome(
-            reason, hit=hit, forward=forward, ttl=ttl, feature=self.route.feature, key=key.full, tenant=key.space
-        )
+            reason, hit=hit, forward=forward, ttl=ttl, stored=stored, feature=route.feature, key=key.full,
+            tenant=key.space,
+        )  # fmt: skip
 
 
 class Fetcher:
@@ -262,7 +269,7 @@ class Fetcher:
             if isinstance(storable, Reason):
                 landed = storable
                 return self._not_stored(reading, stream, storable, reason)
-            outcome = replace(_missed(reading, reason, reason), stored=True)
+            outcome = _missed(reading, reason, reason, stored=True)
             body_now = stream.whole()
             if body_now is None:
                 stored = self._stored(reading, stream, storable, outcome, flight, asked_at)
@@ -332,7 +339,9 @@ class Fetcher:
         # the second key only while it covers what this response was selected by; the first one then names the fields
         key = reading.key if storable.selected_within(reading.key) else reading.first_key
         kept = self._kept(reading, storable.head)
-        key = replace(kept, variant=key.variant, split_by=key.split_by)
+        if kept.variant != key.variant or kept.split_by != key.split_by:
+            kept = replace(kept, variant=key.variant, split_by=key.split_by)
+        key = kept
         tags = storable.tags(key)
         held = await self._epochs.with_groups(stamp, tags) if storable.groups else stamp.of(tags)
         if held is None:
@@ -460,9 +469,9 @@ def _stood_in(reading: Reading, status: int | None) -> Outcome:
     return replace(reading.outcome(Reason.STALE_IF_ERROR), hit=True, forward=Forward.STALE, fwd_status=status)
 
 
-def _missed(reading: Reading, told: Reason, missed: Reason) -> Outcome:
+def _missed(reading: Reading, told: Reason, missed: Reason, *, stored: bool = False) -> Outcome:
     """A request that went to the upstream because of `missed`; `told` is what is worth knowing about it."""
-    return reading.outcome(told, forward=_FORWARDS.get(missed, Forward.URI_MISS))
+    return reading.outcome(told, forward=_FORWARDS.get(missed, Forward.URI_MISS), stored=stored)
 
 
 _FORWARDS = {

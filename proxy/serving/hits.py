@@ -23,7 +23,6 @@ Age, the remaining freshness and the counters are those of each request.
 """
 
 import re
-from collections import OrderedDict
 from collections.abc import Callable
 
 from aiohttp.http_parser import RawRequestMessage
@@ -37,9 +36,10 @@ from proxy.policy.message import Fields, Request
 from proxy.policy.outcome import Outcome
 from proxy.policy.reply import ROUNDED_UP
 from proxy.policy.reuse import EARLIEST_REFRESH
-from proxy.serving.exchange import Hit
+from proxy.serving.decided import Hit
 from proxy.serving.reply import Reply, from_entry_now
 from proxy.serving.response import head_of
+from proxy.serving.table import Table
 
 RequestOf = Callable[[RawRequestMessage, str, bool], Request | None]  # of a head, a peer, and whether it is trusted
 
@@ -62,7 +62,7 @@ _READ = frozenset(
 IRRELEVANT = NEUTRAL_HEADERS - _READ
 
 
-_MAX_LINES = 50  # of either kind in a head, together fewer than the parser takes
+MAX_LINES = 50  # of either kind in a head, together fewer than the parser takes
 
 
 _ABBREVIATIONS = frozenset("cf ch dnt id ip ray ua".split())
@@ -88,11 +88,28 @@ def _spellings(name: str) -> set[str]:
     return {name, capitalized, abbreviated, capitalized.replace("id", "Id")}  # X-B3-TraceId
 
 
-# Visible ASCII up to the end of the line: a line with anything else stays, and then this head is like no other.
+# Visible ASCII up to the end of the line, with no white space around it but the one space of an ordinary line: a line
+# with anything else stays, and then this head is like no other.
 _UNREAD = re.compile(
     f"\r\n{_any_of([spelling for name in IRRELEVANT for spelling in _spellings(name)])}: "
-    "[\t\x20-\x7e]*+(?=\r\n)".encode()
+    "(?![\t ])[\t\x20-\x7e]*+(?<![\t ])(?=\r\n)".encode()
 )
+
+
+class Choices:
+    """A head without the lines that no decision reads, and how many these are; the newest one's is remembered."""
+
+    __slots__ = ("_newest",)
+
+    def __init__(self) -> None:
+        self._newest = b"", b"", 0
+
+    def __call__(self, data: bytes) -> tuple[bytes, int]:
+        newest, choice, unread = self._newest
+        if newest is not data:
+            choice, unread = _UNREAD.subn(b"", data)
+            self._newest = data, choice, unread
+        return choice, unread
 
 
 class ServingEpoch:
@@ -153,17 +170,21 @@ class Hits:
         serving: ServingEpoch,
         clock: Callable[[], float],
         max_bytes: int,
+        choices: Choices | None = None,
+        noted: Callable[[Request, Reply], None] = lambda request, reply: None,
     ) -> None:
         self._cache = cache
         self._epochs = epochs
         self._at_once = at_once
         self._request_of = request_of
         self._cell_of = cell_of
+        self._noted = noted  # is told of those that were decided anew
         self._logged = logged  # where each request is to be told of, none is prepared
         self._serving = serving
         self._clock = clock
-        self._heads = _Table(max_bytes // 2)
-        self._choices = _Table(max_bytes // 2)
+        self._heads = Table[Prepared](max_bytes // 2)
+        self._choices = Table[Prepared](max_bytes // 2)
+        self._choice_of = choices or Choices()
         self._seen: dict[int, None] = {}
         self._closed = False
         self.repeated = 0
@@ -189,9 +210,9 @@ class Hits:
                 self.repeated += 1
                 return answer
             self._heads.drop(data)
-        choice, unread = _UNREAD.subn(b"", data)
+        choice, unread = self._choice_of(data)
         prepared = self._choices.get(choice)
-        if prepared is None or unread > _MAX_LINES:
+        if prepared is None or unread > MAX_LINES:
             return None
         answer = self._answer(prepared, trusted)
         if answer is None:
@@ -227,7 +248,9 @@ class Hits:
         if body is None:
             return None
         resident.touched = True
-        prepared.cell[1] += 1
+        cell = prepared.cell
+        cell[1] += 1
+        cell[2] += len(body)
         if now >= prepared.head_until:
             _render(prepared, now)
         return prepared.head, body
@@ -249,13 +272,15 @@ class Hits:
         self.decided += 1
         cell = self._cell_of(hit.outcome)
         cell[1] += 1
+        cell[2] += len(body)
+        self._noted(reading.request, reply)
         if self._logged is not None:
             self._logged(reading.request, reply)
         elif reply.status in (entry.status, 304):
             prepared = self._prepared(hit, reply, cell, now)
-            choice = _UNREAD.sub(b"", data)
+            choice, _ = self._choice_of(data)
             # an empty line before the request line would make a field of what comes between them
-            if prepared is not None and data[0] not in b"\r\n" and choice.count(b"\r\n") <= _MAX_LINES:
+            if prepared is not None and data[0] not in b"\r\n" and choice.count(b"\r\n") <= MAX_LINES:
                 self._choices.put(choice, prepared, prepared.size() + len(choice))
         return head_of(reply), body
 
@@ -328,28 +353,3 @@ def _parted(reply: Reply) -> tuple[bytes, bytes, bytes] | None:
     before, _, others = head.partition(_AGE.encode())
     middle, _, after = others.partition(_TTL.encode())
     return before, middle, after
-
-
-class _Table:
-    """Prepared answers by what asks for them, bounded by bytes; the oldest go first."""
-
-    def __init__(self, max_bytes: int) -> None:
-        self._max_bytes = max_bytes
-        self._answers: OrderedDict[object, tuple[Prepared, int]] = OrderedDict()
-        self.size = 0
-
-    def get(self, key: object) -> Prepared | None:
-        found = self._answers.get(key)
-        return found[0] if found is not None else None
-
-    def put(self, key: object, prepared: Prepared, size: int) -> None:
-        self.drop(key)
-        self._answers[key] = (prepared, size)
-        self.size += size
-        while self.size > self._max_bytes:
-            self.size -= self._answers.popitem(last=False)[1][1]
-
-    def drop(self, key: object) -> None:
-        found = self._answers.pop(key, None)
-        if found is not None:
-            self.size -= found[1]

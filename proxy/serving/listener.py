@@ -20,14 +20,17 @@ from proxy.policy.fields import HOP_BY_HOP, protected_nomination
 from proxy.policy.message import Fields, Request
 from proxy.serving.accepting import Share, SharedSite
 from proxy.serving.connection import Interim
+from proxy.serving.forwarding import Forwarding
 from proxy.serving.hits import Hits, RequestOf
 from proxy.serving.interim import PATIENCE, InterimResponses
-from proxy.serving.protocol import LateBodyError, Limits, Server, ServerProtocol, reset
+from proxy.serving.outgoing import Limits, reset
+from proxy.serving.protocol import LateBodyError, Server, ServerProtocol
 from proxy.serving.reply import Reply
 from proxy.serving.reserved import Page
 from proxy.serving.response import HttpResponse, refused
 from proxy.serving.sending import send
 from proxy.serving.turns import Turn
+from proxy.serving.under_way import UnderWay
 from proxy.serving.upstream import Body
 
 BACKLOG = 1024
@@ -87,6 +90,7 @@ class Listener:
         finished: Callable[[Request, Reply, float], None],
         upgrade: Bridge,
         hits: Callable[[RequestOf], Hits] | None = None,
+        forwarding: Callable[[RequestOf, UnderWay], Forwarding] | None = None,
         page: Callable[[str], Page | None] = _no_page,
         limits: Limits = _LIMITS,
         patience: float = PATIENCE,
@@ -103,9 +107,9 @@ class Listener:
         self._limits = limits
         self._patience = patience
         self._leaving = False
-        self._under_way = 0
-        self._quiet = asyncio.Event()
+        self._under_way = UnderWay()
         self._newest: tuple[RawRequestMessage, Request | None] | None = None  # what `_parsed` made last, and of what
+        self._forwarding = forwarding(self._parsed, self._under_way) if forwarding is not None else None
         self.port = 0
 
     async def open(
@@ -113,8 +117,9 @@ class Listener:
     ) -> None:
         """Listen, on sockets that other processes have as well if there are any. OSError: the address is not ours."""
         server = Server(
-            self._answer, limits=self._limits, hits=self._hits, trusts=self._is_trusted, turns=self._turn,
-            access_log=None, auto_decompress=False, read_bufsize=_READ_BUFFER,
+            self._answer, limits=self._limits, hits=self._hits, forwarding=self._forwarding,
+            trusts=self._is_trusted, turns=self._turn, access_log=None, auto_decompress=False,
+            read_bufsize=_READ_BUFFER,
         )  # fmt: skip
         self._runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=_LAST)
         await self._runner.setup()
@@ -131,11 +136,17 @@ class Listener:
     def hits(self) -> Hits | None:
         return self._hits
 
+    @property
+    def forwarding(self) -> Forwarding | None:
+        return self._forwarding
+
     def leaving(self) -> None:
         """From now on each response ends its connection, so that clients come back elsewhere."""
         self._leaving = True
         if self._hits is not None:
             self._hits.close()
+        if self._forwarding is not None:
+            self._forwarding.close()
 
     async def close(self) -> None:
         """Stop accepting, let what is under way finish for at most `drain` seconds, then close."""
@@ -148,15 +159,10 @@ class Listener:
         # aiohttp would stop to read at once, and with it the uploads that are under way
         with suppress(TimeoutError):
             async with asyncio.timeout(self._drain):
-                await self._answered()
+                await self._under_way.ended()
                 await self._asked()
-                await self._answered()
+                await self._under_way.ended()
         await self._runner.cleanup()
-
-    async def _answered(self) -> None:
-        while self._under_way:
-            self._quiet.clear()
-            await self._quiet.wait()
 
     async def _asked(self) -> None:
         """Give connections that were made in the last moment, or on which a head is arriving, the time to ask."""
@@ -189,37 +195,30 @@ class Listener:
         if self._upgrade.takes(request):
             upgraded = await self._upgrade(incoming, request)
             return await self._send(incoming, upgraded) if isinstance(upgraded, Reply) else upgraded
-        self._under_way += 1
+        self._under_way.begin()
         try:
             return await self._exchanged(incoming, request)
         finally:
-            self._done()
+            self._under_way.end()
 
     async def _answer_page(self, incoming: web.BaseRequest, request: Request, page: Page) -> web.StreamResponse:
         body = _IncomingBody(incoming.content) if request.has_body else None
-        self._under_way += 1
+        self._under_way.begin()
         try:
             reply = await page(request, body.chunks() if body is not None else None)
         except ConnectionResetError:
             assert body is not None, "nothing else is read here"
             reply = refused(body.broken or 400)
         finally:
-            self._done()
+            self._under_way.end()
         return await self._send(incoming, reply)
-
-    def _done(self) -> None:
-        self._under_way -= 1
-        if not self._under_way:
-            self._quiet.set()
 
     def _turn(self, protocol: ServerProtocol, message: RawRequestMessage, peer: str, trusted: bool) -> Turn | None:
         """The answer to a request of which `_answer` would make nothing else first. None: it may."""
-        newest, self._newest = self._newest, None
         if message.should_close or message.upgrade or message.chunked or message.version != HttpVersion11:
             return None
-        if newest is None or newest[0] is not message:  # else `Hits` has asked for it just now
-            newest = (message, self._parsed(message, peer, trusted))
-        request = newest[1]
+        request = self._parsed(message, peer, trusted)
+        self._newest = None
         if request is None:
             return None
         interim = InterimResponses(protocol, speaks=True, awaits=False)
@@ -230,7 +229,7 @@ class Listener:
         self, protocol: ServerProtocol, request: Request, interim: InterimResponses, handled: Awaitable[Reply]
     ) -> bool:
         """What `_answer` does, for a request without a body."""
-        self._under_way += 1
+        self._under_way.begin()
         reply: Reply | None = None
         try:
             started = asyncio.get_running_loop().time()
@@ -248,7 +247,7 @@ class Listener:
                 reset(protocol.transport)
             raise
         finally:
-            self._done()
+            self._under_way.end()
 
     async def _exchanged(self, incoming: web.BaseRequest, request: Request) -> web.StreamResponse:
         started = asyncio.get_running_loop().time()
@@ -312,11 +311,13 @@ class Listener:
         return _request(incoming._message, peer, self._is_trusted(peer), incoming.body_exists)
 
     def _parsed(self, message: RawRequestMessage, peer: str, trusted: bool) -> Request | None:
-        """What `Hits` may look up: a bodiless request of which `_answer` would make nothing else first."""
+        """A bodiless request of which `_answer` would make nothing else first. All that may answer it ask here."""
+        if self._newest is not None and self._newest[0] is message:
+            return self._newest[1]
         request = _request(message, peer, trusted, has_body=False)
         if (
             request is None
-            or request.method not in ("GET", "HEAD")
+            or request.method not in ("GET", "HEAD", "OPTIONS")
             or "expect" in request.fields
             or self._reserved(request.path) is not None
             or self._upgrade.takes(request)

@@ -1,13 +1,52 @@
 """Which connection does a request get? One that is idle and silent, or a new one; a bounded number at a time."""
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 from proxy.serving.connection import Connection
 
 KEEPALIVE = 4.0  # seconds an idle connection is kept: less than the 5 of common servers, so that we close first
 
 Connect = Callable[[], Awaitable[Connection]]
+
+
+class Places:
+    """A number of places; who finds none waits in line. Unlike asyncio's semaphore, it can be asked without waiting."""
+
+    def __init__(self, number: int) -> None:
+        self.free = number  # none while anybody waits
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    def take_now(self) -> bool:
+        if not self.free:
+            return False
+        self.free -= 1
+        return True
+
+    async def take(self) -> None:
+        if self.take_now():
+            return
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        try:
+            await turn
+        except BaseException:
+            if turn.done() and not turn.cancelled():
+                self.give()  # it came too late
+            else:
+                with suppress(ValueError):  # it was passed over
+                    self._waiting.remove(turn)
+            raise
+
+    def give(self) -> None:
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self.free += 1
 
 
 class Pool:
@@ -17,7 +56,7 @@ class Pool:
         self._connect = connect
         self._limit = limit
         self._keepalive = keepalive
-        self._free = asyncio.Semaphore(limit)
+        self._places = Places(limit)
         self._in_use: set[Connection] = set()
         self._idle: list[Connection] = []  # the one used last is taken first: the others may age and go
         self._sweep: asyncio.TimerHandle | None = None
@@ -33,20 +72,31 @@ class Pool:
     @property
     def is_ready(self) -> bool:
         """Whether `take` has an idle connection to give and keeps nobody waiting."""
-        return bool(self._idle) and not self._free.locked()
+        return bool(self._idle) and self._places.free > 0
 
     async def take(self, *, fresh: bool = False) -> Connection:
         """A connection for one request, waited for as long as the caller does. `fresh`: no request was sent on it."""
-        await self._free.acquire()
+        await self._places.take()
         try:
             connection = None if fresh else self._idle_one()
             if connection is None:
                 connection = await self._connect()
         except BaseException:
-            self._free.release()
+            self._places.give()
             raise
         if fresh and len(self._idle) + len(self._in_use) >= self._limit:
             self._idle.pop(0).close()
+        return self._given(connection)
+
+    def take_now(self) -> Connection | None:
+        """An idle connection, where `take` would not have to wait."""
+        connection = self._idle_one() if self._idle and self._places.free else None
+        if connection is None:
+            return None
+        self._places.free -= 1
+        return self._given(connection)
+
+    def _given(self, connection: Connection) -> Connection:
         connection.released = self.put
         self._in_use.add(connection)
         return connection
@@ -55,7 +105,7 @@ class Pool:
         """The request is over. What is not reusable is closed already."""
         self._in_use.discard(connection)
         connection.released = None
-        self._free.release()
+        self._places.give()
         if reusable:
             loop = asyncio.get_running_loop()
             connection.idle_since = loop.time()

@@ -1,11 +1,7 @@
 """What does one client connection allow? Limits of size and time, on aiohttp's protocol, which has few of its own."""
 
 import asyncio
-import socket
-import struct
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Protocol
 
@@ -16,36 +12,16 @@ from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import RequestHandler, RequestPayloadError, _ErrInfo
 
 from proxy.serving.chunks import ChunkSizes
+from proxy.serving.outgoing import REST_OF_THE_LINE, Limits, Outgoing, reset
 from proxy.serving.pace import Pace
 from proxy.serving.response import REFUSALS, HttpResponse, refused
-from proxy.serving.turns import Turn, TurnTaker, wake
+from proxy.serving.turns import Taker, Turn, wake
 
 CRLF = b"\r\n"
 MAX_HEAD = 16 << 10  # longer ones take the ordinary way
 _HEAD_END = CRLF * 2
-_NO_LINGER = struct.pack("ii", 1, 0)
-_REST_OF_THE_LINE = 64  # bytes of a request line beside its target: the method, the version and what is between them
 _SMALLEST_CHUNK = 8  # bytes that a byte may cost, at most: 1 CR LF x CR LF, and some
 _FIELD_LINE = 4  # bytes of a field's line beside name and value
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Bytes and seconds."""
-
-    line: int = 16 << 10
-    head: int = 32 << 10
-    fields: int = 128
-    head_time: float = 10.0  # for a whole head; from the first byte, on a new connection from its beginning
-    body_grace: float = 30.0  # for which a body may stand still
-    body_rate: float = 512.0  # bytes a second that it must keep up
-    idle: float = 75.0  # between requests; longer than a load balancer's 60, so that it is never us who close under it
-    unsent: float = 60.0  # for which a client may take nothing of what waits for it
-    linger: float = 5.0  # for the rest of a body that nobody wants
-
-    @property
-    def target(self) -> int:
-        return self.line - _REST_OF_THE_LINE
 
 
 class Short(Protocol):
@@ -56,6 +32,16 @@ class Short(Protocol):
     def parsed(
         self, data: bytes, message: RawRequestMessage, peer: str, trusted: bool
     ) -> tuple[bytes, bytes] | None: ...
+
+
+class Forwards(Protocol):
+    """Forwards heads in the call that brings them, in a turn; or says no: the ordinary way."""
+
+    def known(self, protocol: "ServerProtocol", data: bytes) -> bool: ...
+
+    def shaped(self, protocol: "ServerProtocol", data: bytes) -> bool: ...
+
+    def parsed(self, protocol: "ServerProtocol", data: bytes, message: RawRequestMessage) -> bool: ...
 
 
 # The turn of a request without a body. None: it takes the ordinary way.
@@ -77,29 +63,27 @@ class LateBodyError(RequestPayloadError):
     """The body came too slowly."""
 
 
-class ServerProtocol(TurnTaker):
+class ServerProtocol(Outgoing):
     """One client's connection. What is refused gets a fixed answer, where aiohttp's own quotes the client's bytes."""
 
     __slots__ = (
         "_arriving",
         "_between",
         "_chunks",
-        "_gone",
+        "_early",
+        "_forwarding",
         "_head_size",
         "_hits",
-        "_limits",
         "_pace",
-        "_peer",
         "_raw_size",
         "_refused",
-        "_stalled",
         "_tail",
         "_timer",
-        "_trusted",
         "_trusts",
         "_turns",
         "_unsure",
-        "on_lost",
+        "peer",
+        "trusted",
     )
 
     def __init__(
@@ -108,46 +92,45 @@ class ServerProtocol(TurnTaker):
         *,
         limits: Limits,
         hits: Short | None = None,
+        forwarding: Forwards | None = None,
         trusts: Callable[[str], bool] = lambda peer: False,
         turns: Turns = _no_turns,
         **settings: Any,
     ) -> None:
         super().__init__(
-            manager, max_line_size=limits.target, max_field_size=limits.line,
+            manager, limits=limits, max_line_size=limits.target, max_field_size=limits.line,
             max_headers=limits.fields, keepalive_timeout=limits.idle, lingering_time=limits.linger, **settings,
         )  # fmt: skip
-        self.on_lost: Callable[[], None] | None = None
-        self._limits = limits
         self._hits = hits
+        self._forwarding = forwarding
         self._trusts = trusts
         self._turns = turns
-        self._peer, self._trusted = "", False
+        self.peer, self.trusted = "", False
         self._between = True  # what came last ended a head without a body: the next byte begins a message
         self._arriving: StreamReader = EMPTY_PAYLOAD  # the body of the newest request
         self._pace: Pace | None = None  # of that body
         self._chunks: ChunkSizes | None = None  # of that body
+        self._early = b""  # a head that came before the handler waited for it
         self._head_size = 0  # bytes so far of the head that follows it
         self._tail = b""  # the last of them, among which its end may begin
         self._unsure = 0  # bytes that came with the last body, some of which may belong to that head
         self._raw_size = 0  # bytes so far of that body and its chunks' heads
         self._refused = False  # nothing more is read
-        self._gone: asyncio.Future[None] | None = None  # awaited at the end
         self._timer: asyncio.TimerHandle | None = None  # for what arrives
-        self._stalled: asyncio.TimerHandle | None = None  # for what leaves
 
     # What arrives
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         peer = transport.get_extra_info("peername")
-        self._peer = str(peer[0]) if isinstance(peer, tuple) else ""  # as `BaseRequest.remote`
-        self._trusted = self._trusts(self._peer)
+        self.peer = str(peer[0]) if isinstance(peer, tuple) else ""  # as `BaseRequest.remote`
+        self.trusted = self._trusts(self.peer)
         self._wait(self._limits.head_time, self._head_is_late)
 
     @property
     def is_asking(self) -> bool:
         """Whether it is new and has not asked anything, or a request is arriving."""
-        return self._timer is not None
+        return self._timer is not None or bool(self._early)
 
     def data_received(self, data: bytes) -> None:
         if self._refused:
@@ -155,36 +138,58 @@ class ServerProtocol(TurnTaker):
         if self._upgraded:
             super().data_received(data)
             return
-        if self._between and self._is_lone_head(data):
+        if self._early:
+            data, self._early = self._early + data, b""
+            self._received(data)
+        elif not self._between or not self._is_lone_head(data):
+            self._received(data)
+        elif self._waiter is not None:
+            self._head_received(data)
+        else:
+            self._early = data
+            self._loop.call_soon(self._is_due)
+
+    def _is_due(self) -> None:
+        """The handler waits by now, if it does at all."""
+        data, self._early = self._early, b""
+        if not data:
+            return  # more came, and it was all received
+        if self._waiter is not None and self._is_lone_head(data):
             self._head_received(data)
         else:
             self._received(data)
 
     def _is_lone_head(self, data: bytes) -> bool:
-        """Whether this may be one whole head that can be answered without aiohttp's handler.
+        """Whether this may be one whole head that can be answered without aiohttp's handler: it waits, or will at once.
 
         Nothing is under way on this connection, nothing waits to be handled or to be sent: 3,000 heads of a client that
         does not read must not become 3,000 answers in memory. A head that arrives within a body is body.
         """
         waiter, transport = self._waiter, self.transport
         return (
-            waiter is not None
-            and not waiter.done()
+            (not self._request_in_progress if waiter is None else not waiter.done())
             and not self._messages
             and not self._head_size
             and not self._paused
-            and 0 < data.find(_HEAD_END) == len(data) - len(_HEAD_END)
             and len(data) <= MAX_HEAD
+            and data.endswith(_HEAD_END)
             and transport is not None
             and not transport.is_closing()
             and not transport.get_write_buffer_size()
         )
 
     def _head_received(self, data: bytes) -> None:
-        hits = self._hits
-        answer = hits.known(data, self._trusted) if hits is not None else None
+        hits, forwarding = self._hits, self._forwarding
+        if forwarding is not None and forwarding.known(self, data):
+            return
+        if data.find(_HEAD_END) < len(data) - len(_HEAD_END):  # more than one
+            self._received(data)
+            return
+        answer = hits.known(data, self.trusted) if hits is not None else None
         if answer is not None:
             self._answered(answer)
+            return
+        if forwarding is not None and forwarding.shaped(self, data):
             return
         # aiohttp wakes its handler as soon as a message is there: only if it is not answered here
         waiter, self._waiter = self._waiter, None
@@ -198,12 +203,14 @@ class ServerProtocol(TurnTaker):
             return
         message, payload = self._messages[0]
         if payload is EMPTY_PAYLOAD and isinstance(message, RawRequestMessage):
-            answer = hits.parsed(data, message, self._peer, self._trusted) if hits is not None else None
+            answer = hits.parsed(data, message, self.peer, self.trusted) if hits is not None else None
             if answer is not None:
                 self._taken()
                 self._answered(answer)
                 return
-            turn = self._turns(self, message, self._peer, self._trusted)
+            if forwarding is not None and forwarding.parsed(self, data, message):
+                return
+            turn = self._turns(self, message, self.peer, self.trusted)
             if turn is not None:
                 assert waiter is not None, "it is what tells a lone head"
                 self._taken()
@@ -216,6 +223,13 @@ class ServerProtocol(TurnTaker):
         self._messages.clear()
         assert self._parser is not None
         self._parser.message_consumed()
+
+    def give_turn(self, taker: Taker) -> None:
+        if self._messages:
+            self._taken()
+        if self._timer is not None:
+            self._stop_waiting()
+        super().give_turn(taker)
 
     def _answered(self, answer: tuple[bytes, bytes]) -> None:
         """Write an answer, and keep the time as aiohttp does after one of its own."""
@@ -402,66 +416,12 @@ class ServerProtocol(TurnTaker):
             self.close()  # an upgrade that was not made: what follows may be written in the other protocol
         finished = await super().finish_response(request, resp, start_time)
         if self._refused and not resp.keep_alive:
-            await self._linger()
+            await self.linger()
         return finished
-
-    async def _linger(self) -> None:
-        """Wait for the client to close, or not for long.
-
-        "If a server performs an immediate close of a TCP connection, there is a significant risk that the client will
-        not be able to read the last HTTP response" (RFC 9112 9.6): closed over bytes that were not read, it is reset.
-        """
-        if self.transport is None or self.transport.is_closing():
-            return
-        self._gone = self._loop.create_future()
-        self.transport.write_eof()
-        self._resume_transport_reading()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self._limits.linger):
-                await self._gone
-
-    async def written(self) -> None:
-        """Wait until the client has taken most of what was written: only then is its next request begun."""
-        if self._paused:
-            await self._drain_helper()
-
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        self._stalled = self._loop.call_later(self._limits.unsent, reset, self.transport)
-
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        self._stop_stalled()
-
-    def _stop_stalled(self) -> None:
-        if self._stalled is not None:
-            self._stalled.cancel()
-            self._stalled = None
-
-    async def start(self) -> None:
-        transport = self.transport
-        try:
-            await super().start()
-        finally:
-            self._abandon(transport)
-
-    def force_close(self) -> None:
-        transport = self.transport
-        super().force_close()
-        self._abandon(transport)
-
-    def _abandon(self, transport: asyncio.Transport | None) -> None:
-        """A closed connection still waits, without end, for a client to take what was written."""
-        if transport is not None and transport.is_closing() and transport.get_write_buffer_size():
-            self._loop.call_later(self._limits.unsent, transport.abort)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._stop_waiting()
-        self._stop_stalled()
-        if self._gone is not None and not self._gone.done():
-            self._gone.set_result(None)
-        if self.on_lost is not None:
-            self.on_lost()
+        self._early = b""
         super().connection_lost(exc)
 
 
@@ -469,11 +429,4 @@ def _head_size(message: RawRequestMessage | _ErrInfo) -> int:
     """Bytes of the head, white space around values aside."""
     assert isinstance(message, RawRequestMessage)
     fields = sum([len(name) + len(value) + _FIELD_LINE for name, value in message.raw_headers])
-    return len(message.path) + _REST_OF_THE_LINE + fields
-
-
-def reset(transport: asyncio.Transport | None) -> None:
-    """End the connection with RST: FIN would be the proper end of a body without a length."""
-    if transport is not None and not transport.is_closing():
-        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
-        transport.abort()
+    return len(message.path) + REST_OF_THE_LINE + fields

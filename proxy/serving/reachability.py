@@ -25,15 +25,18 @@ class Watched:
         try:
             stream = await self._upstream.fetch(request, body, interim=interim)
         except UpstreamError as error:
-            if not error.delivered and error.kind not in _OURS:  # what failed was the way there
-                self._lost(error.kind)
+            self.failed(error)
             raise
+        self.answered()
+        return stream
+
+    def answered(self) -> None:
         if not self._reachable:
             self._reachable = True
             self._report("upstream-reachable", {"upstream": self._url})
-        return stream
 
-    def _lost(self, error: str) -> None:
-        if self._reachable:
+    def failed(self, error: UpstreamError) -> None:
+        # what failed was the way there
+        if self._reachable and not error.delivered and error.kind not in _OURS:
             self._reachable = False
-            self._report("upstream-unreachable", {"upstream": self._url, "error": error})
+            self._report("upstream-unreachable", {"upstream": self._url, "error": error.kind})

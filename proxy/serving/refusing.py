@@ -11,19 +11,19 @@ from proxy.serving.problem import problem, upstream_problem
 from proxy.serving.reply import Reply
 
 
-def outcome_of_write(request: Request, match: Match | None) -> Outcome:
-    feature = match.route.feature if match is not None else None
+def reason_of_write(request: Request, match: Match | None) -> tuple[Reason, Forward]:
+    """What is said of a request that may change something, or ends a session."""
     if match is not None and match.route.kind is Kind.WRITE:
-        return Outcome(Reason.WRITE, forward=Forward.METHOD, feature=feature)
+        return Reason.WRITE, Forward.METHOD
     if lookup.is_write(request, match):
-        return Outcome(Reason.UNMATCHED_WRITE, forward=Forward.METHOD, feature=feature)
-    return Outcome(Reason.SESSION_ROUTE, forward=Forward.BYPASS, feature=feature)
+        return Reason.UNMATCHED_WRITE, Forward.METHOD
+    return Reason.SESSION_ROUTE, Forward.BYPASS
 
 
 def unauthorized(outcome: Outcome) -> Reply:
     """RFC 6750 3.1; what becomes of the credential at the upstream nobody asks any more."""
     fields, text = problem(401, "This session has ended.", ("WWW-Authenticate", 'Bearer error="invalid_token"'))
-    return Reply.own(401, fields, text, Outcome(Reason.REVOKED, feature=outcome.feature, tenant=outcome.tenant))
+    return Reply.own(401, fields, text, replace(outcome, reason=Reason.REVOKED, forward=None))
 
 
 def failed(failure: UpstreamError, outcome: Outcome) -> Reply:

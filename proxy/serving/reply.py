@@ -9,7 +9,7 @@ from proxy.policy import reply as heads
 from proxy.policy.cache_control import of_request
 from proxy.policy.entry import Entry
 from proxy.policy.fields import end_to_end, parse_http_date
-from proxy.policy.message import Fields, Request
+from proxy.policy.message import Fields, Request, Response
 from proxy.policy.outcome import CACHE_NAME, Outcome
 from proxy.policy.route import Route
 from proxy.policy.validation import is_current, not_modified
@@ -102,16 +102,22 @@ def from_stream(
     response = stream.response
     coding = None
     if route is None:
-        fields = end_to_end(response.fields)
+        finished = passed(response, outcome)
     else:
         fields, coding = _passing(stream, request, route)
+        finished = _finished(fields, outcome)
     if body is None:
         body = stream.whole()
     if body is None:
         body = stream.chunks()
     if coding is not None:
         body = compressed(_pieces(body) if isinstance(body, bytes) else body, coding)
-    return Reply(response.status, _finished(fields, outcome), body, outcome, response.reason, stream.close)
+    return Reply(response.status, finished, body, outcome, response.reason, stream.close)
+
+
+def passed(response: Response, outcome: Outcome) -> Fields:
+    """The head of a response that is passed on as it is."""
+    return _finished(end_to_end(response.fields), outcome)
 
 
 async def _pieces(body: bytes) -> AsyncIterator[bytes]:
@@ -130,10 +136,10 @@ def unchanged(stream: Stream, request: Request, route: Route, outcome: Outcome) 
     return Reply(304, _finished(heads.not_modified_head(fields), outcome), b"", outcome)
 
 
-def is_event_stream(reply: Reply) -> bool:
-    """Whether it goes on for as long as both sides like."""
-    kind = reply.fields.get("content-type")
-    return kind is not None and not isinstance(reply.body, bytes) and kind.lower().startswith("text/event-stream")
+def is_event_stream(fields: Fields) -> bool:
+    """Whether what has this head goes on for as long as both sides like."""
+    kind = fields.get("content-type")
+    return kind is not None and kind.lower().startswith("text/event-stream")
 
 
 def _passing(stream: Stream, request: Request, route: Route) -> tuple[Fields, str | None]:

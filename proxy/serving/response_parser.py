@@ -6,6 +6,7 @@ is the last of a response: what follows it was not asked for.
 
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from typing import NamedTuple
 
 from proxy.policy.fields import list_members
@@ -16,6 +17,7 @@ MAX_HEAD = 128 << 10
 MAX_LINE = 32 << 10
 MAX_FIELDS = 256
 MAX_INTERIM = 100
+_MAX_REMEMBERED = 2 << 10  # heads that are not read again when they come again
 _MAX_CHUNK_LINE = 4 << 10  # extensions included, which nobody reads
 
 # RFC 9112 4; the space before an absent reason is often left out
@@ -40,6 +42,7 @@ class Head(NamedTuple):
     chunked: bool
     bodiless: bool  # the request's method or the status allows no body (RFC 9112 6.3)
     persistent: bool  # another request may follow on the connection (RFC 9112 9.3)
+    raw: bytes  # up to and including the line end of its last line
 
     @property
     def interim(self) -> bool:
@@ -48,6 +51,11 @@ class Head(NamedTuple):
 
 class ResponseParser:
     """One response: interim heads, the final one, its body. `complete` after its last byte; `rest` is what follows."""
+
+    __slots__ = (
+        "_chunk_ends", "_interims", "_left", "_method", "_on_body", "_on_head", "_read", "_tail", "_trailer",
+        "_until_end", "complete", "rest",
+    )  # fmt: skip
 
     def __init__(self, method: str, on_head: Callable[[Head], None], on_body: Callable[[bytes], None]) -> None:
         self.complete = False
@@ -69,7 +77,8 @@ class ResponseParser:
             data, self._tail = self._tail + data, b""
         while data and not self.complete:
             data = self._read(data)
-        self.rest += data
+        if data:
+            self.rest += data
 
     def end(self) -> None:
         """The connection ended in order; a body that only this delimits is complete now."""
@@ -82,7 +91,8 @@ class ResponseParser:
                 raise BadResponse("no head")
             self._tail = data
             return b""
-        head = read_head(data[: end + 2], self._method)
+        read = read_head if end > _MAX_REMEMBERED else _read_again
+        head = read(data[: end + 2], "HEAD" if self._method == "HEAD" else "")
         rest = data[end + 4 :]
         if head.interim:
             self._interims += 1
@@ -187,11 +197,14 @@ def read_head(raw: bytes, method: str) -> Head:
     fields = Fields([(name, value.strip(" \t")) for name, value in lines])
     minor, status, reason = status_line.groups()
     return _framed(
-        Response(int(status), fields, (reason or "").strip(" \t")), method, persistent_by_default=minor == "1"
+        raw, Response(int(status), fields, (reason or "").strip(" \t")), method, persistent_by_default=minor == "1"
     )
 
 
-def _framed(response: Response, method: str, *, persistent_by_default: bool) -> Head:
+_read_again = lru_cache(maxsize=512)(read_head)  # many an upstream says the same for a second
+
+
+def _framed(raw: bytes, response: Response, method: str, *, persistent_by_default: bool) -> Head:
     """Where the body ends (RFC 9112 6.3). Whatever two recipients could read differently is an error."""
     status, fields = response.status, response.fields
     coding, lengths = fields.get("transfer-encoding"), fields.get_all("content-length")
@@ -210,6 +223,7 @@ def _framed(response: Response, method: str, *, persistent_by_default: bool) -> 
         chunked=coding is not None,
         bodiless=bodiless,
         persistent=_is_persistent(fields.get("connection"), persistent_by_default),
+        raw=raw,
     )
 
 

@@ -10,7 +10,8 @@ from contextlib import suppress
 from aiohttp.helpers import EMPTY_BODY_STATUS_CODES, rfc822_formatted_time
 
 from proxy.errors import UpstreamError
-from proxy.serving.protocol import ServerProtocol, reset
+from proxy.serving.outgoing import reset
+from proxy.serving.protocol import ServerProtocol
 from proxy.serving.reply import Reply
 from proxy.serving.response import head_of
 

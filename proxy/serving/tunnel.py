@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
-from proxy.serving.protocol import reset
+from proxy.serving.outgoing import reset
 
 Lost = Callable[[Exception | None], None]
 

@@ -10,21 +10,33 @@ What holds meanwhile is what holds while the handler answers a request:
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, Protocol
 
 from aiohttp.web_protocol import RequestHandler
 
 Turn = Coroutine[Any, Any, bool]  # whether the connection goes on after it
 
 
+class Taker(Protocol):
+    """Who answers in a turn without a task: until it ends the turn by itself."""
+
+    def cancel(self) -> None:
+        """End the turn now: it takes too long."""
+
+    def resume(self) -> None:
+        """The client takes more again."""
+
+
 class TurnTaker(RequestHandler):
     """One client's connection, on which a turn can be taken while the handler waits."""
 
-    __slots__ = ("_turn",)
+    __slots__ = ("_held", "_taker", "_turn")
 
     def __init__(self, *args: Any, **settings: Any) -> None:
         super().__init__(*args, **settings)
         self._turn: asyncio.Task[None] | None = None
+        self._taker: Taker | None = None
+        self._held: asyncio.Future[None] | None = None  # what the handler waits for, in a turn without a task
 
     def begin_turn(self, turn: Turn, waiter: asyncio.Future[None]) -> None:
         """`waiter` is what the handler waits for."""
@@ -42,13 +54,28 @@ class TurnTaker(RequestHandler):
             raise
         finally:
             self._turn = None
-            self._request_in_progress = False
+            self._ended(waiter, goes_on)
+
+    def give_turn(self, taker: Taker) -> None:
+        """A turn that ends with `end_turn`."""
+        self._held, self._waiter = self._waiter, None
+        self._request_in_progress = True
+        self._taker = taker
+
+    def end_turn(self, *, goes_on: bool) -> None:
+        waiter, self._held, self._taker = self._held, None, None
+        assert waiter is not None, "a turn was given"
+        self._ended(waiter, goes_on)
+
+    def _ended(self, waiter: asyncio.Future[None], goes_on: bool) -> None:
+        self._request_in_progress = False
+        if self._handler_waiter is not None:
             wake(self._handler_waiter)
-            if goes_on and not (self._close or self._force_close or waiter.done()):
-                self._go_on(waiter)
-            else:
-                waiter.cancel()
-                self.force_close()
+        if goes_on and not (self._close or self._force_close or waiter.done()):
+            self._go_on(waiter)
+        else:
+            waiter.cancel()
+            self.force_close()
 
     def _go_on(self, waiter: asyncio.Future[None]) -> None:
         """As the handler does behind each of its requests."""
@@ -59,10 +86,17 @@ class TurnTaker(RequestHandler):
         if self._messages:
             wake(waiter)
 
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._taker is not None:
+            self._taker.resume()
+
     async def shutdown(self, timeout: float | None = 15.0) -> None:
         await super().shutdown(timeout)
         if self._turn is not None:
             self._turn.cancel()
+        if self._taker is not None:
+            self._taker.cancel()
 
 
 def wake(waiter: asyncio.Future[None] | None) -> None:

@@ -14,7 +14,7 @@ from proxy.policy.fields import end_to_end, list_members
 from proxy.policy.identity import Presented
 from proxy.policy.message import Fields, Request, Response
 from proxy.policy.outcome import Forward, Outcome, Reason
-from proxy.serving.exchange import Admitted
+from proxy.serving.decided import Admitted
 from proxy.serving.problem import problem, upstream_problem
 from proxy.serving.reply import VIA, Reply, from_stream
 from proxy.serving.tunnel import Tunnel

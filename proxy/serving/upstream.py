@@ -8,7 +8,7 @@ from typing import Protocol
 
 from proxy.errors import UpstreamError
 from proxy.policy.message import IDEMPOTENT_METHODS, Request, Response
-from proxy.serving.connection import Connection, Exchange, Interim
+from proxy.serving.connection import Connection, Exchange, Interim, Receiver
 from proxy.serving.dialing import Origin, dial
 from proxy.serving.pool import Pool
 
@@ -96,6 +96,22 @@ class HttpUpstream:
         transport, rest = connection.switch()
         return Switched(response, transport, rest, connection.end)
 
+    @property
+    def timeouts(self) -> Timeouts:
+        return self._timeouts
+
+    def head_of(self, request: Request) -> bytes:
+        """The bytes of a request without a body. UpstreamError when it has none."""
+        return _head_of(request, None, self._origin)
+
+    def idle(self) -> Connection | None:
+        """A connection that waits for a request; whoever takes it sends one at once."""
+        return self._requests.take_now()
+
+    async def fresh(self, until: float) -> Connection:
+        """One for a request that another had not taken. UpstreamError when there is none by then."""
+        return await _taken(self._requests, until, begun=True, fresh=True)
+
     async def close(self) -> None:
         self._requests.close()
         self._upgrades.close()
@@ -109,25 +125,29 @@ class HttpUpstream:
         """The exchange whose final head is here. An idempotent request may be sent twice (RFC 9112 9.3.1)."""
         sending = _Sending(request, body, self._origin, self._timeouts, interim)
         # an idle one needs no time that had to be measured
-        connection = await (pool.take() if pool.is_ready else _taken(pool, sending))
+        connection = await (pool.take() if pool.is_ready else _taken(pool, sending.until, begun=False))
         exchange = sending.on(connection)
         try:
             return await _head(exchange, connection)
         except UpstreamError as failure:
-            if exchange.began or connection.used == 1 or not sending.repeatable:
+            if not sending.repeatable or not may_repeat(exchange, connection, failure):
                 raise
-            if failure.kind != "connection_terminated":
-                raise
-        connection = await _taken(pool, sending, fresh=True)
+        connection = await _taken(pool, sending.until, begun=True, fresh=True)
         return await _head(sending.on(connection), connection)
 
 
-async def _taken(pool: Pool, sending: "_Sending", *, fresh: bool = False) -> Connection:
+def may_repeat(exchange: Receiver, connection: Connection, failure: UpstreamError) -> bool:
+    """Whether a connection that was used before was dead, rather than the upstream unwilling."""
+    return not exchange.began and connection.used > 1 and failure.kind == "connection_terminated"
+
+
+async def _taken(pool: Pool, until: float, *, begun: bool, fresh: bool = False) -> Connection:
+    """`begun`: the request was sent on another one before."""
     try:
-        async with asyncio.timeout_at(sending.until):
+        async with asyncio.timeout_at(until):
             return await pool.take(fresh=fresh)
     except TimeoutError as error:
-        if sending.begun:
+        if begun:
             raise UpstreamError("http_response_timeout", status=504) from error
         raise UpstreamError("connection_limit_reached", status=504, delivered=False) from error
 
@@ -154,7 +174,6 @@ class _Sending:
         self._bytes = _head_of(request, body, origin) + (body if isinstance(body, bytes) else b"")
         self._timeouts = timeouts
         self._interim = interim
-        self.begun = False
         self.until = asyncio.get_running_loop().time() + timeouts.first_byte  # for the head of the response
 
     @property
@@ -169,7 +188,6 @@ class _Sending:
                 self.until = now + (self._timeouts.first_byte if last else self._timeouts.idle)
                 exchange.expect_head(self.until)
 
-        self.begun = True
         exchange = connection.ask(
             self._method, self._bytes, self._body, self._length,
             interim=self._interim, idle=self._timeouts.idle, moved=moved,

@@ -22,9 +22,14 @@ from proxy.errors import StoreError
 from proxy.policy.identity import Presented, Standing
 from proxy.sessions.notbefore import Kind, NotBefore, Revocation, unpacked
 from proxy.stores.base import Store
+from proxy.stores.deadline import Deadline
+from proxy.stores.streams import position
 
 LOG = "shared:revocations"
 REREAD = 0.5  # seconds between two reads: with a read that fails for its whole timeout still within a second (P10)
+_FIELD = "v"
+_LONGEST = 500_000  # entries of the log; a process keeps fewer revocations
+_LOOKED = 10.0  # seconds between two looks at where the log ends
 _PAGE = 512  # entries of the log in one read
 _AT_ONCE = 256  # revocations in one entry
 _OVERLAP = 5.0  # seconds that are read again: a replica of the store may show entries out of their order
@@ -66,6 +71,8 @@ class Revocations:
         *,
         applied: Callable[[Sequence[Revocation]], None],
         siblings: Siblings | None = None,
+        keep: Callable[[], float] = lambda: 86400.0,
+        timeout: float = 0.1,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         report: Report = lambda event, details: None,
     ) -> None:
@@ -75,6 +82,8 @@ class Revocations:
         self._background = background
         self._applied = applied
         self._siblings = siblings
+        self._keep = keep  # seconds after which the longest-lived token has expired
+        self._timeout = timeout  # for what the answer to a logout waits for
         self._sleep = sleep
         self._report = report
         self._set = NotBefore()
@@ -86,6 +95,7 @@ class Revocations:
         self._repeater: asyncio.Task[None] | None = None
         self._reader: asyncio.Task[None] | None = None
         self._reading = asyncio.Lock()
+        self._looked_at = clock()
         self.figures = Figures()
         self.version = 0
         doorbell.revoked = self.heard
@@ -99,6 +109,7 @@ class Revocations:
 
     def of(self, presented: Presented) -> Standing:
         """What has become of this credential, as of now."""
+        self._set.keep = self._keep()
         if self._read_at is None:
             standing = self._set.of(presented, self._clock())
             return standing if standing is Standing.REVOKED else Standing.UNKNOWN
@@ -118,15 +129,6 @@ class Revocations:
             return float("inf")
         return max(0.0, self._clock() - self._read_at)
 
-    @property
-    def keep(self) -> float:
-        return self._set.keep
-
-    @keep.setter
-    def keep(self, seconds: float) -> None:
-        self._set.keep = seconds
-        self.version += 1
-
     # What happens
 
     async def start(self) -> None:
@@ -145,7 +147,7 @@ class Revocations:
 
     def revocation(self, subject: str, instant: float, kind: Kind = Kind.ENDED, expires: float = 0.0) -> Revocation:
         """One that is kept until every token has expired that it could mean; `expires`: of one that is at hand."""
-        until = max(self._clock() + self._set.keep, expires if expires != float("inf") else 0.0)
+        until = max(self._clock() + self._keep(), expires if expires != float("inf") else 0.0)
         return Revocation(subject, instant, until, kind)
 
     async def revoke(self, revocations: Sequence[Revocation]) -> bool:
@@ -197,14 +199,15 @@ class Revocations:
     # Towards the store
 
     async def _append(self, revocations: Sequence[Revocation]) -> bool:
-        oldest = self._clock() - self._set.keep - 3600.0
+        kept = self._keep() + 3600.0
         try:
             for at in range(0, len(revocations), _AT_ONCE):
                 packed = [each.packed() for each in revocations[at : at + _AT_ONCE]]
-                await self._store.append(LOG, orjson.dumps(packed), oldest)
+                async with Deadline(self._timeout):  # somebody waits for the answer to a logout
+                    await self._store.append(LOG, {_FIELD: orjson.dumps(packed)}, _LONGEST, kept)
                 _ = self._background.start(self._doorbell.ring({}, revoked=packed))
-        except StoreError:
-            return False
+        except (StoreError, TimeoutError):
+            return False  # it may be there all the same: twice does no harm
         return True
 
     def _remember(self, revocations: Sequence[Revocation]) -> None:
@@ -235,8 +238,12 @@ class Revocations:
     async def read(self) -> bool:
         """Take in what the log holds that was not read before; whether the store answered."""
         async with self._reading:
-            whole, self._whole = self._whole, False
             began = self._clock()
+            try:
+                await self._look_for_the_end(began)
+            except StoreError:
+                return False
+            whole, self._whole = self._whole, False
             try:
                 found = await self._read_from("" if whole else self._cursors[0][1])
             except StoreError:
@@ -250,13 +257,23 @@ class Revocations:
                 self._repeat_what_is_lost(found)
             return True
 
+    async def _look_for_the_end(self, now: float) -> None:
+        """A log may end without a disturbance, evicted or deleted: then it begins anew, with what is known here."""
+        cursor = self._cursors[-1][1]
+        if self._whole or not cursor or now - self._looked_at < _LOOKED:
+            return
+        newest = await self._store.latest(LOG, "", 1)
+        self._looked_at = now
+        if not newest or position(newest[0].id) < position(cursor):
+            self._begin_anew()
+
     async def _read_from(self, cursor: str) -> dict[tuple[str, Kind], float]:
         """Apply everything behind `cursor`; the instants that were there."""
         found: dict[tuple[str, Kind], float] = {}
         now = self._clock()
         while True:
-            page = await self._store.entries(LOG, cursor, _PAGE)
-            revocations = [each for entry in page for each in unpacked(_parsed(entry.value), now)]
+            page = await self._store.range(LOG, cursor, _PAGE)
+            revocations = [each for item in page for each in unpacked(_parsed(item.fields.get(_FIELD, b"")), now)]
             self._apply(revocations)
             for each in revocations:
                 key = each.subject, each.kind

@@ -13,11 +13,18 @@ class Heard(NamedTuple):
     message: bytes
 
 
-class Logged(NamedTuple):
-    """One entry of a log. Ids grow in the order of entries; what they look like is the store's affair."""
+class Item(NamedTuple):
+    """One item of a stream. Ids grow from item to item; see `proxy.stores.streams` for what they look like."""
 
     id: str
-    value: bytes
+    fields: Mapping[str, bytes]
+
+
+class Names(NamedTuple):
+    """Some names of a store. `next` "": that was all; else where to go on."""
+
+    names: list[str]
+    next: str
 
 
 class Store(Protocol):
@@ -53,11 +60,24 @@ class Store(Protocol):
     async def advance_epochs(self, space: str, values: Mapping[str, bytes]) -> None:
         """Replace these fields in one write. When it returns, the store has acknowledged all of them."""
 
-    async def append(self, log: str, value: bytes, oldest: float) -> None:
-        """Add to the end of a log. What was added before `oldest` (unix seconds) may be forgotten, and nothing else."""
+    async def append(self, stream: str, fields: Mapping[str, bytes], max_length: int, ttl: float) -> str:
+        """Add an item at a stream's end; its id. Beyond `max_length` the oldest go, and all `ttl` after the last.
 
-    async def entries(self, log: str, after: str, most: int) -> list[Logged]:
-        """The first entries of a log behind the one with this id; "" begins with the oldest. At most `most`."""
+        StoreError leaves open whether it was added: a second attempt may add it twice.
+        """
+
+    async def range(self, stream: str, after: str, count: int) -> list[Item]:
+        """The first `count` items behind this id, the oldest first; after "" those of the beginning."""
+
+    async def latest(self, stream: str, before: str, count: int) -> list[Item]:
+        """The last `count` items before this id, the newest first; before "" those of the end."""
+
+    async def names(self, prefix: str, cursor: str, count: int) -> Names:
+        """About `count` of the names there are, of them those that begin so; from "" on, page by page.
+
+        For people who look, never for a request: it goes through everything. What was there all along is in some page,
+        perhaps in two; a page may be empty and yet not the last. What is no cursor of this store leads to nothing.
+        """
 
     async def publish(self, channel: str, message: bytes) -> None:
         """Tell whoever listens now. At most once: a message may be lost, and nothing may depend on it."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 from proxy.errors import StoreError, StoreFullError
-from proxy.stores.base import Heard, Logged, Store
+from proxy.stores.base import Heard, Item, Names, Store
 from proxy.stores.deadline import Deadline
 
 State = Literal["closed", "open", "half-open"]
@@ -166,13 +166,22 @@ class Guarded:
         self._admit()
         await self._call("advance_epochs", self._store.advance_epochs(space, values), self._timeout)
 
-    async def append(self, log: str, value: bytes, oldest: float) -> None:
+    async def append(self, stream: str, fields: Mapping[str, bytes], max_length: int, ttl: float) -> str:
         self._admit()
-        await self._call("append", self._store.append(log, value, oldest), self._timeout)
+        call = self._store.append(stream, fields, max_length, ttl)
+        return await self._call("append", call, _BACKGROUND * self._timeout)
 
-    async def entries(self, log: str, after: str, most: int) -> list[Logged]:
+    async def range(self, stream: str, after: str, count: int) -> list[Item]:
         self._admit()
-        return await self._call("entries", self._store.entries(log, after, most), self._timeout)
+        return await self._call("range", self._store.range(stream, after, count), _BACKGROUND * self._timeout)
+
+    async def latest(self, stream: str, before: str, count: int) -> list[Item]:
+        self._admit()
+        return await self._call("latest", self._store.latest(stream, before, count), _BACKGROUND * self._timeout)
+
+    async def names(self, prefix: str, cursor: str, count: int) -> Names:
+        self._admit()
+        return await self._call("names", self._store.names(prefix, cursor, count), _BACKGROUND * self._timeout)
 
     async def publish(self, channel: str, message: bytes) -> None:
         self._admit()

@@ -56,6 +56,11 @@ class Cluster:
             waiting = [(number, command) for number, command in waiting if command[0] != "PING"]
             pong = await self._ping()
             answers = [pong if command[0] == "PING" else None for command in commands]
+        if any(command[0] == "SCAN" for command in commands):
+            scans = [(number, command) for number, command in waiting if command[0] == "SCAN"]
+            waiting = [(number, command) for number, command in waiting if command[0] != "SCAN"]
+            for number, command in scans:
+                answers[number] = await self._scan(command)
         asked: list[tuple[Node, list[Numbered], bool]] = self._grouped(waiting)
         for _ in range(_REDIRECTIONS):
             if not asked:
@@ -120,6 +125,24 @@ class Cluster:
         answers = await asyncio.gather(*(self._ask(node, [(0, ("PING",))], False) for node in self.primaries))
         self._judge([answer for (answer,) in answers])
         return next((answer for (answer,) in answers if isinstance(answer, Exception)), b"PONG")
+
+    async def _scan(self, command: Command) -> Answer:
+        """One primary after the other: a cursor is `address|cursor of that node`. One that has left is passed over."""
+        at, _, cursor = str(command[1]).partition("|")
+        primaries = sorted(self.primaries, key=lambda node: node.address)
+        node = next((node for node in primaries if node.address >= at), None) if cursor else primaries[0]
+        if node is None:
+            return [b"0", []]
+        own = cursor if cursor and node.address == at else "0"
+        (answer,) = await self._ask(node, [(0, ("SCAN", own, *command[2:]))], False)
+        if isinstance(answer, Exception):
+            self._judge([answer])
+            return answer
+        position, names = answer
+        if position != b"0":
+            return [f"{node.address}|{_text(position)}".encode(), names]
+        following = next((each for each in primaries if each.address > node.address), None)
+        return [b"0" if following is None else f"{following.address}|0".encode(), names]
 
     def _sent_on(self, node: Node, answer: AskError) -> tuple[Node, bool]:
         host = answer.host or node.host  # "": the same host, another port

@@ -3,16 +3,17 @@
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from proxy.errors import StoreError
-from proxy.stores.base import Heard, Logged
+from proxy.stores.base import Heard, Item, Names
+from proxy.stores.streams import first_after, last_before
 
 # Commands, names and fields are str, numbers int, values bytes: a link that carries text encodes the bytes.
 Argument = str | bytes | int
 Command = tuple[Argument, ...]
-# Values are bytes, numbers int, a status ("OK") str or bytes. Of a stream: pairs of an id and a list of fields.
-Reply = bytes | str | int | Sequence[Any] | None
+# Values are bytes, numbers int, a status ("OK") str or bytes; items of a stream are sequences of sequences.
+Reply = bytes | str | int | Sequence["Reply"] | None
 
 MAX_BATCH = 512  # commands; what is read in one turn of the loop beyond that goes as a further batch
 
@@ -94,14 +95,30 @@ class CommandStore:
             pairs = [argument for pair in values.items() for argument in pair]
             await self._write([("HSET", space, *pairs)])
 
-    async def append(self, log: str, value: bytes, oldest: float) -> None:
-        await self._write([("XADD", log, "MINID", "~", max(0, int(oldest * 1000)), "*", "v", value)])
+    async def append(self, stream: str, fields: Mapping[str, bytes], max_length: int, ttl: float) -> str:
+        pairs = [argument for pair in fields.items() for argument in pair]
+        added, _ = await self._write(
+            [("XADD", stream, "MAXLEN", max_length, "*", *pairs), ("PEXPIRE", stream, _milliseconds(ttl))]
+        )
+        return _text(added)
 
-    async def entries(self, log: str, after: str, most: int) -> list[Logged]:
-        ((reply,),) = await self._read_all([("XRANGE", log, f"({after}" if after else "-", "+", "COUNT", most)])
-        if not isinstance(reply, Sequence) or isinstance(reply, bytes | str):
-            raise StoreError("the store answered XRANGE with something else")
-        return [_logged(entry) for entry in reply]
+    async def range(self, stream: str, after: str, count: int) -> list[Item]:
+        begin = first_after(after) if after else "-"
+        (reply,) = await self._write([("XRANGE", stream, begin, "+", "COUNT", count)])
+        return _items(reply)
+
+    async def latest(self, stream: str, before: str, count: int) -> list[Item]:
+        end = last_before(before) if before else "+"
+        (reply,) = await self._write([("XREVRANGE", stream, end, "-", "COUNT", count)])
+        return _items(reply)
+
+    async def names(self, prefix: str, cursor: str, count: int) -> Names:
+        if cursor and not _is_cursor(cursor):
+            return Names([], "")
+        (reply,) = await self._write([("SCAN", cursor or "0", "MATCH", f"{_literal(prefix)}*", "COUNT", count)])
+        position, found = _sequence(reply)
+        next = _text(position)
+        return Names([_text(name) for name in _sequence(found)], "" if next == "0" else next)
 
     async def publish(self, channel: str, message: bytes) -> None:
         await self._write([("PUBLISH", channel, message)])
@@ -222,15 +239,41 @@ def _value(reply: Reply) -> bytes | None:
     raise StoreError("the store answered with something that is no value")
 
 
-def _logged(entry: Any) -> Logged:
-    match entry:
-        case [bytes(id), [_, bytes(value)]]:
-            return Logged(id.decode("ascii", "replace"), value)
-        case _:
-            raise StoreError("the store answered with something that is no entry of a log")
-
-
 def _number(reply: Reply) -> int:
     if isinstance(reply, int):
         return reply
     raise StoreError("the store answered with something that is no number")
+
+
+def _is_cursor(text: str) -> bool:
+    """Whether a server takes it; a cluster's begins with the address of a node."""
+    own = text.rpartition("|")[2]
+    return 0 < len(own) <= 20 and own.isascii() and own.isdigit() and int(own) < 1 << 64
+
+
+def _literal(text: str) -> str:
+    """What stands for itself in a pattern."""
+    return "".join(f"\\{char}" if char in "*?[]^-\\" else char for char in text)
+
+
+def _text(reply: Reply) -> str:
+    if isinstance(reply, bytes):
+        return reply.decode("ascii", "replace")
+    raise StoreError("the store answered with something that is no text")
+
+
+def _items(reply: Reply) -> list[Item]:
+    items = []
+    for each in _sequence(reply):
+        id, pairs = _sequence(each)
+        names_and_values = _sequence(pairs)
+        names, values = names_and_values[::2], names_and_values[1::2]
+        fields = {_text(name): _value(value) or b"" for name, value in zip(names, values, strict=True)}
+        items.append(Item(_text(id), fields))
+    return items
+
+
+def _sequence(reply: Reply) -> Sequence[Reply]:
+    if isinstance(reply, Sequence) and not isinstance(reply, bytes | str):
+        return reply
+    raise StoreError("the store answered with something that is no list")

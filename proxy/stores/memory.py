@@ -2,16 +2,16 @@
 
 import asyncio
 import heapq
-from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 
 from proxy.errors import StoreError
-from proxy.stores.base import Heard, Logged
+from proxy.stores.base import Heard, Item, Names
+from proxy.stores.streams import Streams
 
 _OVERHEAD = 250  # what a value costs beside its bytes: two objects, a table slot, its place in the queue of expiries
 _UNHEARD = 1024  # messages a listener may be behind; beyond that it is told to listen again
-_IDS_A_SECOND = 1_000_000
+_STREAMS_SHARE = 4  # streams may take, beside the values, one part in so many of their bytes
 _SWEPT = 16  # expired values that one write removes at most: no write pays for all
 
 
@@ -28,9 +28,8 @@ class MemoryStore:
         self._values: OrderedDict[str, tuple[bytes, float]] = OrderedDict()  # the least recently used first
         self._expiries: list[tuple[float, str]] = []  # a heap; a replaced value leaves its old place behind
         self._bytes = 0
+        self._streams = Streams(max_bytes // _STREAMS_SHARE, clock)
         self._spaces: OrderedDict[str, dict[str, bytes]] = OrderedDict()
-        self._logs: dict[str, list[Logged]] = {}
-        self._last_id = 0
         self._listeners: dict[asyncio.Queue[Heard | None], frozenset[str]] = {}
         self._closed = False
 
@@ -98,18 +97,25 @@ class MemoryStore:
         self._check_open()
         self._space(space).update(values)
 
-    async def append(self, log: str, value: bytes, oldest: float) -> None:
+    async def append(self, stream: str, fields: Mapping[str, bytes], max_length: int, ttl: float) -> str:
         self._check_open()
-        self._last_id = max(self._last_id + 1, int(self._clock() * _IDS_A_SECOND))
-        entries = self._logs.setdefault(log, [])
-        entries.append(Logged(_id(self._last_id), value))
-        del entries[: bisect_left(entries, (_id(int(oldest * _IDS_A_SECOND)),))]
+        return self._streams.append(stream, fields, max_length, ttl)
 
-    async def entries(self, log: str, after: str, most: int) -> list[Logged]:
+    async def range(self, stream: str, after: str, count: int) -> list[Item]:
         self._check_open()
-        entries = self._logs.get(log, [])
-        begin = bisect_left(entries, (after + "~",))  # behind every value of that id
-        return entries[begin if after else 0 :][:most]
+        return self._streams.range(stream, after, count)
+
+    async def latest(self, stream: str, before: str, count: int) -> list[Item]:
+        self._check_open()
+        return self._streams.latest(stream, before, count)
+
+    async def names(self, prefix: str, cursor: str, count: int) -> Names:
+        self._check_open()
+        now = self._clock()
+        # in order of the names, whatever is used, comes and goes meanwhile
+        after = heapq.nsmallest(count + 1, (name for name in self._values if name > cursor))
+        found = [name for name in after[:count] if name.startswith(prefix) and self._values[name][1] > now]
+        return Names(found, after[count - 1] if len(after) > count else "")
 
     async def publish(self, channel: str, message: bytes) -> None:
         self._check_open()
@@ -145,8 +151,8 @@ class MemoryStore:
             self._dismiss(unheard)
         self._values.clear()
         self._expiries.clear()
+        self._streams.clear()
         self._spaces.clear()
-        self._logs.clear()
         self._bytes = 0
 
     def _check_open(self) -> None:
@@ -198,10 +204,6 @@ class MemoryStore:
             values = self._spaces[space] = {}
         self._spaces.move_to_end(space)
         return values
-
-
-def _id(number: int) -> str:
-    return f"{number:020}"
 
 
 def _size(name: str, value: bytes) -> int:

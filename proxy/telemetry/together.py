@@ -1,12 +1,10 @@
-"""What do several processes count together? Their figures as plain values, and one exposition of all of them."""
+"""What do several processes count together? Their figures as plain values, and those of all of them as one."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from math import isfinite
 from typing import Any, Literal
 
-from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import Metric
-from prometheus_client.registry import Collector
 
 # How the values of several processes become one: `each` keeps them apart by a label `worker`.
 Across = Literal["sum", "most", "least", "each"]
@@ -27,32 +25,22 @@ def figures(metrics: Iterable[Metric], across: Mapping[str, Across]) -> Figures:
     ]  # fmt: skip
 
 
-def exposition(parts: Mapping[str, Figures]) -> bytes:
-    """The Prometheus text format of several processes' figures, by the name of each."""
-    registry = CollectorRegistry()
-    registry.register(_Merged(parts))
-    return generate_latest(registry)
-
-
-class _Merged(Collector):
-    def __init__(self, parts: Mapping[str, Figures]) -> None:
-        self._parts = parts
-
-    def collect(self) -> Iterator[Metric]:
-        merged: dict[str, Metric] = {}
-        values: dict[str, dict[tuple[str, tuple[tuple[str, str], ...]], float]] = {}
-        for part, families in self._parts.items():
-            for name, kind, text, across, samples in families:
-                merged.setdefault(name, Metric(name, text, kind))
-                into = values.setdefault(name, {})
-                for sample, labels, value in samples:
-                    own = {**labels, "worker": part} if across == "each" else labels
-                    key = (sample, tuple(own.items()))
-                    into[key] = _joined(across, into[key], float(value)) if key in into else float(value)
-        for name, metric in merged.items():
-            for (sample, pairs), value in values[name].items():
-                metric.add_sample(sample, dict(pairs), value)
-            yield metric
+def together(parts: Mapping[str, Figures]) -> list[Metric]:
+    """The metrics of several processes' figures, by the name of each."""
+    merged: dict[str, Metric] = {}
+    values: dict[str, dict[tuple[str, tuple[tuple[str, str], ...]], float]] = {}
+    for part, families in parts.items():
+        for name, kind, text, across, samples in families:
+            merged.setdefault(name, Metric(name, text, kind))
+            into = values.setdefault(name, {})
+            for sample, labels, value in samples:
+                own = {**labels, "worker": part} if across == "each" else labels
+                key = (sample, tuple(own.items()))
+                into[key] = _joined(across, into[key], float(value)) if key in into else float(value)
+    for name, metric in merged.items():
+        for (sample, pairs), value in values[name].items():
+            metric.add_sample(sample, dict(pairs), value)
+    return list(merged.values())
 
 
 def _joined(across: Across, one: float, other: float) -> float:

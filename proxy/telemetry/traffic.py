@@ -5,7 +5,7 @@ way.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
@@ -18,6 +18,7 @@ MOST_ROUTES = 1024  # of (route, reason); those that have not been seen for long
 MOST_TENANTS = 1024
 
 _WORD = re.compile(r"[a-z]{1,20}(?:[-_][a-z]{1,20}){0,3}(?:\.[a-z]{1,5})?")
+_METHOD = re.compile(r"[A-Z]{1,10}")
 _MOST_SEGMENTS = 8
 
 Find = Callable[[str, str], Match | None]
@@ -37,14 +38,6 @@ class Count:
     last_at: float = 0.0
 
 
-@dataclass(slots=True)
-class TenantCount:
-    """What a tenant's reads that took the long way came to."""
-
-    requests: int = 0
-    upstream: int = 0  # of them, those the upstream was asked for
-
-
 class Traffic:
     """What one process has seen. `find` is the rules' matcher of now."""
 
@@ -52,16 +45,20 @@ class Traffic:
         self._find = find
         self._clock = clock
         self._causes: dict[Cause, Count] = {}
-        self._tenants: dict[str, TenantCount] = {}
+        self._tenants: dict[str, Count] = {}
 
     def note(self, request: Request, outcome: Outcome) -> None:
-        if outcome.tenant:
-            tenant = _moved_up(self._tenants, outcome.tenant, TenantCount, MOST_TENANTS)
-            tenant.requests += 1
-            tenant.upstream += not (outcome.hit and outcome.forward is None)
         if outcome.hit and outcome.forward is None:
             return
-        cause = Cause(self.route_of(request.method, request.path), outcome.feature or "", outcome.reason)
+        if outcome.tenant:
+            _moved_up(self._tenants, outcome.tenant, Count, MOST_TENANTS).count += 1
+        self.caused(self.cause(request, outcome))
+
+    def cause(self, request: Request, outcome: Outcome) -> Cause:
+        """What a request that is no hit is counted under."""
+        return Cause(self.route_of(request.method, request.path), outcome.feature or "", outcome.reason)
+
+    def caused(self, cause: Cause) -> None:
         counted = _moved_up(self._causes, cause, Count, MOST_ROUTES)
         counted.count += 1
         counted.last_at = self._clock()
@@ -70,24 +67,26 @@ class Traffic:
         """The most frequent first."""
         return sorted(self._causes.items(), key=lambda pair: -pair[1].count)
 
-    def tenants(self) -> Mapping[str, TenantCount]:
-        return dict(self._tenants)
-
-    def unmatched_writes(self, path: str) -> list[tuple[Cause, Count]]:
-        """Writes without a rule on the path itself, or above or below it."""
-        near = template(path).split("/")
-        return [
-            (cause, count)
-            for cause, count in self.causes()
-            if cause.reason is Reason.UNMATCHED_WRITE and _related(cause.route.partition(" ")[2].split("/"), near)
-        ]
+    def tenants(self) -> Mapping[str, int]:
+        """For how many requests of each the upstream was asked."""
+        return {tenant: counted.count for tenant, counted in self._tenants.items()}
 
     def route_of(self, method: str, path: str) -> str:
         """What this request is counted under."""
         found = self._find(method, path)
         if found is not None:
             return f"{method} {found.route.pattern}"
-        return f"{method if re.fullmatch(r'[A-Z]{1,10}', method) else '(other)'} {template(path)}"
+        return f"{method if _METHOD.fullmatch(method) else '(other)'} {template(path)}"
+
+
+def unmatched_writes(causes: Iterable[tuple[Cause, Count]], path: str) -> list[tuple[Cause, Count]]:
+    """Of these, the writes without a rule on the path itself, or above or below it."""
+    near = template(path).split("/")
+    return [
+        (cause, count)
+        for cause, count in causes
+        if cause.reason is Reason.UNMATCHED_WRITE and _related(cause.route.partition(" ")[2].split("/"), near)
+    ]
 
 
 def template(path: str) -> str:

@@ -39,4 +39,5 @@ def cannot_listen(address: Address, error: OSError, flag: str) -> ConfigError:
     # a name that does not resolve has an error number of its own kind
     number = None if isinstance(error, socket.gaierror) else error.errno
     reason = os.strerror(number) if number else error.strerror or str(error)
-    return ConfigError(f"cannot listen on {address}: {reason.lower()}; {flag} HOST:PORT chooses another")
+    separator = " " if flag.startswith("-") else "="
+    return ConfigError(f"cannot listen on {address}: {reason.lower()}; {flag}{separator}HOST:PORT chooses another")

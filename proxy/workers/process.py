@@ -29,9 +29,10 @@ class Ports:
     data: Sequence[socket.socket]
     admin: Sequence[socket.socket]
     shares: Shares
+    metrics: Sequence[socket.socket] = ()
 
     def close(self) -> None:
-        for each in (*self.data, *self.admin):
+        for each in (*self.data, *self.admin, *self.metrics):
             each.close()
 
 
@@ -46,11 +47,12 @@ async def start(
         assignment = Assignment(
             number, settings, rules, theirs.fileno(), tuple(each.fileno() for each in ports.data),
             tuple(each.fileno() for each in ports.admin), ports.shares.descriptor,
+            tuple(each.fileno() for each in ports.metrics),
         )  # fmt: skip
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-P", "-c", boot, "sidecache-worker", str(number),
             stdin=asyncio.subprocess.PIPE,
-            pass_fds=(assignment.channel, *assignment.data, *assignment.admin, assignment.shares),
+            pass_fds=(assignment.channel, *assignment.data, *assignment.admin, *assignment.metrics, assignment.shares),
             start_new_session=True,  # a terminal's Ctrl-C and hang-up are the parent's to deal with
         )  # fmt: skip
     assert process.stdin is not None

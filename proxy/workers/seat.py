@@ -2,9 +2,11 @@
 
 Its names of messages are the protocol between parent and workers:
 
-    to the parent      join (from now on I hear of everything), listening, leaving, reload, tell and ask (pass this on)
+    to the parent      join (from now on I hear of everything), listening, leaving, reload, tell and ask (pass this on),
+                       audit (write these), audited (what was written last)
     to every worker    purged, revoked, doubt (another one ended), rules, bypasses, leave, speak (for the admin port)
-    asked of them      unaccepted and unrevoked (what the store has not taken), switched, figures
+    asked of them      unaccepted and unrevoked (what the store has not taken), switched, figures; what is given
+                       to `answer` (see proxy.admin.sight)
 """
 
 import asyncio
@@ -13,6 +15,9 @@ import socket
 from base64 import b64decode, b64encode
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
+
+from prometheus_client.core import Metric
 
 from proxy.bypasses import Bypass, Bypasses
 from proxy.cache.background import Background
@@ -22,7 +27,7 @@ from proxy.rules.source import Problem
 from proxy.sessions.revocation import Packed, Revocations
 from proxy.settings import Settings
 from proxy.telemetry.metrics import Metrics
-from proxy.telemetry.together import exposition
+from proxy.telemetry.together import together
 from proxy.workers.channel import Channel, Content, Handler
 from proxy.workers.shares import Shares
 
@@ -40,6 +45,7 @@ class Assignment:
     data: tuple[int, ...]
     admin: tuple[int, ...]
     shares: int
+    metrics: tuple[int, ...] = ()
 
 
 class Seat:
@@ -50,6 +56,7 @@ class Seat:
         self.rules = assignment.rules
         self.data = [socket.socket(fileno=number) for number in assignment.data]
         self.admin = [socket.socket(fileno=number) for number in assignment.admin]
+        self.metrics = [socket.socket(fileno=number) for number in assignment.metrics]
         self.share = Shares(assignment.shares, assignment.settings.workers).of(assignment.number)
         self.all_leave = False  # the others as well
         self._socket = socket.socket(fileno=assignment.channel)
@@ -107,7 +114,7 @@ class Seat:
             return epochs.unaccepted()
 
         async def changed(content: Content) -> None:
-            _ = background.start(rules.take_over(unpacked(content)))
+            _ = background.start(rules.take_over(*unpacked(content)))
 
         async def figures(_: Content) -> Content:
             return [str(self.number), metrics.figures()]
@@ -123,8 +130,27 @@ class Seat:
             "bypasses": bypassed, "switched": switched, "revoked": revoked, "unrevoked": unrevoked,
         }  # fmt: skip
 
+    def answer(self, question: str, give: Handler) -> None:
+        """Other workers may ask this one."""
+        self._handlers[question] = give
+
+    async def others(self, question: str, content: Content) -> list[Content]:
+        """The answers of all other workers that give one in time."""
+        found: list[Content] = await self._made().ask("ask", [question, content])
+        return found
+
+    async def audit(self, records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """The lines that the parent has written of these."""
+        lines: list[dict[str, Any]] = await self._made().ask("audit", list(records))
+        return lines
+
+    async def audited(self) -> list[dict[str, Any]]:
+        """The last lines of all workers, the newest first."""
+        lines: list[dict[str, Any]] = await self._made().ask("audited")
+        return lines
+
     def speak(self, listen: Callable[[], Awaitable[None]]) -> None:
-        """`listen` is called when this worker is to answer the admin port for all."""
+        """`listen` is called when this worker is to answer the admin port, and that of the metrics, for all."""
 
         async def spoken(_: Content) -> None:
             await listen()
@@ -140,7 +166,7 @@ class Seat:
             revocations.told(packed, False)
         for switches in (await self._made().ask("ask", ["switched", None]))[:1]:  # all know the same
             bypasses.take_over([Bypass(**each) for each in switches])
-        await rules.take_over(unpacked(latest))
+        await rules.take_over(*unpacked(latest))
 
     async def listening(self) -> None:
         await self._made().ask("listening")
@@ -161,27 +187,29 @@ class Seat:
         """Here caching was switched off or on: all know when this returns."""
         await self._made().ask("tell", ["bypasses", [asdict(each) for each in bypasses.active()]])
 
-    async def read_rules(self) -> bytes | Problem:
-        """The file as the parent reads it now; the other workers hear of it as well."""
-        return unpacked(await self._made().ask("reload"))
+    async def read_rules(self, accept: str) -> tuple[bytes | Problem, str]:
+        """The file as the parent reads it now, and what is accepted; the other workers hear of it as well."""
+        return unpacked(await self._made().ask("reload", accept))
 
-    async def exposition(self, metrics: Metrics) -> bytes:
+    async def collected(self, metrics: Metrics) -> list[Metric]:
         """The figures of all, those of workers that do not answer left out."""
         others = await self._made().ask("ask", ["figures", None])
-        return exposition({str(self.number): metrics.figures(), **dict(others)})
+        return together({str(self.number): metrics.figures(), **dict(others)})
 
 
-def packed(latest: bytes | Problem) -> Content:
-    """A content of the rules file for a message."""
+def packed(rules: LiveRules) -> Content:
+    """The latest content of the rules file for a message."""
+    latest, accepted = rules.latest, {"accepted": rules.accepted}
     if isinstance(latest, Problem):
-        return {"file": latest.file, "message": latest.message}
-    return {"base64": b64encode(latest).decode()}
+        return {"file": latest.file, "message": latest.message, **accepted}
+    return {"base64": b64encode(latest).decode(), **accepted}
 
 
-def unpacked(content: Content) -> bytes | Problem:
+def unpacked(content: Content) -> tuple[bytes | Problem, str]:
+    """The content, and the digest that is accepted."""
     if "base64" in content:
-        return b64decode(content["base64"])
-    return Problem(content["file"], 1, 1, "error", "", content["message"])
+        return b64decode(content["base64"]), content["accepted"]
+    return Problem(content["file"], 1, 1, "error", "", content["message"]), content["accepted"]
 
 
 def _nothing() -> None:

@@ -2,13 +2,14 @@
 
 import asyncio
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from typing import Any
 
 from proxy import __version__
 from proxy.addresses import Address
+from proxy.admin.ledger import Ledger, opened
 from proxy.cache.background import Background
 from proxy.errors import SidecacheError
 from proxy.live_rules import LiveRules
@@ -39,8 +40,21 @@ async def supervise(
         supervisor.prepare()
         data = [sockets.enter_context(each) for each in await listening(settings.listen, "--listen")]
         admin = [sockets.enter_context(each) for each in await listening(settings.admin, "--admin")]
+        metrics = []
+        if settings.metrics is not None:
+            found = await listening(settings.metrics, "SIDECACHE_METRICS_LISTEN")
+            metrics = [sockets.enter_context(each) for each in found]
         with closing(new_shares(settings.workers)) as shares:
-            await supervisor.run(Ports(data, admin, shares), stop, ready)
+            await supervisor.run(Ports(data, admin, shares, metrics), stop, ready)
+
+
+def samples(workers: int, restarts: int, audit_lost: int) -> Iterator[Sample]:
+    """What the parent counts beside events."""
+    yield Sample("sidecache_audit_lost_total", "Audit lines that could not be written.", audit_lost, counter=True)
+    yield Sample("sidecache_workers", "Workers that answer requests.", workers)
+    yield Sample(
+        "sidecache_worker_restarts_total", "Workers started in place of one that ended.", restarts, counter=True
+    )
 
 
 @dataclass(eq=False)
@@ -65,6 +79,7 @@ class Supervisor:
             settings.rules, settings.profile, clock, self._report,
             has_encryption_key=bool(settings.encryption_keys),
         )  # fmt: skip
+        self._ledger: Ledger | None = None  # of all workers: their lines are one chain
         self._workers: list[_Worker] = []
         self._speaker: _Worker | None = None
         self._restarts = 0
@@ -76,15 +91,8 @@ class Supervisor:
         for warning in self._settings.warnings:
             self._log.warning("setting", warning=warning)
         self._rules.load()
-        self._metrics.watch(
-            lambda: (
-                Sample("sidecache_workers", "Workers that answer requests.", len(self._hub)),
-                Sample(
-                    "sidecache_worker_restarts_total", "Workers started in place of one that ended.", self._restarts,
-                    counter=True,
-                ),
-            )
-        )  # fmt: skip
+        ledger = self._ledger = opened(self._settings.audit_log, self._unwritten, form=self._settings.audit_format)
+        self._metrics.watch(lambda: samples(len(self._hub), self._restarts, ledger.lost))
 
     async def run(self, ports: Ports, stop: asyncio.Event, ready: Callable[[], None] | None) -> None:
         keepers = [self._background.start(self._keep(number, ports)) for number in range(self._settings.workers)]
@@ -108,6 +116,8 @@ class Supervisor:
             "listening", data=str(Address(settings.listen.host, data)), admin=str(Address(settings.admin.host, admin)),
             upstream=settings.upstream, profile=settings.profile, store=settings.provider, version=__version__,
             workers=settings.workers,
+            **({"metrics": str(Address(settings.metrics.host, ports.metrics[0].getsockname()[1]))}
+               if settings.metrics is not None else {}),
         )  # fmt: skip
 
     async def _follow(self, stopping: "asyncio.Task[Any]") -> None:
@@ -133,6 +143,8 @@ class Supervisor:
             worker.member.kill()
         await asyncio.wait(keepers)
         await self._background.drain(1.0)
+        if self._ledger is not None:
+            await self._ledger.close()
 
     # One worker
 
@@ -197,7 +209,7 @@ class Supervisor:
 
         async def join(_: Content) -> Content:
             self._hub.add(member)
-            return packed(self._rules.latest)
+            return packed(self._rules)
 
         async def now_listening(_: Content) -> None:
             worker.listening = True
@@ -210,9 +222,9 @@ class Supervisor:
             worker.leaving = True
             self._choose_speaker()
 
-        async def reload(_: Content) -> Content:
-            await self._rules.reload()
-            return packed(self._rules.latest)
+        async def reload(accept: Content) -> Content:
+            await self._rules.reload(accept)
+            return packed(self._rules)
 
         async def tell(content: Content) -> Content:
             return await self._hub.tell(*content, besides=member)
@@ -222,8 +234,16 @@ class Supervisor:
             answers = await self._hub.ask(name, question, besides=member)
             return [*answers, ["parent", self._metrics.figures()]] if name == "figures" else answers
 
+        async def audit(content: Content) -> Content:
+            assert self._ledger is not None, "there is no worker before there is a ledger"
+            return await self._ledger.enter(content)
+
+        async def audited(_: Content) -> Content:
+            return self._ledger.recent() if self._ledger is not None else []
+
         return {
             "join": join, "listening": now_listening, "leaving": leaving, "reload": reload, "tell": tell, "ask": ask,
+            "audit": audit, "audited": audited,
         }  # fmt: skip
 
     def _choose_speaker(self) -> None:
@@ -244,8 +264,12 @@ class Supervisor:
     def _report(self, event: str, details: Mapping[str, object]) -> None:
         self._metrics.note(event)
         (self._log.info if event in _GOOD_NEWS else self._log.warning)(event, **details)
-        if event in ("rules-loaded", "rules-refused"):
-            _ = self._background.start(self._hub.tell("rules", packed(self._rules.latest)))
+        if event in ("rules-loaded", "rules-refused", "rules-widening"):
+            _ = self._background.start(self._hub.tell("rules", packed(self._rules)))
+
+    def _unwritten(self, why: str) -> None:
+        self._metrics.note("audit-unwritten")
+        self._log.error("audit-unwritten", detail=why)
 
     def _lost(self, error: BaseException) -> None:
         self._metrics.note("background-failed")

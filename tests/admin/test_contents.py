@@ -2,9 +2,7 @@
 
 import pytest
 
-from proxy.admin.contents import facts
 from tests.admin.world import bearer
-from tests.builders import NOW, entry
 
 
 async def keys(client, who="inspector", **query):
@@ -13,8 +11,8 @@ async def keys(client, who="inspector", **query):
         return await answer.json()
 
 
-async def look(client, key, who="inspector"):
-    async with client.get("/api/cache/entry", params={"key": key}, headers=bearer(who)) as answer:
+async def look(client, key, who="inspector", **query):
+    async with client.get("/api/cache/entry", params={"key": key, **query}, headers=bearer(who)) as answer:
         return answer.status, await answer.json(content_type=None)
 
 
@@ -22,13 +20,94 @@ async def test_pages_together_are_every_key_once_and_in_order(world, client):
     expected = sorted([(await world.keep(f"/api/jobs/{number}")).key for number in range(25)])
     found, cursor = [], {}
     for _ in range(10):
-        page = await keys(client, limit="10", **cursor)
+        page = await keys(client, tier="memory", limit="10", **cursor)
         found += page["keys"]
         if page["next"] is None:
             break
         cursor = {"cursor": page["next"]}
     assert found == expected
     assert "first tier" in page["of"]
+
+
+async def listed(client, who="inspector", **query) -> list[tuple[str, str]]:
+    """Over all pages: the tier and the key."""
+    found: list[tuple[str, str]] = []
+    cursor: dict[str, str] = {}
+    for _ in range(100):
+        page = await keys(client, who, **query, **cursor)
+        found += [(page["tier"], key) for key in page["keys"]]
+        if page["next"] is None:
+            return found
+        cursor = {"cursor": page["next"]}
+    raise AssertionError("there is no end")
+
+
+@pytest.mark.parametrize("limit", ["1", "4", "1000"])
+async def test_after_the_keys_in_memory_come_those_of_the_store_and_nothing_else_it_holds(world, client, limit):
+    kept = [(await world.keep(f"/api/jobs/{number}")).key for number in range(7)]
+    await world.background.drain(1)
+    await world.store.set("tenant:org_a:leases:jobs", b"1", 60)
+    await world.store.set("session:u1:org_a", b"1", 60)
+    await world.store.set("other", b"1", 60)
+    world.cache._memory.drop(kept[3])
+    found = await listed(client, limit=limit)
+    assert [key for tier, key in found if tier == "memory"] == sorted({*kept} - {kept[3]})
+    assert sorted(key for tier, key in found if tier == "store") == sorted(kept)
+    assert [tier for tier, _ in found] == ["memory"] * 6 + ["store"] * 7
+    assert {tier for tier, _ in await listed(client, tier="store")} == {"store"}
+    assert {tier for tier, _ in await listed(client, tier="memory")} == {"memory"}
+
+
+async def test_a_store_that_does_not_answer_is_said_and_memory_is_listed(world, client):
+    await world.keep()
+    await world.background.drain(1)
+    world.store.down |= {"names", "get"}
+    assert await listed(client) == [("memory", "tenant:org_a:jobs:list")]
+    assert (await keys(client, tier="store"))["error"] == "names: the store is down"
+    assert (await look(client, "tenant:org_a:jobs:none"))[0] == 503
+
+
+async def test_an_entry_that_only_the_store_has_is_told_from_there(world, client):
+    kept = await world.keep(body=b'{"salary": 1}')
+    await world.background.drain(1)
+    _, memory = await look(client, kept.key)
+    _, stored = await look(client, kept.key, tier="store")
+    assert (memory["tier"], stored["tier"]) == ("memory", "store")
+    assert {**memory, "tier": None} == {**stored, "tier": None}
+    world.cache._memory.drop(kept.key)
+    assert (await look(client, kept.key))[1] == stored
+    assert (await look(client, kept.key, tier="memory"))[0] == 404
+
+
+async def test_a_record_that_is_not_used_says_why_and_what_is_no_entry_is_not_read(world, client):
+    kept = await world.keep()
+    await world.background.drain(1)
+    await world.store.set(kept.key, b"tampered" * 20, 60)
+    assert (await look(client, kept.key, tier="store"))[1]["rejected"] == "unknown-version"
+    before = world.store.count("get")
+    for name in ("shared:epochs", "tenant:org_a:epochs", "session:u1:org_a", "tenant:org_a:leases:x", "other"):
+        assert (await look(client, name))[0] == 404
+    assert world.store.count("get") == before
+
+
+async def test_keys_and_entries_of_other_processes_are_told_too(world, client):
+    await world.keep("/api/jobs/2")
+    other = [{"key": "tenant:org_a:jobs:9", "sensitive": False}]
+    world.others = [["tenant:org_a:jobs:1", "tenant:org_a:jobs:2", "tenant:org_a:jobs:3"]]
+    page = await keys(client, tier="memory", limit="2")
+    assert page["keys"] == ["tenant:org_a:jobs:1", "tenant:org_a:jobs:2"]
+    world.others = other
+    assert (await look(client, "tenant:org_a:jobs:9"))[1]["tier"] == "memory"
+    assert (await look(client, "tenant:org_a:jobs:9", "inspector-a"))[0] == 200
+
+
+@pytest.mark.parametrize("cursor", ["x", "!", "eDp5", "bWVtb3J5", "é", "c3RvcmU6LTE"])
+async def test_a_cursor_that_was_not_given_out_is_named_or_leads_nowhere(client, cursor):
+    async with client.get(
+        "/api/cache/keys", params={"cursor": cursor, "tier": "store"}, headers=bearer("inspector")
+    ) as answer:
+        told = await answer.json(content_type=None)
+        assert (answer.status, told.get("field", "cursor")) in {(400, "cursor"), (200, "cursor")}
 
 
 async def test_a_page_goes_on_where_the_last_one_ended_though_its_key_is_gone(world, client):
@@ -91,8 +170,3 @@ async def test_an_inspector_of_one_tenant_sees_its_own_only(world, client):
         assert told["detail"].replace("list", "none") == same["detail"]
     async with client.get("/api/cache/keys", params={"tenant": "org_b"}, headers=bearer("inspector-a")) as answer:
         assert answer.status == 403
-
-
-def test_a_stale_entry_says_since_when():
-    told = facts(entry(), NOW + 1000)
-    assert (told["fresh"], told["ttl"], told["stale_until"]) == (False, -101, NOW + 1020)

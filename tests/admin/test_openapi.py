@@ -20,7 +20,7 @@ def test_an_operation_has_its_parameters_answers_and_role():
     assert [(each["name"], each["in"]) for each in operation["parameters"]] == [("thing", "path"), ("a", "query")]
     assert set(operation["responses"]) == {"200", "404", "400", "401", "403", "413", "415"}
     assert operation["description"] == "Needs the role viewer."
-    assert operation["security"] == [{"token": []}]
+    assert operation["security"] == [{"token": []}, {"session": []}]
 
 
 def test_methods_of_one_path_stand_together_with_an_identifier_each():

@@ -93,3 +93,30 @@ async def test_rules_that_are_too_long_are_refused(development):
 @pytest.mark.isolation
 async def test_an_operator_of_one_tenant_reloads_no_rules(client):
     await send(client, "/api/rules/reload", who="operator-a", status=403)
+
+
+WIDER = RULES.replace("    ttl: 15m\n", "    ttl: 15m\n    honour: false\n")
+
+
+async def test_rules_that_share_more_are_in_force_when_an_inspector_accepts_their_digest(world, client):
+    before = world.rules.current.digest
+    world.rules.file.write_text(WIDER)
+    refused = await send(client, "/api/rules/reload", status=422)
+    assert refused["digest"] == before
+    assert "sidecache plan OLD NEW --accept-widening" in refused["problems"][0]["message"]
+    accept = {"accept-widening": refused["widening"]}
+    denied = await send(client, "/api/rules/reload", accept, status=403)
+    assert "inspector" in denied["detail"]
+    assert world.rules.current.digest == before
+    told = await send(client, "/api/rules/reload", accept, "inspector")
+    assert (told["valid"], told["digest"], told["widening"]) == (True, refused["widening"], None)
+    (line,) = world.audited("rules-widen")
+    assert (line["actor"]["role"], line["result"]) == ("inspector", "done")
+    assert line["target"] == {"digest": told["digest"], "accepted": refused["widening"], "before": before}
+
+
+async def test_another_digest_than_the_files_accepts_nothing(world, client):
+    world.rules.file.write_text(WIDER)
+    told = await send(client, "/api/rules/reload", {"accept-widening": "0123456789ab"}, "inspector", 422)
+    assert told["digest"] != told["widening"] is not None
+    assert [line["result"] for line in world.audited("rules-widen")] == ["refused"]

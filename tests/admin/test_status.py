@@ -21,7 +21,7 @@ async def test_all_well_is_one_line_with_the_hit_ratio(world, client):
         world.seen("GET", "/api/jobs", outcome)
     told = await ask(client, "/api/cache/status")
     assert told["verdict"] == {
-        "level": "ok", "line": "OK: 75% of 4 requests were hits, store healthy, rules valid",
+        "level": "ok", "line": "OK: 75% of 4 requests were hits, store healthy, rules valid", "faults": {},
     }  # fmt: skip
 
 
@@ -50,6 +50,15 @@ async def test_a_broken_rules_file_and_pending_purges_are_said(world, client):
     assert told["purges_pending"] > 0
     assert "purges wait for the store" in told["verdict"]["line"]
     world.store.down.clear()
+
+
+async def test_rules_that_wait_to_be_accepted_are_said(world, client):
+    world.rules.file.write_text(
+        world.rules.file.read_text().replace("    ttl: 15m\n", "    ttl: 15m\n    honour: false\n")
+    )
+    await world.rules.reload()
+    line = (await ask(client, "/api/cache/status"))["verdict"]["line"]
+    assert line == "DEGRADED: the rules file shares more than the rules in force, and nobody has accepted it"
 
 
 async def test_draining_is_a_level_of_its_own(world, client):

@@ -10,14 +10,20 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from proxy.admin.access import Gate
 from proxy.admin.api import application
-from proxy.admin.audit import Audit
+from proxy.admin.audit import Audit, is_asked_for
 from proxy.admin.health import Health
+from proxy.admin.lately import Lately
+from proxy.admin.ledger import Ledger
+from proxy.admin.sessions import Sessions
+from proxy.admin.sight import Sight
 from proxy.admin.surface import Parts, endpoints
+from proxy.admin.trail import Trail
 from proxy.bypasses import Bypasses
 from proxy.cache.background import Background
 from proxy.cache.epochs import Epochs
 from proxy.cache.purges import Purges
 from proxy.cache.seal import Sealer
+from proxy.cache.stored import Stored
 from proxy.cache.tiers import Cache, Found, Standing
 from proxy.credentials import AdminToken, new_admin_token, read_admin_tokens
 from proxy.identity.sources import AllGood
@@ -29,7 +35,10 @@ from proxy.policy.message import Fields, Request
 from proxy.policy.outcome import Outcome
 from proxy.sessions.record import Records
 from proxy.stores.memory import MemoryStore
+from proxy.telemetry.course import Course, State
+from proxy.telemetry.exposition import exposition
 from proxy.telemetry.metrics import Metrics
+from proxy.telemetry.recent import Recent
 from proxy.telemetry.traffic import Traffic
 from tests.builders import KEYS
 from tests.doubles import FakeClock, StoreDouble, counted
@@ -118,24 +127,42 @@ class World:
         self.ends = Ends()
         self.records = Records(self.store, AllGood(), clock, self.background)
         self.unwritten: list[str] = []
-        self.audit = Audit(None, clock, self.unwritten.append)
+        self.ledger = Ledger(None, self.unwritten.append)
+        self.trail = Trail(self.store, self.background, self.recent)
+        self.audit = Audit(self.ledger.enter, clock, entered=self.trail.add)
+        self.others: list[Any] = []  # what other processes answer to `Sight`
+        self.sight = Sight(self.cache, self.epochs, self.metrics, self.traffic, self.purges, clock, self.ask_others)
+        self.stored = Stored(self.store, self.cache._sealer, max_body=1 << 20, clock=clock)
         self.health = Health(self.rules, self.store.ping, clock)
         self.profile = profile
+        self.sessions = Sessions(clock, counted())
+        self.gate = Gate(ENTRIES, lenient=profile == "development", session=self.sessions.find)
+        self.requests = Recent(clock)
+        self.lately = Lately(self.metrics, self.requests)
+        self.store_up = True
+        self.course = Course(self.lately.taken, lambda: State(self.store_up, self.rules.loaded_at), clock)
 
     def _switched(self) -> None:
         self.switched += 1
 
+    async def recent(self) -> list[dict[str, Any]]:
+        return self.ledger.recent()
+
+    async def ask_others(self, question: str, content: Any) -> list[Any]:
+        return self.others
+
     async def exposition(self) -> bytes:
-        return self.metrics.exposition()
+        return exposition(self.metrics.collected())
 
     async def spread(self) -> None:
         self.told.append(len(self.bypasses.active()))
 
     def parts(self) -> Parts:
         return Parts(
-            self.health, self.metrics, self.rules, self.cache, self.epochs, self.purges, self.traffic, self.bypasses,
-            self.audit, KEYS, None, self.profile, True, lambda: {"kind": "memory"}, self.clock,
-            self.exposition, self.spread, self.records, self.ends, lambda: {"keys": []},
+            self.health, self.rules, self.cache, self.epochs, self.purges, self.traffic, self.bypasses,
+            self.audit, self.trail, self.sight, self.stored, KEYS, None, self.profile, True,
+            lambda: {"kind": "memory"}, self.clock, self.exposition, lambda: self.audit.lost, self.spread,
+            self.gate, self.sessions, self.records, self.ends, lambda: {"keys": []}, self.course, self.lately,
         )  # fmt: skip
 
     def key(self, path: str = "/api/jobs", tenant: str = "org_a") -> Key:
@@ -173,18 +200,19 @@ class World:
     def seen(self, method: str, path: str, outcome: Outcome) -> None:
         self.metrics.count(outcome, 0.001)
         self.traffic.note(Request(method, path), outcome)
+        self.requests.note(Request(method, path), outcome, 200, 0.001)
 
     def audited(self, event: str | None = None) -> list[dict[str, Any]]:
-        return self.audit.recent(event=event)
+        return [line for line in self.ledger.recent() if is_asked_for(line, event=event)]
 
 
 @asynccontextmanager
 async def port(tmp_path: Path, profile: str = "staging") -> AsyncIterator[tuple[World, TestClient]]:
     """The world, and a client of its admin port."""
     world = World(tmp_path / "rules.yaml", profile)
-    gate = Gate(ENTRIES, lenient=profile == "development")
-    async with TestClient(TestServer(application(gate, world.audit, endpoints(world.parts())))) as client:
+    async with TestClient(TestServer(application(world.gate, world.audit, endpoints(world.parts())))) as client:
         yield world, client
+        world.course.close()
     await world.epochs.close()
     await world.background.drain(1.0)
     assert world.failures == []

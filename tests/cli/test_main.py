@@ -18,6 +18,7 @@ COMMANDS = [
     "check",
     "test",
     "explain",
+    "plan",
     "schema",
     "status",
     "why",

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from proxy.admin.audit import Audit, AuditFile
+from proxy.admin.ledger import AuditFile, Ledger
 from proxy.cli.main import app
 from proxy.policy.outcome import Forward, Outcome, Reason
+from tests.admin.test_chain import RECORD
 from tests.admin.world import TOKENS, World, port
 from tests.cli.process import said
 
@@ -100,9 +101,22 @@ def test_keys_are_one_a_line_over_all_pages(side):
     for number in range(3):
         side.do(lambda world, number=number: world.keep(f"/api/jobs/{number}"))
     code, out = run("keys", "--tenant", "org_a")
-    assert (code, out.splitlines()) == (0, [f"tenant:org_a:jobs:{number}" for number in range(3)])
+    assert (code, out.splitlines()) == (0, [f"tenant:org_a:jobs:{number}  memory, store" for number in range(3)])
     told = json.loads(run("keys", "--limit", "2", "--json")[1])
     assert (len(told["keys"]), told["more"]) == (2, True)
+    side.do(lambda world: world.cache._memory.drop("tenant:org_a:jobs:1"))
+    assert run("keys", "--tier", "memory")[1].split() == [
+        "tenant:org_a:jobs:0", "memory", "tenant:org_a:jobs:2", "memory",
+    ]  # fmt: skip
+    assert "tenant:org_a:jobs:1  store\n" in run("keys", "--tier", "store")[1]
+
+
+def test_a_store_that_does_not_list_is_said_and_memory_is_listed(side):
+    side.do(lambda world: world.keep("/api/jobs"))
+    side.do(lambda world: world.store.down.add("names"))
+    result = CliRunner().invoke(app, ["keys"])
+    assert result.stdout == "tenant:org_a:jobs:list  memory\n"
+    assert "the store does not list its keys: names: the store is down" in result.stderr
 
 
 def test_purge_purges_and_says_what(side):
@@ -159,13 +173,25 @@ def test_audit_says_who_did_what(side):
     assert json.loads(run("audit", "--json")[1])["lines"][0]["actor"]["name"] == "ida"
 
 
+def test_audit_goes_on_where_the_page_before_ended(side):
+    for tag in ("jobs:1", "jobs:2", "jobs:3"):
+        run("purge", tag, "--tenant", "org_a")
+    told = json.loads(run("audit", "--limit", "2", "--json")[1])
+    assert [line["target"]["tags"] for line in told["lines"]] == [["jobs:3"], ["jobs:2"]]
+    _, out = run("audit", "--cursor", told["next"])
+    assert ("jobs:1" in out, "jobs:2" in out) == (True, False)
+
+
+def test_the_counts_of_a_minute_are_one_figure(side):
+    counts = [{"count": 3}, {"count": 4}]
+    side.do(lambda world: world.audit.record("rollup", target={"counts": counts}))
+    assert "counts 7" in run("audit")[1]
+
+
 @pytest.fixture
 async def log(tmp_path) -> Path:
     file = tmp_path / "audit.jsonl"
-    audit = Audit(AuditFile(file), lambda: 1.0, pytest.fail)
-    for _ in range(3):
-        audit.record("purge")
-    await audit.close()
+    await Ledger(AuditFile(file), pytest.fail).enter([RECORD] * 3)
     return file
 
 
@@ -179,6 +205,24 @@ def test_a_log_is_verified_without_asking_anybody(log):
     assert (code, out) == (1, f"{log}:2: does not follow the line before: lines were dropped or moved\n")
     code, out = run("audit", "--verify", str(log), "--json")
     assert (code, json.loads(out)["broken_at"]) == (1, 2)
+
+
+@pytest.mark.parametrize("form", ["native", "ocsf"])
+async def test_a_log_is_verified_among_what_else_a_container_said(tmp_path, form):
+    file = tmp_path / "audit"
+    await Ledger(AuditFile(file), pytest.fail, form=form).enter([RECORD] * 3)
+    one, two, three = file.read_bytes().splitlines(keepends=True)
+    other = b'{"event": "listening"}\n'
+
+    def verified(*lines: bytes) -> tuple[int, str]:
+        result = CliRunner().invoke(app, ["audit", "--verify", "-"], input=b"".join(lines))
+        return result.exit_code, result.stdout
+
+    code, out = verified(other, one, two, other, three)
+    assert (code, out.startswith("standard input: 3 lines, none changed")) == (0, True)
+    assert verified(other, one, other, three) == (
+        1, "standard input:4: does not follow the line before: lines were dropped or moved\n",
+    )  # fmt: skip
 
 
 @pytest.mark.process

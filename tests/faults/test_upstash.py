@@ -29,7 +29,7 @@ def server():
         (http(b"oops", "500 Internal Server Error", "text/plain"), r"\(UPSTASH_REDIS_REST_URL\) failed \(HTTP 500\)"),
         (http(b"<html>hello</html>", "200 OK", "text/html"), "does not answer like Upstash .* UPSTASH_REDIS_REST_URL"),
         (http(b'[{"result": "b64:!!"', "200 OK"), "does not answer like Upstash .* UPSTASH_REDIS_REST_URL"),
-        (None, "did not answer within 100 ms"),
+        (None, "did not answer within 400 ms"),
     ],
     ids="401 429 500 html cut hang".split(),
 )
@@ -41,7 +41,7 @@ async def test_an_answer_that_is_none(server, tmp_path, answer: bytes | None, sa
     ):
         environ = {
             "UPSTASH_REDIS_REST_URL": f"http://127.0.0.1:{chaos.port}", "UPSTASH_REDIS_REST_TOKEN": TOKEN,
-            "SIDECACHE_SOLE_REPLICA": "0",
+            "SIDECACHE_SOLE_REPLICA": "0", "SIDECACHE_STORE_TIMEOUT_MS": "400",
         }  # fmt: skip
         async with scene(tmp_path, **environ) as made:
             rewrite: Callable[[bytes], bytes] | None = None if answer is None else lambda said: answer

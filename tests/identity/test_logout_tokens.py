@@ -58,7 +58,7 @@ GOOD = [
 ]
 
 
-@pytest.mark.parametrize("changes", GOOD, ids=str)
+@pytest.mark.parametrize("changes", GOOD, ids=[f"{number}" for number in range(len(GOOD))])
 async def test_a_genuine_one_says_whose_session_has_ended(world, changes):
     claims = {name: value for name, value in changes.items() if name != "header"}
     found = await world.read(world.token(changes.get("header"), **claims))
@@ -85,7 +85,7 @@ BAD = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("changes", "why"), BAD, ids=str)
+@pytest.mark.parametrize(("changes", "why"), BAD, ids=[f"{number}-{why}" for number, (_, why) in enumerate(BAD)])
 async def test_anything_else_is_none_and_says_why(world, changes, why):
     found = await world.read(world.token(**changes))
     assert isinstance(found, Unfit)

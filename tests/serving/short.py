@@ -8,12 +8,19 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from proxy.policy.message import Request
-from proxy.serving.hits import Hits, ServingEpoch
+from proxy.policy.message import Fields, Request
+from proxy.policy.outcome import Outcome
+from proxy.serving.forwarding import Forwarding
+from proxy.serving.hits import Choices, Hits, ServingEpoch
 from proxy.serving.listener import Listener
-from proxy.serving.protocol import Limits
+from proxy.serving.outgoing import Limits
+from proxy.serving.reachability import Watched
+from proxy.serving.relay import Relays
 from proxy.serving.reply import Reply
 from proxy.serving.reserved import Reserved
+from proxy.serving.under_way import UnderWay
+from proxy.serving.upstream import HttpUpstream
+from proxy.telemetry.exposition import exposition
 from proxy.telemetry.metrics import Metrics
 from tests.serving.test_listener import NoBridge
 from tests.serving.world import RULES, World, answered, compiled, unsigned
@@ -33,6 +40,8 @@ class Served:
     metrics: Metrics
     listener: Listener
     logged: list[Request]
+    events: list[str]  # of the upstream
+    noted: list[Request]  # hits that were decided anew
 
     @property
     def port(self) -> int:
@@ -42,6 +51,16 @@ class Served:
     def hits(self) -> Hits:
         assert self.listener._hits is not None
         return self.listener._hits
+
+    @property
+    def forwarding(self) -> Forwarding:
+        assert self.listener.forwarding is not None
+        return self.listener.forwarding
+
+    @property
+    def forwarded(self) -> tuple[int, int, int]:
+        """Requests forwarded as the same head, as one of the same shape, and decided anew."""
+        return self.forwarding.repeated, self.forwarding.alike, self.forwarding.decided
 
     @property
     def counts(self) -> tuple[int, int, int]:
@@ -54,8 +73,12 @@ class Served:
 
     def counted(self) -> list[str]:
         """The counters of requests, as they are scraped."""
-        lines = self.metrics.exposition().decode().splitlines()
-        return sorted(line for line in lines if line.startswith(("sidecache_requests_", "sidecache_request_seconds_c")))
+        lines = exposition(self.metrics.collected()).decode().splitlines()
+        return sorted(
+            line
+            for line in lines
+            if line.startswith(("sidecache_requests_", "sidecache_request_seconds_c", "sidecache_hit_"))
+        )
 
     def reload(self, rules: str) -> None:
         self.world.rules = compiled(rules)
@@ -72,21 +95,30 @@ class Served:
 async def served(
     rules: str = RULES, *, short: bool = True, made: Callable[..., Hits] = Hits, trusts: bool = False,
     limits: Limits | None = None, logs: bool = False, max_bytes: int = 1 << 20, drain: float = 2.0,
-    sole: bool = True, **more: Any,
+    sole: bool = True, through: HttpUpstream | None = None, forwards: bool = False,
+    forwarded_bytes: int = 1 << 20, **more: Any,
 ) -> AsyncIterator[Served]:  # fmt: skip
-    """`trusts`: this machine's clients are trusted peers. `logs`: each request is told of. `sole`: no other replica
+    """`through`: a real upstream; `forwards`: by the short way as well, where it can.
+
+    `trusts`: this machine's clients are trusted peers. `logs`: each request is told of. `sole`: no other replica
     purges, so that epochs once read are trusted for ever."""
     world = World(rules, **more)
+    events: list[str] = []
+    reach = Watched(through or world.upstream, "http://upstream.test", lambda event, details: events.append(event))
+    if through is not None:
+        world.exchange._upstream = world.exchange._fetcher._upstream = reach  # type: ignore[assignment]
     if sole:
         world.epochs._copies._trusted, world.epochs._copies._half = float("inf"), 0.0
     serving, metrics, logged = ServingEpoch(), Metrics(), []
+    noted: list[Request] = []
     world.serving = serving
 
     def told(request: Request, reply: Reply) -> None:
         logged.append(request)
 
     def finished(request: Request, reply: Reply, seconds: float) -> None:
-        metrics.count(reply.outcome, seconds)
+        saved = len(reply.body) if reply.outcome.hit and isinstance(reply.body, bytes) else 0
+        metrics.count(reply.outcome, seconds, saved)
         if logs:
             told(request, reply)
 
@@ -94,16 +126,34 @@ async def served(
         return made(
             world.cache, world.epochs, at_once=world.exchange.at_once, request_of=request_of, cell_of=metrics.cell,
             logged=told if logs else None, serving=serving, clock=world.clock, max_bytes=max_bytes,
+            noted=lambda request, reply: noted.append(request),
         )  # fmt: skip
 
+    def forwarding(request_of: Any, under_way: UnderWay) -> Forwarding:
+        assert through is not None
+        return Forwarding(
+            Relays(through, reach, under_way, finished),
+            passes=world.exchange.passes, has_no_rule=world.exchange.has_no_rule,
+            is_reserved=lambda path: reserved(path) is not None, request_of=request_of, choices=Choices(),
+            told_of=told_of, serving=serving, remembers=not logs, max_bytes=forwarded_bytes,
+        )  # fmt: skip
+
+    def told_of(request: Request, outcome: Outcome) -> Callable[[int, float], None]:
+        def passed(status: int, seconds: float) -> None:
+            finished(request, Reply(status, Fields(), b"", outcome), seconds)
+
+        return passed
+
+    reserved = Reserved("/.sidecache", lambda: "ready", lambda: True)
     listener = Listener(
-        world.exchange.handle, Reserved("/.sidecache", lambda: "ready", lambda: True),
+        world.exchange.handle, reserved,
         trusted_peers=(ipaddress.ip_network("127.0.0.0/8"),) if trusts else (), drain=drain, finished=finished,
-        upgrade=NoBridge(), hits=hits if short else None, limits=limits or Limits(),
+        upgrade=NoBridge(), hits=hits if short else None,
+        forwarding=forwarding if forwards else None, limits=limits or Limits(),
     )  # fmt: skip
     await listener.open("127.0.0.1", 0)
     try:
-        yield Served(world, serving, metrics, listener, logged)
+        yield Served(world, serving, metrics, listener, logged, events, noted)
     finally:
         await listener.close()
         await world.background.drain(2.0)

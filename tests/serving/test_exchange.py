@@ -6,7 +6,7 @@ import pytest
 
 from proxy.errors import UpstreamError
 from proxy.policy.message import Fields, Request
-from proxy.policy.outcome import Reason
+from proxy.policy.outcome import Accessed, Reason
 from tests.serving.world import RULES, ScriptedStream, World, answered, compiled, unsigned
 
 HIT = "sidecache; hit; ttl=900"
@@ -28,6 +28,22 @@ async def test_a_miss_is_stored_and_the_next_request_is_a_hit(world):
     assert (first.cache, first.body) == (COLD, b"answer 1")
     assert (second.cache, second.body) == (HIT, b"answer 1")
     assert len(world.upstream.asked) == 1
+
+
+async def test_what_is_asked_of_a_sensitive_feature_says_who_asked_and_nothing_else_does(world):
+    world.rules = compiled(RULES.replace("  mine:", "  mine:\n    sensitive: true\n    write: [PUT /api/me]"))
+    cold, hit = (await world.get("/api/me")).reply.outcome, (await world.get("/api/me")).reply.outcome
+    written = (await world.send("PUT", "/api/me", body=b"{}")).reply.outcome
+    nobody = (await world.get("/api/me", token="")).reply.outcome
+    world.off.add(("mine", "org_a"))
+    off = (await world.get("/api/me")).reply.outcome
+    outcomes = [cold, hit, written, off, nobody]
+    assert all(isinstance(each, Accessed) for each in outcomes)
+    assert [each.reason for each in outcomes] == [
+        Reason.COLD, Reason.FRESH, Reason.WRITE, Reason.SWITCHED_OFF, Reason.NO_CREDENTIALS,
+    ]  # fmt: skip
+    assert [(each.user, each.tenant) for each in outcomes] == [("u1", "org_a")] * 4 + [(None, None)]
+    assert not isinstance((await world.get("/api/jobs")).reply.outcome, Accessed)
 
 
 async def test_the_other_tenant_gets_its_own_answer(world):

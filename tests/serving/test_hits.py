@@ -11,7 +11,7 @@ import pytest
 from proxy.cache.binding import SHARED, hash_of
 from proxy.policy.message import Fields
 from proxy.policy.outcome import Outcome, Reason
-from proxy.serving.hits import _UNREAD, IRRELEVANT, Hits, Prepared, _any_of, _parted, _render, _Table
+from proxy.serving.hits import _UNREAD, IRRELEVANT, Hits, Prepared, _any_of, _parted, _render
 from proxy.serving.reply import Reply
 from tests.serving.short import dated, head, prompt, served
 from tests.serving.world import RULES, unsigned
@@ -183,7 +183,7 @@ async def test_a_response_that_came_before_the_clock_was_set_back_is_not_younger
 
 
 async def prepared_in(made) -> Prepared:
-    ((prepared, _),) = made.hits._choices._answers.values()
+    ((prepared, _),) = made.hits._choices._known.values()
     return prepared
 
 
@@ -275,7 +275,7 @@ async def test_only_a_head_that_came_before_has_a_place_of_its_own():
         assert made.hits._heads.size == 0
         await ask(client, head("/api/jobs", "Referer: 7"))
         await ask(client, head("/api/jobs", "Referer: 7"))
-        assert len(made.hits._heads._answers) == 1
+        assert len(made.hits._heads._known) == 1
         assert made.counts == (1, 50, 1)
 
 
@@ -294,6 +294,7 @@ async def test_both_ways_count_alike_and_tell_of_each_request(logs):
                 repeated, chosen, decided = made.counts
                 assert (repeated + chosen > 0) is not logs
                 assert repeated + chosen + decided >= 18
+                assert len(made.noted) == decided  # of those that repeat, the counters tell
     assert counted[0] == counted[1]
 
 
@@ -367,21 +368,6 @@ def test_any_other_line_is_part_of_the_choice(line):
     assert _UNREAD.sub(b"", data) == data
 
 
-def test_a_table_is_bounded_and_the_oldest_go_first():
-    table, prepared = _Table(1000), Prepared()
-    for n in range(100):
-        table.put(n, prepared, 100)
-        assert table.size <= 1000
-    assert [n for n in range(100) if table.get(n) is not None] == [*range(90, 100)]
-    table.put(95, prepared, 150)
-    assert (table.size, table.get(90)) == (950, None)
-    for n in range(100):
-        table.drop(n)
-    assert table.size == 0
-    table.put("large", prepared, 1001)
-    assert (table.size, table.get("large")) == (0, None)
-
-
 async def test_what_is_prepared_stays_within_its_bytes():
     async with served(max_bytes=20_000) as made, await connect(made.port) as client:
         made.world.upstream.answer = lambda request, n: dated(x_long="x" * 1000)
@@ -392,7 +378,7 @@ async def test_what_is_prepared_stays_within_its_bytes():
         held = {
             id(prepared): prepared
             for table in (made.hits._heads, made.hits._choices)
-            for prepared, _ in table._answers.values()
+            for prepared, _ in table._known.values()
         }
         assert sum(prepared.size() for prepared in held.values()) <= 20_000
         assert made.hits._heads.size <= 10_000

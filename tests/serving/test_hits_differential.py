@@ -16,7 +16,7 @@ import pytest
 from proxy.serving import hits as module
 from proxy.serving import response as responses
 from proxy.serving.hits import Hits
-from proxy.serving.protocol import Limits
+from proxy.serving.outgoing import Limits
 from proxy.serving.upstream import HttpUpstream, Timeouts
 from tests.serving.short import DATE, Served, head, prompt, served, turns
 from tests.serving.world import unsigned
@@ -461,7 +461,7 @@ class Deaf(Hits):
 
 class Uncounted(Hits):
     def _answer(self, prepared, trusted):
-        prepared.cell = [0, 0]
+        prepared.cell = [0, 0, 0]
         return super()._answer(prepared, trusted)
 
 

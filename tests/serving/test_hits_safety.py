@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from proxy.serving.protocol import Limits
+from proxy.serving.outgoing import Limits
 from tests.serving.short import dated, head, prompt, served, turns
 from tests.serving.world import unsigned
 from tests.wire import LIMIT, connect, until

@@ -7,7 +7,7 @@ import pytest
 from proxy.errors import UpstreamError
 from proxy.policy.outcome import Outcome, Reason
 from proxy.policy.route import Kind
-from proxy.serving.refusing import failed, outcome_of_write, unauthorized
+from proxy.serving.refusing import failed, reason_of_write, unauthorized
 from tests.builders import match, request, route, write_route
 
 
@@ -31,4 +31,4 @@ def test_a_failed_upstream_is_named():
 )  # fmt: skip
 def test_what_a_write_is_called(method, of, reason):
     found = match(of) if of is not None and (method == "POST") else None
-    assert outcome_of_write(request(method=method), found).reason is reason
+    assert reason_of_write(request(method=method), found)[0] is reason

@@ -5,7 +5,8 @@ import asyncio
 import pytest
 
 from proxy.policy.message import Request
-from proxy.serving.protocol import Limits, ServerProtocol
+from proxy.serving.outgoing import Limits
+from proxy.serving.protocol import ServerProtocol
 from proxy.serving.reply import Reply
 from proxy.serving.turns import TurnTaker
 from tests.serving.test_listener import Handler, listening, replied

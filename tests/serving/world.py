@@ -22,7 +22,8 @@ from proxy.policy.key import Keyring
 from proxy.policy.message import Fields, Request, Response
 from proxy.rules.compile import RuleSet, compile_rules
 from proxy.serving.connection import Interim
-from proxy.serving.exchange import Exchange, Hosts
+from proxy.serving.decided import Hosts
+from proxy.serving.exchange import Exchange
 from proxy.serving.fetch import Fetcher
 from proxy.serving.hits import ServingEpoch
 from proxy.serving.naming import Naming

@@ -77,7 +77,7 @@ async def world():
 async def test_before_the_log_was_read_nobody_is_vouched_for(world):
     one = world()
     assert one.standing() is Standing.UNKNOWN
-    one.store.down = {"entries"}
+    one.store.down = {"range"}
     await one.revocations.start()
     assert one.standing() is Standing.UNKNOWN
     assert one.revocations.age == float("inf")
@@ -177,8 +177,7 @@ async def test_each_read_goes_back_a_little_and_no_further(world):
         world.clock.advance(1.0)
         await two.wake()
         assert two.standing(f"u{number}") is Standing.REVOKED
-    (newest,) = [call[1][1] for call in two.store.calls if call[0] == "entries"][-1:]
-    entries = await world.inner.entries(LOG, newest, 100)
+    entries = await world.inner.range(LOG, two.revocations._cursors[0][1], 100)
     assert 4 <= len(entries) <= 8
 
 
@@ -208,7 +207,7 @@ async def test_an_answer_that_was_lost_is_repeated_and_does_no_harm(world):
     one.store.lost = set()
     await one.wake()
     assert one.revocations.pending == 0
-    assert len(await world.inner.entries(LOG, "", 10)) == 2
+    assert len(await world.inner.range(LOG, "", 10)) == 2
 
 
 async def test_who_goes_away_does_not_take_a_revocation_along(world):
@@ -223,7 +222,7 @@ async def test_who_goes_away_does_not_take_a_revocation_along(world):
     await settle()
     one.store.open_gate()
     await settle()
-    assert len(await world.inner.entries(LOG, "", 10)) == 1
+    assert len(await world.inner.range(LOG, "", 10)) == 1
 
 
 async def test_a_store_that_has_lost_its_log_is_told_again_by_whoever_is_left(world):
@@ -233,7 +232,7 @@ async def test_a_store_that_has_lost_its_log_is_told_again_by_whoever_is_left(wo
     await one.revoke("u1")
     await two.revoke("u2", Kind.CHANGED)
     await one.wake()
-    world.inner._logs.clear()
+    world.inner._streams.clear()
     one.store.disturb()
     await one.wake()
     assert one.revocations.figures.repeated == 2
@@ -251,8 +250,7 @@ async def test_a_log_whose_ids_begin_anew_is_read_from_its_beginning(world):
     await one.revocations.start()
     await one.revoke("u1")
     await two.wake()
-    world.inner._logs.clear()
-    world.inner._last_id = 0
+    world.inner._streams.clear()
     world.clock.now -= 3600  # the clock of the new primary is behind
     await one.revoke("u3")
     two.store.disturb()
@@ -282,12 +280,12 @@ async def test_workers_know_before_it_is_answered_and_repeat_what_was_refused(wo
     await one.revocations.close()  # its process ends
     other.store.down = set()
     await other.wake()
-    assert len(await world.inner.entries(LOG, "", 10)) == 1
+    assert len(await world.inner.range(LOG, "", 10)) == 1
 
 
 async def test_what_stands_in_the_log_and_is_none_of_ours_is_passed_over(world):
     for value in (b"\xff", b"{", b'"x"', b'[["u:u9",1,2,"never"]]'):
-        await world.inner.append(LOG, value, 0)
+        await world.inner.append(LOG, {"v": value}, 10, 60)
     one = world()
     await one.revocations.start()
     assert one.standing() is Standing.GOOD
@@ -297,7 +295,7 @@ async def test_what_stands_in_the_log_and_is_none_of_ours_is_passed_over(world):
 async def test_it_is_kept_as_long_as_a_token_of_its_subject_can_live(world):
     one = world()
     await one.revocations.start()
-    one.revocations.keep = 3600.0
+    one.revocations._keep = lambda: 3600.0
     now = world.clock()
     assert one.revocations.revocation("u:1", now).until == now + 3600
     assert one.revocations.revocation("u:1", now, expires=now + 7200).until == now + 7200
@@ -320,7 +318,7 @@ async def test_a_closed_store_is_no_surprise(world):
     await one.revocations.start()
     await world.inner.close()
     with pytest.raises(StoreError):
-        await world.inner.entries(LOG, "", 1)
+        await world.inner.range(LOG, "", 1)
     assert await one.revoke() is False
     assert one.standing() is Standing.REVOKED
 
@@ -342,12 +340,13 @@ async def test_whatever_happens_to_stores_and_replicas_nobody_revoked_is_ever_le
                 await one.revoke(user)
                 known[index].add(user)
             case 2:
-                one.store.down = set() if one.store.down else {"append", "entries", "publish"}
+                one.store.down = set() if one.store.down else {"append", "range", "publish"}
             case 3:
                 one.store.lost = set() if one.store.lost else {"append"}
             case 4:  # a failover: the newest are lost, and everybody notices
-                log = world.inner._logs.get(LOG, [])
-                del log[len(log) - chance.randint(0, len(log)) :]
+                stream = world.inner._streams._live(LOG, world.clock())
+                for _ in range(chance.randint(0, len(stream.items)) if stream is not None else 0):
+                    stream.items.pop()
                 for each in replicas:
                     each.store.disturb()
             case 5:
@@ -365,3 +364,31 @@ async def test_whatever_happens_to_stores_and_replicas_nobody_revoked_is_ever_le
     await late.revocations.start()
     for each in (*replicas, late):
         assert all(each.standing(user, issued=0.0) is Standing.REVOKED for user in set().union(*known))
+
+
+async def test_a_log_that_is_gone_without_a_word_is_told_again(world):
+    """Evicted, or deleted: the store has not been away."""
+    one, two = world(), world()
+    await one.revocations.start()
+    await two.revocations.start()
+    await one.revoke("u1")
+    await one.wake()
+    world.inner._streams.clear()
+    world.clock.advance(module._LOOKED)
+    await one.wake()
+    await one.wake()
+    assert one.revocations.figures.repeated == 1
+    late = world()
+    await late.revocations.start()
+    assert late.standing("u1") is Standing.REVOKED
+
+
+async def test_a_store_that_hangs_holds_up_a_logout_no_longer_than_its_timeout(world):
+    one = world()
+    await one.revocations.start()
+    one.store.held = {"append"}
+    one.revocations._timeout = 0.01
+    async with asyncio.timeout(5):
+        assert await one.revoke() is False
+    assert one.standing() is Standing.REVOKED
+    assert one.revocations.pending == 1

@@ -15,6 +15,7 @@ from proxy.stores.breaker import Guarded
 from proxy.stores.commands import CommandStore
 from proxy.stores.memory import MemoryStore
 from proxy.stores.redis import RedisLink
+from proxy.stores.streams import is_id, position
 from proxy.stores.upstash import UpstashLink
 from tests.doubles import FakeClock
 
@@ -72,7 +73,7 @@ class OnOurNames(RedisLink):
     """The suite's short names in the name space that we have: the shipped user may touch no other."""
 
     async def execute(self, commands):
-        spaces = {"PUBLISH": "shared:", "PING": None}
+        spaces = {"PUBLISH": "shared:", "PING": None, "SCAN": None}
         return await super().execute(
             [
                 command
@@ -143,27 +144,6 @@ async def test_replacing_sets_only_what_is_there(subject):
     assert await store.get(["a"]) == [b"2"]
     await store.delete(["a"])
     assert await store.replace("a", b"3", 60) is False
-
-
-async def test_a_log_is_read_from_its_beginning_or_behind_an_entry(store):
-    assert await store.entries("log", "", 10) == []
-    for number in range(5):
-        await store.append("log", b"\x00%d\xff" % number, 0)
-    found = await store.entries("log", "", 10)
-    assert [entry.value for entry in found] == [b"\x00%d\xff" % number for number in range(5)]
-    assert await store.entries("log", "", 2) == found[:2]
-    assert await store.entries("log", found[1].id, 2) == found[2:4]
-    assert await store.entries("log", found[4].id, 10) == []
-    await store.append("log", b"6", 0)
-    assert [entry.value for entry in await store.entries("log", found[4].id, 10)] == [b"6"]
-
-
-async def test_a_log_keeps_what_is_not_older_than_it_was_told(subject):
-    store = subject.store
-    now = time.time() if not isinstance(store, MemoryStore | Guarded) else 1_700_000_000.0
-    for number in range(3):
-        await store.append("log", b"%d" % number, now - 3600)
-    assert [entry.value for entry in await store.entries("log", "", 10)] == [b"0", b"1", b"2"]
 
 
 async def test_asking_for_no_names_gives_no_values(store):
@@ -345,6 +325,133 @@ async def test_a_claim_does_not_replace_a_value(store):
     assert await store.get(["k"]) == [b"v"]
 
 
+async def test_items_of_a_stream_come_back_in_their_order_and_ids_grow(store):
+    ids = [await store.append("s", {"n": b"%d" % number, "at": b"x"}, 100, 60) for number in range(12)]
+    assert len(set(ids)) == 12
+    assert all(map(is_id, ids))
+    assert sorted(ids, key=position) == ids
+    assert await store.range("s", "", 100) == [(id, {"n": b"%d" % n, "at": b"x"}) for n, id in enumerate(ids)]
+
+
+async def test_a_stream_is_read_on_from_an_id_in_parts(store):
+    ids = [await store.append("s", {"n": b"%d" % number}, 100, 60) for number in range(7)]
+    read: list[str] = []
+    while part := await store.range("s", read[-1] if read else "", 3):
+        read += [item.id for item in part]
+        assert len(part) <= 3
+    assert read == ids
+
+
+async def test_a_stream_is_read_backwards_in_parts_the_newest_first(store):
+    ids = [await store.append("s", {"n": b"%d" % number}, 100, 60) for number in range(7)]
+    read: list[str] = []
+    while part := await store.latest("s", read[-1] if read else "", 3):
+        read += [item.id for item in part]
+    assert read == ids[::-1]
+
+
+async def test_what_was_there_and_has_gone_is_a_place_to_read_on_from(store):
+    first, *later = [await store.append("s", {"n": b"%d" % number}, 3, 60) for number in range(6)]
+    assert [item.id for item in await store.range("s", first, 10)] == later[2:]
+    assert await store.latest("s", first, 10) == []
+
+
+async def test_a_stream_keeps_its_last_items_and_no_more(store):
+    ids = [await store.append("s", {"n": b"%d" % number}, 5, 60) for number in range(300)]
+    assert [item.id for item in await store.range("s", "", 1000)] == ids[-5:]
+
+
+async def test_ids_from_outside_are_places_like_any_other(store):
+    id = await store.append("s", {"n": b"1"}, 5, 60)
+    for early in ("0-0", "0-1", f"1-{2**64 - 1}"):
+        assert [item.id for item in await store.range("s", early, 5)] == [id]
+        assert await store.latest("s", early, 5) == []
+    late = f"{2**63}-{2**64 - 1}"
+    assert await store.range("s", late, 5) == []
+    assert [item.id for item in await store.latest("s", late, 5)] == [id]
+
+
+async def test_a_stream_that_was_never_appended_to_is_empty(store):
+    assert await store.range("never", "", 5) == []
+    assert await store.latest("never", "", 5) == []
+
+
+async def test_fields_of_an_item_come_back_byte_for_byte(store):
+    fields = {"every": bytes(range(256)), "empty": b"", "large": os.urandom(1 << 16), "text": "b64:grüße".encode()}
+    await store.append("s", fields, 5, 60)
+    ((_, read),) = await store.range("s", "", 5)
+    assert read == fields
+
+
+async def test_a_stream_is_forgotten_when_nothing_was_appended_for_its_time(subject):
+    await subject.store.append("s", {"n": b"1"}, 5, 10)
+    await subject.fast_forward(6)
+    await subject.store.append("s", {"n": b"2"}, 5, 10)
+    await subject.fast_forward(6)
+    assert [item.fields["n"] for item in await subject.store.range("s", "", 5)] == [b"1", b"2"]
+    await subject.fast_forward(6)
+    assert await subject.store.range("s", "", 5) == []
+
+
+async def test_streams_do_not_share_items(store):
+    await store.append("tenant:org_a:events:stream", {"n": b"a"}, 5, 60)
+    assert await store.range("tenant:org_b:events:stream", "", 5) == []
+
+
+async def test_all_that_is_appended_at_the_same_time_is_there_once(store):
+    ids = await asyncio.gather(*(store.append("s", {"n": b"%d" % number}, 100, 60) for number in range(50)))
+    items = await store.range("s", "", 1000)
+    assert [item.id for item in items] == sorted(ids, key=position)
+    assert {item.fields["n"] for item in items} == {b"%d" % number for number in range(50)}
+
+
+async def all_names(store, prefix: str, count: int = 10) -> list[str]:
+    names: list[str] = []
+    cursor = ""
+    for _ in range(1000):
+        page = await store.names(prefix, cursor, count)
+        names += page.names
+        if not (cursor := page.next):
+            return names
+    raise AssertionError("there is no end")
+
+
+async def test_all_names_that_begin_so_are_listed_and_no_others(store):
+    for number in range(137):
+        await store.set(f"tenant:org_a:jobs:{number}", b"1", 60)
+        await store.set(f"tenant:org_b:jobs:{number}", b"1", 60)
+    for prefix, count in (("tenant:org_a:", 137), ("tenant:", 274), ("", 274), ("tenant:org_a:jobs:13", 8), ("x", 0)):
+        assert len(set(await all_names(store, prefix))) == count
+    assert set(await all_names(store, "tenant:org_a:jobs:5")) == {
+        f"tenant:org_a:jobs:{number}" for number in (5, *range(50, 60))
+    }
+
+
+@pytest.mark.parametrize("prefix", ["a*", "a?", "[a]", "a\\", "^a", "a-"])
+async def test_a_prefix_stands_for_itself(store, prefix):
+    begins = f"tenant:{prefix}"
+    await store.set(f"{begins}b", b"1", 60)
+    for other in ("tenant:ab", "tenant:axb", "tenant:a"):
+        await store.set(other, b"1", 60)
+    assert await all_names(store, begins) == [f"{begins}b"]
+
+
+@pytest.mark.parametrize("cursor", ["-1", "x", str(2**64), "1|", "|", "a|b", "1\n", "\u0663"])
+async def test_a_cursor_from_elsewhere_does_no_harm(store, cursor):
+    await store.set("tenant:a", b"1", 60)
+    for _ in range(30):
+        page = await store.names("none", cursor, 10)
+        assert page.names == []
+    assert await store.get(["tenant:a"]) == [b"1"]
+
+
+async def test_a_name_that_has_expired_is_not_listed(subject):
+    await subject.store.set("tenant:short", b"1", 10)
+    await subject.store.set("tenant:long", b"1", 100)
+    await subject.fast_forward(11)
+    assert await all_names(subject.store, "") == ["tenant:long"]
+
+
 async def test_listeners_hear_what_is_published_after_they_subscribed_in_its_order(store):
     await store.publish("doorbell", b"before")
     async with aclosing(store.listen(["doorbell", "other"])) as heard:
@@ -392,11 +499,17 @@ async def test_ping_gives_the_store_s_own_answer(store):
         lambda store: store.epochs("s", ["a"]),
         lambda store: store.create_epochs("s", {"a": b"1"}),
         lambda store: store.advance_epochs("s", {"a": b"1"}),
+        lambda store: store.append("s", {"a": b"1"}, 5, 60),
+        lambda store: store.range("s", "", 5),
+        lambda store: store.latest("s", "", 5),
+        lambda store: store.names("", "", 10),
         lambda store: store.publish("c", b"1"),
         lambda store: anext(store.listen(["c"])),
         lambda store: store.ping(),
     ],
-    ids="get set claim delete epochs create_epochs advance_epochs publish listen ping".split(),
+    ids=(
+        "get set claim delete epochs create_epochs advance_epochs append range latest names publish listen ping".split()
+    ),
 )
 async def test_a_closed_store_raises_store_error_for_everything(store, call):
     await store.set("a", b"1", 60)

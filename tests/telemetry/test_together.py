@@ -6,8 +6,9 @@ import orjson
 from prometheus_client.parser import text_string_to_metric_families
 
 from proxy.policy.outcome import Outcome, Reason
+from proxy.telemetry.exposition import exposition as written
 from proxy.telemetry.metrics import Metrics, Sample
-from proxy.telemetry.together import exposition
+from proxy.telemetry.together import together
 
 
 def process(number: int) -> Metrics:
@@ -32,7 +33,7 @@ def merged(*numbers: int) -> dict[tuple[str, tuple[tuple[str, str], ...]], float
     parts = {str(number): orjson.loads(orjson.dumps(process(number).figures())) for number in numbers}
     return {
         (sample.name, tuple(sorted(sample.labels.items()))): sample.value
-        for family in text_string_to_metric_families(exposition(parts).decode())
+        for family in text_string_to_metric_families(written(together(parts)).decode())
         for sample in family.samples
     }
 
@@ -56,11 +57,11 @@ def test_counters_and_histograms_are_summed():
 
 
 def test_one_process_together_is_what_it_says_alone():
-    alone = process(4).exposition().decode()
-    together = exposition({"4": process(4).figures()}).decode()
+    alone = written(process(4).collected()).decode()
+    several = written(together({"4": process(4).figures()})).decode()
     shared = [line for line in alone.splitlines() if line.startswith(("sidecache_", "# HELP sidecache_", "one", "two"))]
     assert shared
-    assert set(shared) <= set(together.splitlines())
+    assert set(shared) <= set(several.splitlines())
 
 
 def test_the_oldest_start_counts():

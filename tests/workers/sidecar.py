@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -45,6 +45,10 @@ class Workers:
     @property
     def port(self) -> int:
         return self._port("data")
+
+    @property
+    def admin_port(self) -> int:
+        return self._port("admin")
 
     @property
     def pids(self) -> list[int]:
@@ -92,14 +96,27 @@ class Workers:
             for sample in family.samples
         }
 
+    async def watched(self) -> list[tuple[str, str]]:
+        """The requests that a dashboard is told of when it is opened: worker and request."""
+        stream = await wire.connect(self._port("admin"))
+        host = f"127.0.0.1:{self._port('admin')}"
+        await stream.send(f"GET /api/live HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+        await stream.head()
+        data = b""
+        while b"\n\n" not in data:
+            data += await stream.chunk()
+        await stream.close()
+        past = json.loads(data.partition(b"data: ")[2].partition(b"\n\n")[0])
+        return [(each["id"].partition(".")[0], each["request"]) for each in past["requests"]]
+
     async def connect(self) -> wire.Client:
         """A connection that is closed at the end of the test."""
         self.clients.append(client := await wire.connect(self.port))
         return client
 
-    def holder(self, client: wire.Client) -> int:
+    def holder(self, client: wire.Client, port: int | None = None) -> int:
         """The worker that has this connection; 0 when it has ended."""
-        found = _holders(self.port, self.pids)
+        found = _holders(port or self.port, self.pids)
         return found.get(client.writer.get_extra_info("sockname")[1], 0)
 
     def holders(self) -> Counter[int]:
@@ -134,15 +151,17 @@ def _holders(port: int, pids: Sequence[int]) -> dict[int, int]:
     return found
 
 
-def _started(command: tuple[str, ...], folder: Path, environ: dict[str, str]) -> subprocess.Popen[bytes]:
+def _started(
+    command: tuple[str, ...], folder: Path, environ: dict[str, str], stdout: BinaryIO | None
+) -> subprocess.Popen[bytes]:
     with (folder / "log").open("w") as log:
-        return subprocess.Popen(command, cwd=folder, env=environment(**environ), stderr=log)
+        return subprocess.Popen(command, cwd=folder, env=environment(**environ), stderr=log, stdout=stdout)
 
 
 @asynccontextmanager
 async def workers(
     server: servers.Server, folder: Path, count: int = 2, *, rules: str = RULES,
-    command: tuple[str, ...] = (*SIDECACHE, "run"), **environ: str,
+    command: tuple[str, ...] = (*SIDECACHE, "run"), stdout: BinaryIO | None = None, **environ: str,
 ) -> AsyncIterator[Workers]:  # fmt: skip
     portal = Portal()
     (folder / "rules.yaml").write_text(rules)
@@ -153,7 +172,7 @@ async def workers(
             "SIDECACHE_DEV_AUTH": "1", "SIDECACHE_POOL_SIZE": "5", "SIDECACHE_DRAIN_S": "5",
             "SIDECACHE_WORKERS": str(count), "REDIS_PROVIDER": "redis", **reached_at(server), **environ,
         }  # fmt: skip
-        process = _started(command, folder, environ)
+        process = _started(command, folder, environ, stdout)
         made = Workers(process, folder, portal)
         try:
             await made.has("listening")

@@ -1,6 +1,7 @@
 """Several processes that look like one: coherent at once, ended and replaced without a request that fails."""
 
 import asyncio
+import json
 import os
 import signal
 import sys
@@ -9,9 +10,11 @@ from contextlib import suppress
 
 import pytest
 
+from proxy.credentials import new_admin_token
 from tests import servers, wire
 from tests.portal import HOST, LIST, RULES, TENANTS, is_hit, item, opened, traffic
 from tests.serving.world import unsigned
+from tests.telemetry.naming import complaints
 from tests.workers.sidecar import UNTOLD, Workers, workers
 
 pytestmark = [pytest.mark.process, servers.needs_redis, pytest.mark.timeout(120)]
@@ -333,6 +336,50 @@ async def test_new_rules_are_in_force_in_all_and_broken_ones_in_none_and_told_on
         assert len(made.events("rules-refused")) == len(made.events("rules-loaded")) == 1
 
 
+async def test_rules_that_share_more_are_accepted_once_for_all_workers(server, tmp_path):
+    token, entry = new_admin_token("ida", "inspector", None, os.urandom)
+    environ = {"SIDECACHE_PROFILE": "staging", "SIDECACHE_DEV_AUTH": "0", "SIDECACHE_ADMIN_TOKENS": str(entry)}
+    narrow = PUBLIC.format(ttl="1m").replace("scope: public", "scope: tenant")
+    async with workers(server, tmp_path, 2, rules=narrow, **environ) as made:
+        wide = PUBLIC.format(ttl="1m")
+        (tmp_path / "rules.yaml").write_text(wide)
+        await made.has("rules-widening")
+
+        async def state() -> tuple[float, float]:
+            # of all: the least that is valid, the most that waits
+            client = await wire.connect(made._port("admin"))
+            answer = await client.ask("/metrics", host="127.0.0.1")
+            await client.close()
+            lines = dict(line.rsplit(" ", 1) for line in answer.body.decode().splitlines() if line[0] != "#")
+            return float(lines["sidecache_rules_valid"]), float(lines["sidecache_rules_widening"])
+
+        async def waits() -> bool:
+            return await state() == (0, 1)
+
+        async def in_force() -> bool:
+            return await state() == (1, 0)
+
+        await made.until(waits)
+        # one that starts now waits as well
+        os.kill(made.pids[0], signal.SIGKILL)
+        await made.has("worker-started", 3)
+        await made.until(waits)
+        digest = made.events("rules-widening")[0]["digest"]
+        client = await wire.connect(made._port("admin"))
+        answer = await client.ask(
+            "/api/rules/reload", "Content-Type: application/json", f"Authorization: Bearer {token}", method="POST",
+            body=json.dumps({"accept-widening": digest}).encode(), host=f"127.0.0.1:{made._port('admin')}",
+        )  # fmt: skip
+        await client.close()
+        assert (answer.status, json.loads(answer.body)["digest"]) == (200, digest)
+        await made.until(in_force)
+        # and one that starts now has them
+        os.kill(made.pids[0], signal.SIGKILL)
+        await made.has("worker-started", 4)
+        await made.until(in_force)
+        assert len(made.events("rules-loaded")) == len(made.events("rules-widening")) == 1
+
+
 # One for all
 
 
@@ -357,6 +404,7 @@ async def test_one_admin_port_tells_of_all(server, tmp_path):
         assert after["sidecache_build_info", (("version", _version()),)] == 1
         assert {("sidecache_loop_lag_seconds", (("worker", str(number)),)) for number in range(2)} <= after.keys()
         assert after["sidecache_store_up", ()] == 1
+        assert {worker for worker, _ in await made.watched()} == {"0", "1"}
         assert (await made.admin("/livez")).status == (await made.admin("/readyz")).status == 200
         assert b"PONG" in (await made.admin("/api/health")).body
 
@@ -405,3 +453,17 @@ def _version() -> str:
     from proxy import __version__
 
     return __version__
+
+
+async def test_the_port_for_scrapers_speaks_for_all_too_and_goes_to_another_worker(server, tmp_path):
+    port = servers.free_port()
+    async with workers(server, tmp_path, 2, SIDECACHE_METRICS_LISTEN=f"127.0.0.1:{port}") as made:
+        assert made.events("listening")[0]["metrics"] == f"127.0.0.1:{port}"
+        text = (await wire.fetch(port, "/metrics", host="x")).body
+        assert b"sidecache_workers 2.0\n" in text
+        assert list(complaints(text.decode())) == []
+        speaker = made.pids[0]
+        os.kill(speaker, signal.SIGTERM)
+        await made.has("worker-ended")
+        await made.has("worker-started", 3)
+        assert (await wire.fetch(port, "/livez", host="x")).status == 200

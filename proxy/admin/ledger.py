@@ -1,0 +1,124 @@
+"""Who writes the audit log? One process of a sidecar: the lines of all its workers are one chain."""
+
+import asyncio
+import sys
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TextIO
+
+from proxy.admin.chain import START, Form, Line, Record, hash_of, linked
+from proxy.errors import ConfigError
+
+KEPT = 2000  # lines that the admin API can show where the store does not
+MAX_WAITING = 10_000  # lines that a slow disk may leave waiting
+_TAIL = 256 << 10  # enough of a file's end to hold its last line
+
+Failed = Callable[[str], None]
+
+
+class AuditFile:
+    """Where lines go, whole and in order."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def last_hash(self) -> str:
+        """Of the last line there is, so that a restart goes on with the chain; START when there is none."""
+        with self._path.open("a+b") as file:  # made here, so that a place that cannot be written is known at the start
+            file.seek(0, 2)
+            file.seek(max(0, file.tell() - _TAIL))
+            lines = file.read().splitlines()
+        return (hash_of(lines[-1]) if lines else None) or START
+
+    def write(self, lines: bytes) -> None:
+        with self._path.open("ab", buffering=0) as file:
+            whole = file.seek(0, 2)
+            try:
+                written = file.write(lines)
+            except OSError:
+                written = -1
+            if written != len(lines):
+                file.truncate(whole)  # half a line would break the chain for good
+                raise OSError("there is no room for the audit log")
+
+
+class AuditStream:
+    """The same for standard output: its chain begins with the process."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream
+
+    def last_hash(self) -> str:
+        return START
+
+    def write(self, lines: bytes) -> None:
+        stream = self._stream if self._stream is not None else sys.stdout
+        stream.write(lines.decode())
+        stream.flush()
+
+
+class Ledger:
+    """The one chain. `sink` None: it is only kept here. `failed` hears why something cannot be written."""
+
+    def __init__(self, sink: AuditFile | AuditStream | None, failed: Failed, *, form: Form = "native") -> None:
+        self._sink = sink
+        self._failed = failed
+        self._form = form
+        self._previous = sink.last_hash() if sink is not None else START
+        self._number = 0
+        self._kept: deque[Line] = deque(maxlen=KEPT)
+        self._waiting: deque[bytes] = deque()
+        self._writing = asyncio.Lock()
+        self.lost = 0
+
+    async def enter(self, records: Sequence[Record]) -> list[Line]:
+        """The lines of these records; they are written when this returns, or wait for a disk that has no room."""
+        lines = []
+        for record in records:
+            self._number += 1
+            line, written = linked(record, self._number, self._previous, self._form)
+            self._previous = line["hash"]
+            self._kept.append(line)
+            lines.append(line)
+            if self._sink is not None:
+                self._await_writing(written)
+        async with self._writing:  # what entered first is written first
+            await self._write()
+        return lines
+
+    def recent(self) -> list[Line]:
+        """The last lines, the newest first."""
+        return list(reversed(self._kept))
+
+    async def close(self) -> None:
+        """Until what was entered is written, or cannot be."""
+        async with self._writing:
+            await self._write()
+
+    def _await_writing(self, written: bytes) -> None:
+        if len(self._waiting) >= MAX_WAITING:
+            self._waiting.popleft()
+            self.lost += 1
+        self._waiting.append(written)
+
+    async def _write(self) -> None:
+        """What waits, in a thread: a disk may take its time. What cannot be written waits for the next line."""
+        if self._sink is None or not self._waiting:
+            return
+        batch = list(self._waiting)
+        self._waiting.clear()
+        try:
+            await asyncio.to_thread(self._sink.write, b"".join(batch))
+        except (OSError, ValueError) as error:
+            self._waiting.extendleft(reversed(batch))
+            self._failed(f"{type(error).__name__}: {error}")
+
+
+def opened(where: str, failed: Failed, *, form: Form = "native") -> Ledger:
+    """The log that SIDECACHE_AUDIT_LOG names: off, stdout or a file. ConfigError when that cannot be written."""
+    try:
+        sink = None if where == "off" else AuditStream() if where == "stdout" else AuditFile(Path(where))
+        return Ledger(sink, failed, form=form)
+    except OSError as error:
+        raise ConfigError(f"SIDECACHE_AUDIT_LOG: cannot use {where!r}: {(error.strerror or '').lower()}") from None

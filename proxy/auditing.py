@@ -1,0 +1,68 @@
+"""What does one process audit with? Its own chain or its parent's, the stream of all, the counts of each minute."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from proxy.admin.audit import Audit
+from proxy.admin.chain import Line
+from proxy.admin.ledger import opened
+from proxy.admin.rollup import Rollup
+from proxy.admin.trail import Trail
+from proxy.cache.background import Background
+from proxy.settings import Settings
+from proxy.stores.base import Store
+from proxy.telemetry.metrics import Metrics, Sample
+from proxy.workers.seat import Seat
+
+
+@dataclass(frozen=True, slots=True)
+class Auditing:
+    audit: Audit
+    trail: Trail
+    rollup: Rollup
+    rolling: "asyncio.Task[None]"
+    lost: Callable[[], int]  # lines of this process that are in no log
+
+    async def close(self) -> None:
+        """Until all is written, while what it is written to is still there."""
+        self.rolling.cancel()
+        await asyncio.wait((self.rolling,))
+        self.rollup.roll()
+        await self.audit.close()
+        await self.trail.close()
+
+
+def auditing(
+    settings: Settings, seat: Seat | None, store: Store, metrics: Metrics, background: Background,
+    clock: Callable[[], float], unwritten: Callable[[str], None],
+) -> Auditing:  # fmt: skip
+    """ConfigError when the audit log cannot be written."""
+    if seat is not None:
+        trail = Trail(store, background, seat.audited)
+        audit = Audit(seat.audit, clock, entered=trail.add, worker=seat.number)
+
+        def lost() -> int:
+            return audit.lost
+
+    else:
+        ledger = opened(settings.audit_log, unwritten, form=settings.audit_format)
+
+        async def recent() -> list[Line]:
+            return ledger.recent()
+
+        trail = Trail(store, background, recent)
+        audit = Audit(ledger.enter, clock, entered=trail.add)
+
+        def lost() -> int:
+            return audit.lost + ledger.lost
+
+    metrics.watch(
+        lambda: (
+            Sample("sidecache_audit_lost_total", "Audit lines that could not be written.", lost(), counter=True),
+            Sample("sidecache_audit_unstreamed_total", "Audit lines that the store missed.", trail.lost, counter=True),
+        )
+    )  # fmt: skip
+    rollup = Rollup(metrics, audit)
+    rolling = background.start(rollup.follow(), lasting=True)
+    return Auditing(audit, trail, rollup, rolling, lost)

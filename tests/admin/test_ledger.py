@@ -1,0 +1,122 @@
+"""Where lines go: whole and in order, whoever enters them; what cannot be written waits."""
+
+import asyncio
+import io
+from pathlib import Path
+
+import orjson
+import pytest
+
+from proxy.admin.chain import START, verify
+from proxy.admin.ledger import KEPT, MAX_WAITING, AuditFile, AuditStream, Ledger, opened
+from proxy.errors import ConfigError
+from tests.admin.test_chain import RECORD
+
+
+async def written(file: Path, count: int = 3, form="native") -> list[bytes]:
+    ledger = Ledger(AuditFile(file), pytest.fail, form=form)
+    for _ in range(count):
+        await ledger.enter([RECORD])
+    await ledger.close()
+    return await asyncio.to_thread(lambda: file.read_bytes().splitlines())
+
+
+@pytest.mark.parametrize("form", ["native", "ocsf"])
+async def test_a_restart_goes_on_with_the_chain_in_whatever_form(tmp_path, form):
+    first = await written(tmp_path / "audit")
+    lines = await written(tmp_path / "audit", form=form)
+    assert lines[:3] == first
+    verdict = verify(lines)
+    assert (verdict.lines, verdict.broken_at) == (6, None)
+    assert verify(lines[3:]).broken_at is None
+    assert START not in {orjson.loads(lines[3]).get("previous"), str(orjson.loads(lines[3]).get("unmapped"))[-66:-2]}
+
+
+async def test_what_many_enter_at_the_same_time_is_one_chain_with_all_of_it(tmp_path):
+    ledger = Ledger(AuditFile(tmp_path / "audit"), pytest.fail)
+    entered = await asyncio.gather(*(ledger.enter([{**RECORD, "worker": number}] * 3) for number in range(20)))
+    lines = await asyncio.to_thread(lambda: (tmp_path / "audit").read_bytes().splitlines())
+    assert (verify(lines).lines, verify(lines).broken_at) == (60, None)
+    assert [orjson.loads(line) for line in lines] == [line for each in entered for line in each]
+    assert ledger.recent() == [orjson.loads(line) for line in reversed(lines)]
+
+
+async def test_when_it_was_entered_it_is_written(tmp_path):
+    ledger = Ledger(AuditFile(tmp_path / "audit"), pytest.fail)
+    await ledger.enter([RECORD])
+    assert (tmp_path / "audit").read_bytes().count(b"\n") == 1
+
+
+async def test_standard_output_gets_the_same_lines():
+    stream = io.StringIO()
+    ledger = Ledger(AuditStream(stream), pytest.fail)
+    await ledger.enter([RECORD, RECORD])
+    assert verify(stream.getvalue().encode().splitlines()).lines == 2
+
+
+async def test_without_a_sink_lines_are_kept_up_to_a_bound():
+    ledger = Ledger(None, pytest.fail)
+    await ledger.enter([RECORD] * (KEPT + 5))
+    assert [line["number"] for line in ledger.recent()] == list(range(KEPT + 5, 5, -1))
+
+
+class Full:
+    """A disk without room, until there is some."""
+
+    def __init__(self) -> None:
+        self.full = True
+        self.got = b""
+
+    def last_hash(self) -> str:
+        return START
+
+    def write(self, lines: bytes) -> None:
+        if self.full:
+            raise OSError("no space left on device")
+        self.got += lines
+
+
+async def test_what_cannot_be_written_is_said_and_written_later_in_order():
+    disk, said = Full(), list[str]()
+    ledger = Ledger(disk, said.append)  # type: ignore[arg-type]  # a stand-in
+    await ledger.enter([RECORD])
+    assert said == ["OSError: no space left on device"]
+    disk.full = False
+    await ledger.enter([RECORD])
+    await ledger.close()
+    verdict = verify(disk.got.splitlines())
+    assert (verdict.lines, verdict.broken_at) == (2, None)
+
+
+async def test_a_disk_that_stays_full_keeps_no_more_than_a_bound():
+    ledger = Ledger(Full(), lambda why: None)  # type: ignore[arg-type]  # a stand-in
+    await ledger.enter([RECORD] * (MAX_WAITING + 5))
+    assert ledger.lost == 5
+    await ledger.close()
+
+
+async def test_half_a_line_is_taken_back(tmp_path, monkeypatch):
+    file = tmp_path / "audit"
+    await written(file, 1)
+    before = file.read_bytes()
+
+    class Short(io.FileIO):
+        def write(self, data: bytes) -> int:  # type: ignore[override]  # as a full disk does
+            return super().write(data[:5])
+
+    monkeypatch.setattr(Path, "open", lambda self, mode, buffering=-1: Short(self, mode.replace("b", "")))
+    with pytest.raises(OSError, match="no room"):
+        AuditFile(file).write(b"x" * 100)
+    monkeypatch.undo()
+    assert file.read_bytes() == before
+
+
+def test_a_place_that_cannot_be_written_is_known_at_the_start(tmp_path):
+    with pytest.raises(ConfigError, match=r"SIDECACHE_AUDIT_LOG: cannot use .*no such file"):
+        opened(str(tmp_path / "nowhere" / "audit"), pytest.fail)
+
+
+async def test_off_is_kept_for_the_admin_port_only():
+    ledger = opened("off", pytest.fail)
+    await ledger.enter([RECORD])
+    assert len(ledger.recent()) == 1

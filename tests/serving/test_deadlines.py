@@ -1,0 +1,58 @@
+"""proxy.serving.deadlines: who was not stopped in time is late, once, and nobody else is."""
+
+import asyncio
+
+from proxy.serving.deadlines import Deadlines
+from tests.wire import until
+
+
+async def test_who_is_not_stopped_is_late_and_only_once():
+    late: list[str] = []
+    deadlines = Deadlines[str](0.02, late.append)
+    for who in ("a", "b", "c"):
+        deadlines.start(who)
+    deadlines.stop("b")
+    await until(lambda: len(late) == 2)
+    assert (late, len(deadlines)) == (["a", "c"], 0)
+    deadlines.start("d")  # it goes on after it was done
+    await until(lambda: late[-1] == "d")
+    assert late == ["a", "c", "d"]
+
+
+async def test_who_is_started_again_has_its_time_anew():
+    late: list[str] = []
+    deadlines = Deadlines[str](0.2, late.append)
+    deadlines.start("a")
+    deadlines.start("b")
+    begun = asyncio.get_running_loop().time()
+    while asyncio.get_running_loop().time() < begun + 0.3:
+        deadlines.start("a")
+        await asyncio.sleep(0.01)
+    assert late == ["b"]
+    await until(lambda: late == ["b", "a"])
+
+
+async def test_who_is_late_may_start_others():
+    late: list[str] = []
+
+    def heard(who: str) -> None:
+        late.append(who)
+        if len(late) < 3:
+            deadlines.start(who + "!")
+
+    deadlines = Deadlines[str](0.01, heard)
+    deadlines.start("a")
+    await until(lambda: len(late) == 3)
+    assert late == ["a", "a!", "a!!"]
+
+
+async def test_a_thousand_have_one_timer(monkeypatch):
+    loop, timers = asyncio.get_running_loop(), []
+    call_later = loop.call_later
+    monkeypatch.setattr(loop, "call_later", lambda *more: timers.append(more) or call_later(*more))
+    deadlines = Deadlines[int](30, lambda who: None)
+    for who in range(1000):
+        deadlines.start(who)
+        deadlines.stop(who)
+    assert (len(timers), len(deadlines)) == (1, 0)
+    deadlines.stop(7)  # nobody minds
