@@ -458,8 +458,8 @@ def test_a_local_file_that_is_a_directory_is_not_read(tmp_path):
         ("SIDECACHE_LISTN", "x", "SIDECACHE_LISTN: has no effect (did you mean 'SIDECACHE_LISTEN'?)"),
         ("SIDECACHE_UPSTREAM_URL_FILE", "x", "SIDECACHE_UPSTREAM_URL_FILE: has no effect "
          "(did you mean 'SIDECACHE_UPSTREAM'?)"),
-        ("SIDECACHE_OIDC_CLIENT_ID", "x", "SIDECACHE_OIDC_CLIENT_ID: has no effect in this version"),
-        ("SIDECACHE_OIDC_CLIENT_ID_FILE", "x", "SIDECACHE_OIDC_CLIENT_ID_FILE: has no effect in this version"),
+        ("SIDECACHE_ALLOWED_ORIGINS", "x", "SIDECACHE_ALLOWED_ORIGINS: has no effect in this version"),
+        ("SIDECACHE_ALLOWED_ORIGINS_FILE", "x", "SIDECACHE_ALLOWED_ORIGINS_FILE: has no effect in this version"),
         ("SIDECACHE_QUX", "x", "SIDECACHE_QUX: has no effect"),
         ("REDIS_PORT", "tcp://10.0.0.7:6379", "REDIS_PORT: ignored; Kubernetes put it there for a service named redis"),
         ("SIDECACHE_TRUSTED_PEERS", "0.0.0.0/0", "SIDECACHE_TRUSTED_PEERS: 0.0.0.0/0 lets every client say who it is"),
