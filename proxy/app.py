@@ -33,11 +33,11 @@ from proxy.policy.identity import Identity
 from proxy.policy.key import Keyring
 from proxy.policy.message import Request
 from proxy.policy.outcome import Accessed, Outcome
-from proxy.serving.decided import Hosts
+from proxy.serving.at_once import Hosts
 from proxy.serving.exchange import Exchange
 from proxy.serving.fetch import Fetcher
 from proxy.serving.forwarding import Forwarding
-from proxy.serving.hits import Choices, Hits, RequestOf, ServingEpoch
+from proxy.serving.hits import Hits, IsOwn, RequestOf, ServingEpoch
 from proxy.serving.listener import Listener, require_c_parser
 from proxy.serving.naming import Naming
 from proxy.serving.reachability import Watched
@@ -46,6 +46,7 @@ from proxy.serving.reply import Reply
 from proxy.serving.reserved import Reserved
 from proxy.serving.traced import TracedUpstream, traced
 from proxy.serving.under_way import UnderWay
+from proxy.serving.unread import Choices
 from proxy.serving.upgrade import UpgradeBridge
 from proxy.serving.upstream import HttpUpstream, Timeouts, Upstream
 from proxy.session_parts import SessionParts
@@ -277,7 +278,9 @@ class _Composition:
             sessions=sessions.observer, telling=sessions.telling,
         )  # fmt: skip
 
-    def _hits(self, exchange: Exchange, cache: Cache, epochs: Epochs, request_of: RequestOf, choices: Choices) -> Hits:
+    def _hits(
+        self, exchange: Exchange, cache: Cache, epochs: Epochs, request_of: RequestOf, is_own: IsOwn, choices: Choices
+    ) -> Hits:
         spans, access_log = self._tracing, self._settings.access_log
 
         def logged(request: Request, reply: Reply) -> None:
@@ -287,7 +290,7 @@ class _Composition:
                 spans.at_once(request, reply.outcome, reply.status)
 
         return Hits(
-            cache, epochs, at_once=exchange.at_once, request_of=request_of, cell_of=self._metrics.cell,
+            cache, epochs, prompt=exchange.prompt, request_of=request_of, is_own=is_own, cell_of=self._metrics.cell,
             logged=logged if access_log or spans is not None else None, serving=self._serving, clock=time.time,
             max_bytes=self._settings.l1_bytes // _PREPARED_SHARE, choices=choices,
             noted=lambda request, reply: self._recent.note_hit(request, reply.outcome, reply.status),
@@ -315,8 +318,8 @@ class _Composition:
             relays.watch = sessions.watch_head
             return Forwarding(
                 relays,
-                passes=exchange.passes,
-                has_no_rule=exchange.has_no_rule,
+                passes=exchange.prompt.passes,
+                has_no_rule=exchange.prompt.has_no_rule,
                 is_reserved=lambda path: reserved(path) is not None,
                 choices=choices,
                 request_of=request_of,
@@ -333,7 +336,7 @@ class _Composition:
             drain=settings.drain * _FINISHING,
             finished=finished,
             upgrade=bridge,
-            hits=lambda request_of: self._hits(exchange, cache, epochs, request_of, choices),
+            hits=lambda request_of, is_own: self._hits(exchange, cache, epochs, request_of, is_own, choices),
             # it knows no caller, whom the access log names, and leaves no spans
             page=reserved.page,
             forwarding=forwarding if self._tracing is None and not settings.access_log else None,

@@ -94,6 +94,12 @@ class StoreDouble:
         await self._after("get")
         return values
 
+    async def get_each(self, names: Sequence[str]) -> list[bytes | StoreError | None]:
+        await self._before("get", names)
+        values = await self.inner.get_each(names)
+        await self._after("get")
+        return values
+
     async def set(self, name: str, value: bytes, ttl: float) -> None:
         await self._before("set", (name,))
         await self.inner.set(name, value, ttl)

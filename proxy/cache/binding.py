@@ -53,13 +53,22 @@ def covering(space: str, tags: tuple[str, ...]) -> tuple[Field, ...]:
     return covered(space, tags)[0]
 
 
-@lru_cache(8192)
-def covered(space: str, tags: tuple[str, ...]) -> tuple[tuple[Field, ...], int]:
-    """The covering, and how many of its fields are the binding."""
-    own = hash_of(space)
-    features = tuple(dict.fromkeys([tag.partition(":")[0] for tag in tags if not is_group(tag)]))
-    common = _of_features(space, features)
+Covered = tuple[tuple[Field, ...], int]  # the covering, and how many of its fields are the binding
+
+
+def covered(space: str, tags: tuple[str, ...]) -> Covered:
+    """One object for all tags that come to the same: there are many items, and few slots of one tenant."""
+    if len(tags) == 2 and tags[1].startswith(tags[0] + ":"):  # a feature and one of its items, as of most
+        return _covered(space, tags[:1], (slot(space, tags[1]),))
+    features = dict.fromkeys([tag.partition(":")[0] for tag in tags if not is_group(tag)])
     items = dict.fromkeys([slot(space, tag) for tag in tags if ":" in tag])
+    return _covered(space, tuple(features), tuple(items))
+
+
+@lru_cache(8192)
+def _covered(space: str, features: tuple[str, ...], items: tuple[str, ...]) -> Covered:
+    own = hash_of(space)
+    common = _of_features(space, features)
     lists = [name for feature in features if (name := _list_slot(space, feature)) not in items]
     slots = [field for name in (*items, *dict.fromkeys(lists)) for field in ((own, name), (own, soft_of(name)))]
     return (*common, *slots, (own, ANY_GROUP)), len(common) + 2 * len(items)

@@ -8,9 +8,22 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
+from typing import TypeVar
 
-from proxy.cache.binding import EVERYTHING, NEVER_PURGED, SHARED, Field, covered, covering, hash_of, may_be_absent
+from proxy.cache.binding import (
+    EVERYTHING,
+    NEVER_PURGED,
+    SHARED,
+    Covered,
+    Field,
+    covered,
+    covering,
+    hash_of,
+    may_be_absent,
+)
 from proxy.cache.stamp import Stamp, read_stamp, stamp
+
+K = TypeVar("K")
 
 MAX_KNOWN = 8192  # bindings remembered ready-made
 
@@ -45,6 +58,16 @@ class Known:
     own_generation: int
     good_until: float  # it need not be looked at more closely before then
 
+    def is_of_now(self) -> bool:
+        """Whether no value has changed since."""
+        return self.own.generation == self.own_generation and self.shared.generation == self.shared_generation
+
+
+def _remember(table: OrderedDict[K, Known], key: K, known: Known) -> None:
+    table[key] = known
+    if len(table) > MAX_KNOWN:
+        table.popitem(last=False)
+
 
 class Copies:
     """The copies of one replica, each trusted for `trusted` seconds after its read was sent."""
@@ -56,6 +79,7 @@ class Copies:
         self._spaces: OrderedDict[str, _Space] = OrderedDict()  # by hash, the least recently read first
         self._count = 0
         self._known: OrderedDict[tuple[str, tuple[str, ...]], Known] = OrderedDict()
+        self._alike: OrderedDict[Covered, Known] = OrderedDict()
         self._ticks = 0  # orders reads and purges of this replica
         self._floor = 0  # reads sent before this are void: the barriers they would be held to are gone
         self._distrusted = 0  # copies that were read before this are not trusted, whatever their time
@@ -72,11 +96,7 @@ class Copies:
     def peek(self, space: str, tags: tuple[str, ...], now: float) -> Stamp | None:
         """The stamp, when every copy it needs is trusted. One that is in use is noted in `due` in good time."""
         known = self._known.get((space, tags))
-        if (
-            known is None
-            or known.own.generation != known.own_generation
-            or known.shared.generation != known.shared_generation
-        ):
+        if known is None or not known.is_of_now():
             known = self._learn(space, tags, now)
             if known is None:
                 return None
@@ -88,11 +108,7 @@ class Copies:
 
     def holds(self, known: Known, now: float) -> bool:
         """Whether `peek` would still answer from it."""
-        return (
-            known.own.generation == known.own_generation
-            and known.shared.generation == known.shared_generation
-            and (now < known.good_until or self._is_trusted(known, now))
-        )
+        return known.is_of_now() and (now < known.good_until or self._is_trusted(known, now))
 
     def _is_trusted(self, known: Known, now: float) -> bool:
         trusted_until = min([copy.trusted_until for copy in known.copies])
@@ -190,23 +206,35 @@ class Copies:
         return stamp(space, tags, values)
 
     def _learn(self, space: str, tags: tuple[str, ...], now: float) -> Known | None:
+        binding = covered(space, tags)
+        alike = self._alike.get(binding)
+        if alike is None or not alike.is_of_now():
+            alike = self._learn_anew(space, tags, binding, now)
+            if alike is None:
+                return None
+            _remember(self._alike, binding, alike)
+        # of the same fields: only the name is another
+        known = Known(
+            alike.stamp.named(tags), alike.copies, alike.shared, alike.shared_generation, alike.own,
+            alike.own_generation, 0.0,
+        )  # fmt: skip
+        _remember(self._known, (space, tags), known)
+        return known
+
+    def _learn_anew(self, space: str, tags: tuple[str, ...], binding: Covered, now: float) -> Known | None:
         shared, own = self._spaces.get(SHARED), self._spaces.get(hash_of(space))
         if shared is None or own is None:
             return None
-        fields, bound = covered(space, tags)
+        fields, bound = binding
         shared_copies, own_copies = shared.copies, own.copies
         copies = [(shared_copies if hashed is SHARED else own_copies).get(name) for hashed, name in fields]
         trusted = tuple([copy for copy in copies if copy is not None and self._trusts(copy, now)])
         if len(trusted) < len(fields):
             return None
-        known = Known(
+        return Known(
             read_stamp(space, tags, fields, [copy.value for copy in trusted], bound),
             trusted, shared, shared.generation, own, own.generation, 0.0,
         )  # fmt: skip
-        self._known[space, tags] = known
-        if len(self._known) > MAX_KNOWN:
-            self._known.popitem(last=False)
-        return known
 
     def _trusts(self, copy: _Copy, now: float) -> bool:
         return copy.trusted_until > now and copy.ticket >= self._distrusted

@@ -116,6 +116,9 @@ class Memory:
         resident.touched = True
         return _unpacked(resident)
 
+    def holds(self, key: str) -> bool:
+        return key in self._table
+
     def look(self, key: str) -> Entry | None:
         """The entry, for somebody who only looks: it counts as asked for no more than before."""
         resident = self._table.get(key)

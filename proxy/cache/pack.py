@@ -33,6 +33,10 @@ class Codec(IntEnum):
     GZIP = 2
 
 
+# As Content-Encoding names them: whoever accepts one may have the packed body as it is.
+CODINGS: dict[int, str] = {Codec.ZSTD: "zstd", Codec.GZIP: "gzip"}
+
+
 class _Contexts(threading.local):
     """Contexts are reused, and are not thread-safe."""
 
@@ -78,10 +82,10 @@ def decompress(codec: int, packed: bytes, size: int) -> bytes | None:
 
 def _zstd(packed: bytes, size: int) -> bytes | None:
     try:
-        if zstandard.get_frame_parameters(packed).content_size != size:
+        if zstandard.frame_content_size(packed) != size:
             return None
-        with _contexts.decompressor.stream_reader(packed) as reader:
-            return reader.read(size + 1)
+        # into a buffer of just that size: a frame that holds more than it says is an error
+        return _contexts.decompressor.decompress(packed, max_output_size=size)
     except zstandard.ZstdError:
         return None
 

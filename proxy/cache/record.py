@@ -22,7 +22,7 @@ from hmac import compare_digest
 
 from proxy.cache import pack
 from proxy.cache.seal import MAC, NONCE, TAG, Sealer
-from proxy.policy.entry import Entry
+from proxy.policy.entry import NOT_PACKED, Entry
 
 _MAGIC = b"SCR"
 _VERSION = 2
@@ -125,9 +125,13 @@ def unpacked_size(data: bytes) -> int:
 
 
 def decode(
-    data: bytes, sealer: Sealer, *, key: str, tenant: str, request: str | None, max_body: int
-) -> Entry | Rejection:
-    """The entry in `data`, if it is the one of `key`, `tenant` and `request`; None: of whichever, to look at only."""
+    data: bytes, sealer: Sealer, *, key: str, tenant: str, request: str | None, max_body: int,
+    tags: tuple[str, ...] = (),
+) -> Entry | Rejection:  # fmt: skip
+    """The entry in `data`, if it is the one of `key`, `tenant` and `request`; None: of whichever, to look at only.
+
+    `tags` are those that it most likely has.
+    """
     if len(data) < _LEAD.size:
         return Rejection.TRUNCATED
     magic, version, length, name_length = _LEAD.unpack_from(data)
@@ -141,7 +145,7 @@ def decode(
     if isinstance(payload, Rejection):
         return payload
     try:
-        entry = _parse(payload, key, tenant, request, max_body)
+        entry = _parse(payload, key, tenant, request, max_body, tags)
     except (struct.error, ValueError):
         return Rejection.MALFORMED
     if isinstance(entry, Entry):
@@ -152,21 +156,22 @@ def decode(
     return entry
 
 
-def _opened(data: bytes, start: int, sealer: Sealer, key_id: str, key: str, tenant: str) -> memoryview | Rejection:
+def _opened(data: bytes, start: int, sealer: Sealer, key_id: str, key: str, tenant: str) -> bytes | Rejection:
     """The payload, once it is known to be ours."""
-    view = memoryview(data)
     if key_id:
         if not sealer.knows(key_id):
             return Rejection.KEY_ID
-        payload = sealer.decrypt(key_id, view[start:], tenant=tenant, bound=data[:start] + _text(key))
-        return Rejection.SEAL if payload is None else memoryview(payload)
+        payload = sealer.decrypt(key_id, memoryview(data)[start:], tenant=tenant, bound=data[:start] + _text(key))
+        return Rejection.SEAL if payload is None else payload
     if len(data) < start + MAC:
         return Rejection.TRUNCATED
-    mac, plain = view[start : start + MAC], view[start + MAC :]
-    return plain if compare_digest(mac, sealer.mac(view[:start], plain)) else Rejection.MAC
+    plain = data[start + MAC :]
+    return plain if compare_digest(data[start : start + MAC], sealer.mac(data[:start], plain)) else Rejection.MAC
 
 
-def _parse(payload: memoryview, key: str, tenant: str, request: str | None, max_body: int) -> Entry | Rejection:
+def _parse(
+    payload: bytes, key: str, tenant: str, request: str | None, max_body: int, likely: tuple[str, ...]
+) -> Entry | Rejection:
     numbers = _NUMBERS.unpack_from(payload)
     codec, size, status, compress, flags, stored_at, age, fresh, grace, error, modified, fetch_seconds = numbers
     if size > max_body:
@@ -175,46 +180,50 @@ def _parse(payload: memoryview, key: str, tenant: str, request: str | None, max_
     end = _NUMBERS.size + _LENGTHS.size
     if end + sum(lengths) != len(payload):
         return Rejection.MALFORMED
-    parts = [bytes(payload[end : (end := end + length)]) for length in lengths]
-    if parts[0] != _text(tenant):
+    parts = [payload[end : (end := end + length)] for length in lengths]
+    tenant_part, key_part, request_part, policy, media, etag, selecting, tagged, hard, soft, head, packed = parts
+    if tenant_part != _text(tenant):
         return Rejection.TENANT
-    if parts[1] != _text(key):
+    if key_part != _text(key):
         return Rejection.KEY
     if request is None:
-        request = _string(parts[2])
-    elif parts[2] != _text(request):
+        request = _string(request_part)
+    elif request_part != _text(request):
         return Rejection.REQUEST
-    vary = _split(parts[6])
-    body = pack.decompress(codec, parts[11], size)
+    vary = _split(selecting) if selecting else []
+    tags = likely if tagged == _join(likely) else tuple(_split(tagged))
+    body = pack.decompress(codec, packed, size)
     if body is None:
         return Rejection.BODY
+    # each hit from the store makes one: names would cost as much as everything else
     return Entry(
-        key=key,
-        tenant=tenant,
-        request=request,
-        policy=parts[3],
-        status=status,
-        head=parts[10],
-        body=body,
-        stored_at=stored_at,
-        age=age,
-        fresh_until=fresh,
-        grace_until=grace,
-        error_until=error,
-        etag=_string(parts[5]) if flags & _HAS_ETAG else None,
-        last_modified=modified if flags & _HAS_MODIFIED else None,
-        content_type=_string(parts[4]) if flags & _HAS_TYPE else None,
-        vary=tuple(zip(vary[::2], vary[1::2], strict=True)),
-        must_revalidate=bool(flags & _MUST_REVALIDATE),
-        no_cache=bool(flags & _NO_CACHE),
-        tags=tuple(_split(parts[7])),
-        epochs_hard=parts[8],
-        epochs_soft=parts[9],
-        fetch_seconds=fetch_seconds,
-        compress=compress,
-        sensitive=bool(flags & _SENSITIVE),
-        gzip=bool(flags & _GZIP),
-        encrypt=bool(flags & _ENCRYPT),
+        key,
+        tenant,
+        request,
+        policy,
+        status,
+        head,
+        body,
+        stored_at,
+        age,
+        fresh,
+        grace,
+        error,
+        _string(etag) if flags & _HAS_ETAG else None,
+        modified if flags & _HAS_MODIFIED else None,
+        _string(media) if flags & _HAS_TYPE else None,
+        tuple(zip(vary[::2], vary[1::2], strict=True)),
+        bool(flags & _MUST_REVALIDATE),
+        bool(flags & _NO_CACHE),
+        tags,
+        hard,
+        soft,
+        fetch_seconds,
+        compress,
+        bool(flags & _SENSITIVE),
+        bool(flags & _GZIP),
+        bool(flags & _ENCRYPT),
+        packed=(pack.CODINGS[codec], packed) if codec else NOT_PACKED,
     )
 
 

@@ -28,6 +28,10 @@ class Stamp:
     def local(self) -> bool:
         return is_local(self.hard)
 
+    def named(self, tags: tuple[str, ...]) -> "Stamp":
+        """The same for other tags with the same binding."""
+        return Stamp(self.hard, self.soft, self.space, tags, self.read)
+
     def of(self, tags: tuple[str, ...]) -> "Stamp | None":
         """The stamp of these tags; None when their epochs were not part of this read."""
         if tags == self.tags:

@@ -13,6 +13,7 @@ from proxy.cache.background import Background
 from proxy.cache.binding import is_group
 from proxy.cache.epochs import TRUSTED_SECONDS, Epochs
 from proxy.cache.memory import Memory, Resident
+from proxy.cache.reads import Reads, Value
 from proxy.cache.record import Rejection
 from proxy.cache.seal import Sealer
 from proxy.cache.stamp import Stamp, is_local
@@ -52,6 +53,9 @@ class Missing:
 
     reason: Reason
     stamp: Stamp | None
+
+
+Tell = Callable[[Found | Missing | None], object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +100,7 @@ class Cache:
         self._clock = clock
         self._sealer = sealer
         self._background = background
+        self._reads = Reads(store, background)
         self._rejected: Counter[Rejection] = Counter()
         self._store_failures = 0
         self._full_until = 0.0
@@ -146,6 +151,39 @@ class Cache:
             self._memory.drop(key.full)
         # another replica may have filled it again since
         return await self._concluded(verdict, await self._load(key), key, policy, stamp, strict=strict)
+
+    def seek(self, key: Key, policy: bytes, tell: Tell) -> bool:
+        """What `find` would ask the store for, without a task; False: only `find` can tell.
+
+        `tell` hears in a later turn what `find` would have found; None: ask it all the same.
+        """
+        if self._memory.holds(key.full):
+            return False
+        stamp = self._epochs.peek(key.space, key.tags)
+        if stamp is None:
+            return False
+        self._reads.ask(key.full, lambda data: self._sought(data, key, policy, stamp, tell))
+        return True
+
+    def _sought(self, data: Value, key: Key, policy: bytes, stamp: Stamp, tell: Tell) -> None:
+        found = None
+        try:
+            if not _is_large(data):
+                found = self._settled(Reason.COLD, self._loaded(data, key), key, policy, stamp)
+        finally:
+            if found is not None:
+                tell(found)
+            else:
+                _ = self._background.start(self._sought_apart(data, key, policy, stamp, tell))
+
+    async def _sought_apart(self, data: Value, key: Key, policy: bytes, stamp: Stamp, tell: Tell) -> None:
+        """What takes longer: a large body is unpacked in a thread, the epochs of an entry's groups are read."""
+        found = None
+        try:
+            loaded = await self._unpacked(data, key)
+            found = await self._concluded(Reason.COLD, loaded, key, policy, stamp, strict=False)
+        finally:
+            tell(found)
 
     async def find_newer(self, key: Key, policy: bytes, stamp: Stamp, than: Entry | None) -> Entry | Reason | None:
         """What another replica has stored meanwhile: fresh, and later than the entry that is here.
@@ -262,16 +300,31 @@ class Cache:
         self, otherwise: Reason, loaded: Entry | Reason | None, key: Key, policy: bytes, stamp: Stamp, *, strict: bool
     ) -> Found | Missing:
         """What the store's answer and the epochs of now come to; `otherwise` is why there is nothing without it."""
-        own = stamp.of(key.tags)  # the entry that is held may have brought its groups' epochs as well
+        settled = self._settled(otherwise, loaded, key, policy, stamp)
+        if settled is not None:
+            return settled
+        assert isinstance(loaded, Entry), "only an entry has groups"
+        complete = await self._epochs.current(key.space, bound(loaded, key), strict=strict)
+        if complete.local:
+            return Missing(Reason.STORE_UNAVAILABLE, stamp.of(key.tags))
+        return self._judged(loaded, key, policy, complete)
+
+    def _settled(
+        self, otherwise: Reason, loaded: Entry | Reason | None, key: Key, policy: bytes, stamp: Stamp
+    ) -> Found | Missing | None:
+        """The same without waiting; None: the entry has groups whose epochs `stamp` does not cover."""
         if stamp.local:
-            return Missing(Reason.STORE_UNAVAILABLE, own)
+            # the entry that is held may have brought its groups' epochs as well
+            return Missing(Reason.STORE_UNAVAILABLE, stamp.of(key.tags))
         if not isinstance(loaded, Entry):
-            return Missing(otherwise if loaded is None else loaded, own)
+            return Missing(otherwise if loaded is None else loaded, stamp.of(key.tags))
         tags = bound(loaded, key)
         if tags is not key.tags and tags != stamp.tags:  # its groups were not known before
-            stamp = await self._epochs.current(key.space, tags, strict=strict)
-            if stamp.local:
-                return Missing(Reason.STORE_UNAVAILABLE, own)
+            return None
+        return self._judged(loaded, key, policy, stamp)
+
+    def _judged(self, loaded: Entry, key: Key, policy: bytes, stamp: Stamp) -> Found | Missing:
+        """An entry from the store, which the first tier has from now on too."""
         now = self._clock()
         verdict = _judge(loaded, key, policy, stamp, now)
         if not isinstance(verdict, Found):
@@ -287,26 +340,38 @@ class Cache:
         return newer if isinstance(newer, Found) else verdict
 
     async def _load(self, key: Key) -> Entry | Reason | None:
+        data: Value
         try:
             (data,) = await self._store.get((key.full,))
-        except StoreError:
-            self._store_failures += 1
-            return Reason.STORE_UNAVAILABLE
+        except StoreError as error:
+            data = error
+        return await self._unpacked(data, key)
+
+    async def _unpacked(self, data: Value, key: Key) -> Entry | Reason | None:
+        if isinstance(data, bytes) and _is_large(data):
+            return self._accepted(await asyncio.to_thread(self._decoded, data, key))
+        return self._loaded(data, key)
+
+    def _loaded(self, data: Value, key: Key) -> Entry | Reason | None:
+        """What the store gave for this key."""
         if data is None:
             return None
-        if record.unpacked_size(data) > THREAD_BYTES:
-            entry = await asyncio.to_thread(self._decoded, data, key)
-        else:
-            entry = self._decoded(data, key)
+        if isinstance(data, StoreError):
+            self._store_failures += 1
+            return Reason.STORE_UNAVAILABLE
+        return self._accepted(self._decoded(data, key))
+
+    def _decoded(self, data: bytes, key: Key) -> Entry | Rejection:
+        return record.decode(
+            data, self._sealer, key=key.full, tenant=key.space, request=key.request, tags=key.tags,
+            max_body=self._memory.max_entry,
+        )  # fmt: skip
+
+    def _accepted(self, entry: Entry | Rejection) -> Entry | None:
         if isinstance(entry, Rejection):
             self._rejected[entry] += 1
             return None
         return entry
-
-    def _decoded(self, data: bytes, key: Key) -> Entry | Rejection:
-        return record.decode(
-            data, self._sealer, key=key.full, tenant=key.space, request=key.request, max_body=self._memory.max_entry
-        )
 
     def _saved(self, full_key: str, task: asyncio.Task[None]) -> None:
         if self._saving.get(full_key) is task:
@@ -330,6 +395,10 @@ class Cache:
             await self._store.delete((full_key,))
         except StoreError:
             self._store_failures += 1
+
+
+def _is_large(data: Value) -> bool:
+    return isinstance(data, bytes) and record.unpacked_size(data) > THREAD_BYTES
 
 
 def bound(entry: Entry, key: Key) -> tuple[str, ...]:

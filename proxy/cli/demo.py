@@ -149,7 +149,8 @@ The demo is running. Ctrl-C ends it.
 
   sidecar  {sidecar}   the portal's API through the cache
   portal   {portal}   the API itself, two organisations in SQLite (open it in a browser)
-  admin    {admin}/metrics   counters; /api/health, /readyz
+  admin    {admin}/   the dashboard (open it in a browser)
+           {admin}/metrics   counters; /api/health, /readyz
   rules    {settings.rules.resolve()}
            edit and save: valid rules are in force at once, a mistake is reported here and changes nothing
 

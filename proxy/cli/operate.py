@@ -342,7 +342,9 @@ def _cell(name: str, value: object) -> str:
 
 
 def _short(target: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {_sum(value)}" for name, value in target.items())
+    """In a cell: a request says what its feature and key are, and --json has all of it."""
+    told = {"request": target["request"]} if "request" in target else target
+    return ", ".join(f"{name} {_sum(value)}" for name, value in told.items())
 
 
 def _sum(value: object) -> object:

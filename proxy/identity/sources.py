@@ -77,6 +77,11 @@ class IdentityResolver:
         """The header names, in lower case, in which a caller may be named beside the token: as of the last answer."""
         return self._headers if self._sources.cookie is None else self._headers | {"cookie"}
 
+    @property
+    def parameters(self) -> frozenset[str]:
+        """The path parameters in which a tenant may be named: as of the last answer."""
+        return self._parameters
+
     def resolve_now(
         self, request: Request, parameters: Mapping[str, str], sources: IdentitySources, now: float
     ) -> Identity | Reason | None:

@@ -7,6 +7,8 @@ from proxy.policy.message import Fields
 # Seconds for which a stale entry that has a validator is kept to be asked about: a 304 costs less than a body.
 REVALIDATED = 3600.0
 
+NOT_PACKED = ("", b"")
+
 
 @dataclass(slots=True, eq=False)
 class Entry:
@@ -43,6 +45,7 @@ class Entry:
     gzip: bool = False  # the store gets it compressed by gzip, not zstd
     encrypt: bool = False  # encrypted in the store although it is not sensitive
     encodings: dict[str, bytes] = field(default_factory=dict)  # the body in encodings asked for before
+    packed: tuple[str, bytes] = NOT_PACKED  # as it came from the store: the encoding it has there, and the body in it
 
     @property
     def confidential(self) -> bool:

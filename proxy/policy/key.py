@@ -12,11 +12,11 @@ import json
 import re
 from base64 import urlsafe_b64encode
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from hashlib import blake2b
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from proxy.policy.identity import Identity
@@ -52,9 +52,8 @@ NEUTRAL_HEADERS = frozenset(
 _ROUTING_PREFIXES = ("x-forwarded-", "x-original-", "x-rewrite-", "x-host", "x-http-", "x-url-")
 
 
-@dataclass(frozen=True, slots=True)
-class Key:
-    """Where a response to this request is kept, and what can invalidate it there."""
+class Key(NamedTuple):
+    """Where a response to this request is kept, and what can invalidate it there. A tuple: every read makes one."""
 
     primary: str
     variant: str  # "" or ".v-hash"
@@ -94,6 +93,33 @@ class Keyring:
         return urlsafe_b64encode(state.digest())[:22].decode()
 
 
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """What of a caller's keys on one route does not hang on the target."""
+
+    prefix: str  # "tenant:{org}:{key-name}:"
+    scope: str  # "", ".r-hash" or ".u-hash"
+    variant: str
+    space: str
+    split_by: tuple[str, ...]
+
+
+def frame(route: Route, request: Request, identity: Identity | None, keys: Keyring, home: str | None) -> Frame | Reason:
+    """As `derive`; nothing here reads the request's target."""
+    scope = _scope_part(route, identity, keys)
+    if isinstance(scope, Reason):
+        return scope
+    space = identity.tenant if identity is not None and route.scope is not Scope.PUBLIC else None
+    split = _splitting_headers(route, request, home)
+    return Frame(
+        prefix=f"{f'tenant:{space}' if space is not None else 'shared'}:{route.key_name or route.feature}:",
+        scope=scope,
+        variant=_variant_part(split, keys),
+        space=space or "",
+        split_by=tuple([header for header, _ in split]),
+    )
+
+
 def derive(
     match: Match,
     request: Request,
@@ -101,33 +127,34 @@ def derive(
     keys: Keyring,
     home: str | None,
     said: Variance | None = None,
+    framed: Frame | Reason | None = None,
 ) -> Key | Reason:
     """The key of a read, or why it has none. `identity` is None when nobody is verified (public routes need nobody).
 
     `home` is the one host name served, which then makes no variant; None when every Host is a variant of its own.
-    `said`: which query parameters the origin says matter; then it is the key of a response that says so.
+    `said`: which query parameters the origin says matter; then it is the key of a response that says so. `framed`: the
+    `frame` of these, where it is known.
     """
     route = match.route
-    scope = _scope_part(route, identity, keys)
-    if isinstance(scope, Reason):
-        return scope
+    if framed is None:
+        framed = frame(route, request, identity, keys, home)
+    if isinstance(framed, Reason):
+        return framed
     content = _content_part(route, request, keys, said)
     if isinstance(content, Reason):
         return content
     hashed, canonical, target = content
-    space = identity.tenant if identity is not None and route.scope is not Scope.PUBLIC else None
-    name = identifier(route.identifier, route.feature, match.parameters, request.path, keys)
-    prefix = f"tenant:{space}" if space is not None else "shared"
-    split = _splitting_headers(route, request, home)
+    path = request.path
+    name = identifier(route.identifier, route.feature, match.parameters, path, keys)
     return Key(
-        primary=f"{prefix}:{route.key_name or route.feature}:{name}{hashed}{scope}",
-        variant=_variant_part(split, keys),
-        space=space or "",
-        tags=(route.feature, f"{route.feature}:{_tag_name(route, name, match.parameters, request.path, keys)}"),
-        request=canonical,
-        target=target,
-        split_by=tuple(header for header, _ in split),
-        search=said,
+        f"{framed.prefix}{name}{hashed}{framed.scope}",
+        framed.variant,
+        framed.space,
+        (route.feature, f"{route.feature}:{_tag_name(route, name, match.parameters, path, keys)}"),
+        canonical,
+        target,
+        framed.split_by,
+        said,
     )
 
 
@@ -137,7 +164,7 @@ def with_selected(
     """The second key, for a response whose Vary (or whose media type) selects by fields the first key leaves out."""
     selected = [(name, normalised(name, request.fields)) for name in sorted(names)]
     split = sorted({*_splitting_headers(route, request, home), *selected})
-    return replace(key, variant=_variant_part(split, keys), split_by=tuple(header for header, _ in split))
+    return key._replace(variant=_variant_part(split, keys), split_by=tuple(header for header, _ in split))
 
 
 def purge_tags(match: Match, request: Request, keys: Keyring) -> dict[bool, tuple[str, ...]]:

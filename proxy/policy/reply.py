@@ -16,10 +16,13 @@ ROUNDED_UP = 0.9
 _IN_NOT_MODIFIED = frozenset({"age", "cache-control", "content-location", "date", "etag", "expires", "vary"})
 
 
-def stored_head(entry: Entry, route: Route, now: float) -> Fields:
-    """The head of a stored response, without what depends on the body's encoding."""
-    fields = _kept_head(entry.head, route.client_cache, route.scope is Scope.PUBLIC)
-    return fields.plus(("Age", str(int(entry.age_at(now) + ROUNDED_UP))))
+def stored_head(entry: Entry, route: Route) -> Fields:
+    """The head of a stored response, without its age and what depends on the body's encoding."""
+    return _kept_head(entry.head, route.client_cache, route.scope is Scope.PUBLIC)
+
+
+def age(entry: Entry, now: float) -> tuple[str, str]:
+    return "Age", str(int(entry.age_at(now) + ROUNDED_UP))
 
 
 def passing_head(fields: Fields, route: Route) -> Fields:
@@ -34,7 +37,7 @@ def not_modified_head(fields: Fields) -> Fields:
 
 @lru_cache(maxsize=1024)
 def _kept_head(head: bytes, client_cache: str | None, public: bool) -> Fields:
-    return _with_cache_control(unpack_head(head), client_cache, public)
+    return _with_cache_control(unpack_head(head), client_cache, public).without(("content-length",))
 
 
 def _with_cache_control(fields: Fields, client_cache: str | None, public: bool) -> Fields:

@@ -173,8 +173,10 @@ def is_failure(status: int) -> bool:
 def second_key_names(entry: Entry, request: Request) -> tuple[str, ...] | None:
     """None when the entry was selected as this request selects; else the names for `key.with_selected`."""
     fields = request.fields
-    names = {name for name, _ in entry.vary}
     accept = fields.get("accept")
+    if not entry.vary and (accept is None or entry.content_type is None or accepts(accept, entry.content_type)):
+        return None  # most of all
+    names = {name for name, _ in entry.vary}
     refused = (
         accept is not None
         and entry.content_type is not None

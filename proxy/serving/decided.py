@@ -1,45 +1,14 @@
-"""What was decided about a request, once and for all who ask: a hit, a passage, a bypass."""
+"""What was decided about a request that is not looked up: it bypasses the cache, or becomes another protocol's."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from proxy.policy import lookup
 from proxy.policy.identity import Identity, Presented
 from proxy.policy.message import Request
 from proxy.policy.outcome import Accessed, Forward, Outcome, Reason
-from proxy.policy.route import Match, Route
-from proxy.rules.compile import RuleSet
-from proxy.serving.fetch import Reading
+from proxy.policy.route import Route
 from proxy.serving.upstream import Body
 from proxy.sessions.telling import Pairs
-
-
-@dataclass(frozen=True, slots=True)
-class Hosts:
-    """The host names that are served from the cache. None named: all of them, each a variant of its own (SPEC 3)."""
-
-    names: frozenset[str] = frozenset()
-
-    @property
-    def home(self) -> str | None:
-        """The one name that makes no variant of a key."""
-        return next(iter(self.names)) if len(self.names) == 1 else None
-
-
-class Hit(NamedTuple):
-    """What `Exchange.at_once` decided: a fresh entry for this reading, and how it is reported."""
-
-    reading: Reading
-    outcome: Outcome
-    identity_headers: frozenset[str]  # what the caller's identity was looked for in, beside the token
-
-
-class Passed(NamedTuple):
-    """What `Exchange.passes` decided: the request for the upstream, whose response is of no further concern."""
-
-    request: Request
-    outcome: Outcome
-    lasting: bool  # whatever has no rule, and is asked like this, is decided alike as long as nothing changes
 
 
 class Admitted(NamedTuple):
@@ -48,14 +17,6 @@ class Admitted(NamedTuple):
     request: Request
     told: Pairs
     presented: Presented | None
-
-
-def never_looked_up(request: Request, match: Match, rules: RuleSet) -> Reason | None:
-    """Why no request like this is answered from the cache, whoever asks."""
-    reason = lookup.bypass_reason(request)
-    if reason is None and lookup.is_deceptive(request, match, rules.match):
-        return Reason.AMBIGUOUS_PATH
-    return reason
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,23 +9,24 @@ There is no `if` on a header here: if one is wanted, a function in `policy/` is 
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from proxy.cache.background import Background
 from proxy.cache.epochs import Epochs
-from proxy.cache.tiers import Cache, Found, Missing, Standing
+from proxy.cache.tiers import Cache, Found, Missing
 from proxy.errors import UpstreamError
 from proxy.identity.sources import IdentityResolver
-from proxy.policy import forwarding, invalidation, lookup, reuse
+from proxy.policy import invalidation, lookup, reuse
 from proxy.policy.identity import Identity, Presented
-from proxy.policy.key import Keyring, with_selected
+from proxy.policy.key import Keyring
 from proxy.policy.message import Request, Response
 from proxy.policy.outcome import Forward, Outcome, Reason
 from proxy.policy.route import Match, Scope
 from proxy.policy.session import Change, Ending, Event, succeeded, user_in
 from proxy.rules.compile import RuleSet
+from proxy.serving.at_once import AtOnce, Hosts, IsOff, never_looked_up
 from proxy.serving.connection import Interim
-from proxy.serving.decided import Admitted, Bypass, Hit, Hosts, Passed, bypassed, never_looked_up, past_the_cache
+from proxy.serving.decided import Admitted, Bypass, bypassed, past_the_cache
 from proxy.serving.fetch import Fetcher, Reading
 from proxy.serving.naming import Naming
 from proxy.serving.peeking import peeked, with_body
@@ -34,10 +35,9 @@ from proxy.serving.refusing import failed, reason_of_write, unauthorized
 from proxy.serving.reply import Reply, from_stream, is_event_stream
 from proxy.serving.upstream import Body, Stream, Upstream
 from proxy.sessions.observer import NoSessions, Sessions
-from proxy.sessions.telling import Telling, TellsNothing, onward
+from proxy.sessions.telling import Telling, TellsNothing
 
 Noted = Callable[[str, Mapping[str, str]], None]
-IsOff = Callable[[str, str | None], bool]  # of a feature and a tenant (None: it is public)
 PurgedBy = Callable[[str, invalidation.Purge, bool], None]  # a write's route, its tags, whether the store has them
 
 
@@ -47,14 +47,6 @@ def _never_off(feature: str, tenant: str | None) -> bool:
 
 def _untold(by: str, purge: invalidation.Purge, accepted: bool) -> None:
     pass
-
-
-class _Begun(NamedTuple):
-    """A read that `at_once` did not find in memory: `handle`, when it is asked next, goes on from here."""
-
-    request: Request
-    rules: RuleSet
-    reading: Reading
 
 
 class Exchange:
@@ -89,22 +81,22 @@ class Exchange:
         self._upstream = upstream
         self._background = background
         self._keys = keys
-        self._naming = naming
         self._clock = clock
-        self._random = random  # at least 0, below 1
         self._hosts = hosts
-        self._is_off = is_off
         self._purged = purged
         self._telling = telling if telling is not None else TellsNothing()
         self._sessions: Sessions = sessions if sessions is not None else NoSessions()
         self._noted = noted  # what an operator should hear of: conflicts, unmatched writes, failed assertions
-        self._begun: _Begun | None = None
+        self.prompt = AtOnce(
+            rules=rules, identity=identity, cache=cache, fetcher=fetcher, keys=keys, naming=naming, clock=clock,
+            random=random, hosts=hosts, is_off=is_off, telling=telling,
+        )  # fmt: skip
 
     def handle(self, request: Request, body: Body, interim: Interim | None = None) -> Coroutine[Any, Any, Reply]:
         """The reply to one request; 1xx go to `interim`. Never raises for what client, upstream or store do."""
-        begun, self._begun = self._begun, None
-        if begun is not None and begun.request is request and begun.rules is self._rules():
-            return self._look(begun.reading._replace(interim=interim))
+        begun = self.prompt.begun(request)
+        if begun is not None:
+            return self._look(begun.reading._replace(interim=interim), begun.found)
         return self._handle(request, body, interim)
 
     async def _handle(self, request: Request, body: Body, interim: Interim | None) -> Reply:
@@ -120,107 +112,6 @@ class Exchange:
         if match is None:
             return await self._pass(request, body, interim, Outcome(Reason.NO_RULE, forward=Forward.BYPASS), rules)
         return await self._read(request, body, interim, match, rules)
-
-    def at_once(self, asked: Request) -> Hit | None:
-        """A fresh hit in memory, decided without waiting for anything. None: `handle` decides."""
-        request = self._telling.stripped(lookup.as_forwarded(asked))
-        rules = self._rules()
-        match = rules.match(request.method, request.path)
-        if match is None or lookup.is_write(request, match) or not lookup.is_served(request, self._hosts.names):
-            return None
-        if rules.session.event(request) is not None:
-            return None
-        route = match.route
-        if lookup.is_keyed_by_body(request) or route.strict or route.critical or route.sensitive:
-            return None
-        if never_looked_up(request, match, rules) is not None:
-            return None
-        identity = None
-        if route.scope is not Scope.PUBLIC:
-            who = self._identity.resolve_now(request, match.parameters, rules.identity, self._clock())
-            if not isinstance(who, Identity):
-                return None
-            identity = who
-        reading = self._keyed(request, match, identity)
-        if not isinstance(reading, Reading):
-            return None
-        hit = self._hit(reading)
-        self._begun = _Begun(asked, rules, reading) if hit is None else None
-        return hit
-
-    def _hit(self, reading: Reading) -> Hit | None:
-        found = self._cache.find_in_memory(reading.key, reading.route.digest)
-        if found is not None and (names := reuse.second_key_names(found.entry, reading.request)) is not None:
-            reading = self._second(reading, names)
-            found = self._cache.find_in_memory(reading.key, reading.route.digest)
-            if found is not None and reuse.second_key_names(found.entry, reading.request) is not None:
-                return None
-        if found is None:
-            return None
-        reading = reading._replace(stamp=found.stamp, entry=found.entry)
-        decision = self._decided(reading, found)
-        if not isinstance(decision, reuse.Serve):
-            return None
-        if decision.refresh:
-            self._fetcher.refresh(reading, None)
-        outcome = reading.outcome(decision.reason, hit=True, ttl=found.entry.ttl_at(self._clock()))
-        return Hit(reading, outcome, self._identity.headers)
-
-    def passes(self, asked: Request) -> Passed | None:
-        """How a request without a body is forwarded for which nothing else is to be done. None: `handle` decides.
-
-        Asked behind `at_once`.
-        """
-        if self._begun is not None and self._begun.request is asked:
-            return None  # a read that is looked up
-        request = self._telling.stripped(lookup.as_forwarded(asked))
-        rules = self._rules()
-        match = rules.match(request.method, request.path)
-        if lookup.is_write(request, match) or rules.session.event(request) is not None:
-            return None
-        reason, feature = None, None
-        if not lookup.is_served(request, self._hosts.names):
-            reason = Reason.HOST
-        elif match is None:
-            reason = Reason.NO_RULE
-        elif match.route.sensitive:
-            return None  # each access is told in full
-        else:
-            feature = match.route.feature
-            reason = self._bypassed_now(request, match, rules)
-        if reason is None:
-            return None
-        now = self._clock()
-        if reason is Reason.REVOKED or self._identity.is_revoked_now(request, rules.identity, now) is not False:
-            return None
-        who = self._identity.resolve_now(request, {}, rules.identity, now) if self._telling.on else Reason.NO_TENANT
-        if who is None or who is Reason.TENANT_CONFLICT:
-            return None
-        outcome = Outcome(reason, forward=Forward.BYPASS, feature=feature)
-        onward = self._onward(request, who if isinstance(who, Identity) else None)
-        # what the upstream is told of a caller may be something else with the next request
-        return Passed(onward, outcome, lasting=match is None and not self._telling.on)
-
-    def has_no_rule(self, method: str, path: str) -> bool:
-        rules = self._rules()
-        return rules.match(method, path) is None and rules.session.event(Request(method, path)) is None
-
-    def _bypassed_now(self, request: Request, match: Match, rules: RuleSet) -> Reason | None:
-        """Why a matched read is not looked up, where that can be told without waiting or reporting."""
-        if lookup.is_keyed_by_body(request):
-            return None
-        reason = never_looked_up(request, match, rules)
-        if reason is not None:
-            return reason
-        identity = None
-        if match.route.scope is not Scope.PUBLIC:
-            identity = self._identity.resolve_now(request, match.parameters, rules.identity, self._clock())
-        if isinstance(identity, Reason):
-            return identity if identity is not Reason.TENANT_CONFLICT else None
-        if identity is None and match.route.scope is not Scope.PUBLIC:
-            return None
-        reading = self._keyed(request, match, identity)
-        return reading if isinstance(reading, Reason) else None
 
     def is_write(self, request: Request) -> bool:
         """Whether the rules, or the request itself, say that it may change something."""
@@ -243,10 +134,10 @@ class Exchange:
             return await self._pass(reading.request, reading.body, interim, reading.outcome, rules)
         return await self._look(reading._replace(interim=interim))
 
-    async def _look(self, reading: Reading) -> Reply:
-        """The reply from the cache, or through it."""
+    async def _look(self, reading: Reading, found: Found | Missing | None = None) -> Reply:
+        """The reply from the cache, or through it. `found`: what is under its first key, where that is known."""
         body = reading.request.body  # a keyed body was read whole; any other read has none
-        reading, decision = await self._find(reading)
+        reading, decision = await self._find(reading, found)
         match decision:
             case reuse.Serve():
                 if decision.refresh:
@@ -273,19 +164,8 @@ class Exchange:
             return bypassed(request, body, route, identity)
         if lookup.is_keyed_by_body(request) and lookup.is_permitted(match.route, identity):
             request, body = await with_body(request, body)
-        reading = self._keyed(request, match, identity)
+        reading = self.prompt.keyed(request, match, identity)
         return reading if isinstance(reading, Reading) else bypassed(request, body, route, reading, identity)
-
-    def _keyed(self, request: Request, match: Match, identity: Identity | None) -> Reading | Reason:
-        """The read of this caller under its key; or why it has none."""
-        if not lookup.is_permitted(match.route, identity):
-            return Reason.PERMISSION
-        if (doubt := lookup.doubt(match.route, identity)) is not None:
-            return doubt
-        if self._is_off(match.route.feature, identity.tenant if identity is not None else None):
-            return Reason.SWITCHED_OFF
-        key = self._naming.key(match, request, identity)
-        return key if isinstance(key, Reason) else Reading(request, match, identity, key, key)
 
     async def _who(self, request: Request, match: Match | None, rules: RuleSet) -> Identity | Reason:
         parameters = match.parameters if match is not None else {}
@@ -295,11 +175,12 @@ class Exchange:
             self._noted("tenant-conflict", {"request": f"{request.method} {request.path}", "peer": request.peer})
         return identity
 
-    async def _find(self, reading: Reading) -> tuple[Reading, reuse.Decision]:
+    async def _find(self, reading: Reading, found: Found | Missing | None) -> tuple[Reading, reuse.Decision]:
         """Look under the first key; where what is there was selected by other fields, once more under the second."""
-        found = await self._look_up(reading)
+        if found is None:
+            found = await self._look_up(reading)
         if isinstance(found, Found) and (names := reuse.second_key_names(found.entry, reading.request)) is not None:
-            reading = self._second(reading, names)
+            reading = self.prompt.second(reading, names)
             found = await self._look_up(reading)
             if (isinstance(found, Found) and reuse.second_key_names(found.entry, reading.request) is not None) or (
                 isinstance(found, Missing) and found.reason is Reason.COLD
@@ -309,19 +190,7 @@ class Exchange:
         if isinstance(found, Missing):
             return reading, reuse.decide_without(reading.request, reading.route, found.reason)
         reading = reading._replace(entry=found.entry)
-        return reading, self._decided(reading, found)
-
-    def _second(self, reading: Reading, names: tuple[str, ...]) -> Reading:
-        key = with_selected(reading.key, reading.request, names, reading.route, self._hosts.home, self._keys)
-        return reading._replace(key=key)
-
-    def _decided(self, reading: Reading, found: Found) -> reuse.Decision:
-        return reuse.decide(
-            reading.request, reading.route, found.entry, self._clock(),
-            soft_purged=found.standing is Standing.SOFT_PURGED,
-            unproven=found.standing is Standing.UNPROVEN,
-            chance=1.0 - self._random(),
-        )  # fmt: skip
+        return reading, self.prompt.decided(reading, found)
 
     async def _look_up(self, reading: Reading) -> Found | Missing:
         route = reading.route
@@ -375,7 +244,7 @@ class Exchange:
         # asked before the upstream, which may not know the cookie afterwards
         presented = await self._identity.presented(request, rules.identity, self._clock()) if event else None
         try:
-            stream: Stream = await self._upstream.fetch(self._onward(request, identity), body, interim=interim)
+            stream: Stream = await self._upstream.fetch(self.prompt.onward(request, identity), body, interim=interim)
         except UpstreamError as failure:
             if failure.delivered:  # it may have acted: an unknown outcome counts as a change
                 await self._purge(request, match, None, identity, rules)
@@ -417,7 +286,7 @@ class Exchange:
         who = await self._who(request, None, rules) if self._telling.on else None
         try:
             stream = await self._upstream.fetch(
-                self._onward(request, who if isinstance(who, Identity) else None), body, interim=interim
+                self.prompt.onward(request, who if isinstance(who, Identity) else None), body, interim=interim
             )
         except UpstreamError as failure:
             return failed(failure, outcome)
@@ -425,11 +294,6 @@ class Exchange:
         if not is_event_stream(reply.fields):
             return reply
         return self._watched(reply, await self._identity.presented(request, rules.identity, self._clock()))
-
-    def _onward(self, request: Request, identity: Identity | None) -> Request:
-        """As it goes on, for this caller alone."""
-        fields = onward(forwarding.passing(request), self._telling.fields(identity, request))
-        return request.with_fields(fields)
 
     def _watched(self, reply: Reply, presented: Presented | None) -> Reply:
         """A stream of events has no end of its own: it ends with what its reader has shown."""

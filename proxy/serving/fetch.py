@@ -340,7 +340,7 @@ class Fetcher:
         key = reading.key if storable.selected_within(reading.key) else reading.first_key
         kept = self._kept(reading, storable.head)
         if kept.variant != key.variant or kept.split_by != key.split_by:
-            kept = replace(kept, variant=key.variant, split_by=key.split_by)
+            kept = kept._replace(variant=key.variant, split_by=key.split_by)
         key = kept
         tags = storable.tags(key)
         held = await self._epochs.with_groups(stamp, tags) if storable.groups else stamp.of(tags)

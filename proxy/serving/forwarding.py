@@ -5,7 +5,7 @@ Three ways, each taken only where it does what the ordinary path would do (a tes
     the same head      the bytes of a whole request head were forwarded before: they would be forwarded alike
     the same shape     they differ in what no decision reads, and in the target, which no rule matches either: the
                        upstream's head is rewritten (`rewriting`) rather than made
-    decided anew       after the parser, `Exchange.passes`: the ordinary decisions, without waiting
+    decided anew       after the parser, `AtOnce.passes`: the ordinary decisions, without waiting
 
 What is remembered of the first two holds under one serving epoch (`hits`), for peers that are trusted as the first one
 was; only decisions are remembered that hang on nothing else. What is needed beside that is an idle connection to the
@@ -19,12 +19,13 @@ from aiohttp.http_parser import RawRequestMessage
 from proxy.errors import UpstreamError
 from proxy.policy.message import Request
 from proxy.policy.outcome import Outcome
-from proxy.serving.decided import Passed
-from proxy.serving.hits import MAX_LINES, Choices, RequestOf, ServingEpoch
+from proxy.serving.at_once import Passed
+from proxy.serving.hits import RequestOf, ServingEpoch
 from proxy.serving.protocol import ServerProtocol
 from proxy.serving.relay import Passing, Relays, Told
 from proxy.serving.rewriting import Rewriting, rewriting, shape_of
 from proxy.serving.table import Table
+from proxy.serving.unread import MAX_LINES, Choices
 
 _OVERHEAD = 1500  # bytes that what is remembered costs beside the bytes of heads
 _SEEN = 8192  # heads that came once: only one that comes again is worth a place

@@ -22,7 +22,6 @@ A prepared answer holds only while all of this does, and is otherwise made anew 
 Age, the remaining freshness and the counters are those of each request.
 """
 
-import re
 from collections.abc import Callable
 
 from aiohttp.http_parser import RawRequestMessage
@@ -31,85 +30,27 @@ from proxy.cache.copies import Known
 from proxy.cache.epochs import Epochs
 from proxy.cache.memory import Resident
 from proxy.cache.tiers import Cache
-from proxy.policy.key import NEUTRAL_HEADERS
 from proxy.policy.message import Fields, Request
 from proxy.policy.outcome import Outcome
 from proxy.policy.reply import ROUNDED_UP
 from proxy.policy.reuse import EARLIEST_REFRESH
-from proxy.serving.decided import Hit
-from proxy.serving.reply import Reply, from_entry_now
+from proxy.serving.at_once import AtOnce, Hit
+from proxy.serving.callers import Callers
+from proxy.serving.fetch import Reading
+from proxy.serving.reply import Reply, from_entry_now, is_dated
 from proxy.serving.response import head_of
 from proxy.serving.table import Table
+from proxy.serving.unread import IRRELEVANT, MAX_LINES, Choices
 
 RequestOf = Callable[[RawRequestMessage, str, bool], Request | None]  # of a head, a peer, and whether it is trusted
+IsOwn = Callable[[str], bool]  # of a path: whether it is ours to answer
+Tell = Callable[[Request, Reply | None], None]
 
 RECHECKED = 10.0
 _OVERHEAD = 600  # bytes that a prepared answer costs beside its head and key
 _SEEN = 8192  # heads that came once: only one that comes again is worth a place
 
 _AGE, _TTL = "\0age", "\0ttl"  # stand-ins that no field holds
-
-# Fields that a decision about a stored response reads, or the parser (it refuses a second User-Agent). They, and every
-# name that is not neutral to a key, are part of the choice.
-_READ = frozenset(
-    """
-    accept accept-charset accept-encoding accept-language authorization cache-control connection content-length
-    content-type expect host if-match if-modified-since if-none-match if-range if-unmodified-since keep-alive
-    max-forwards pragma proxy-authorization proxy-connection range te trailer transfer-encoding user-agent via
-    x-forwarded-host x-forwarded-proto forwarded
-    """.split()
-)
-IRRELEVANT = NEUTRAL_HEADERS - _READ
-
-
-MAX_LINES = 50  # of either kind in a head, together fewer than the parser takes
-
-
-_ABBREVIATIONS = frozenset("cf ch dnt id ip ray ua".split())
-
-
-def _any_of(words: list[str]) -> str:
-    """A pattern of these words that reads each character once."""
-    if words == [""]:
-        return ""
-    tails: dict[str, list[str]] = {}
-    for word in sorted(words):
-        tails.setdefault(word[:1], []).append(word[1:])
-    optional = tails.pop("", None) is not None
-    pattern = "|".join(re.escape(first) + _any_of(rest) for first, rest in tails.items())
-    return f"(?:{pattern}){'?' if optional else ''}" if optional or len(tails) > 1 else pattern
-
-
-def _spellings(name: str) -> set[str]:
-    """As HTTP/2 gateways, libraries and people write it."""
-    parts = name.split("-")
-    capitalized = "-".join(part.capitalize() for part in parts)
-    abbreviated = "-".join(part.upper() if part in _ABBREVIATIONS else part.capitalize() for part in parts)
-    return {name, capitalized, abbreviated, capitalized.replace("id", "Id")}  # X-B3-TraceId
-
-
-# Visible ASCII up to the end of the line, with no white space around it but the one space of an ordinary line: a line
-# with anything else stays, and then this head is like no other.
-_UNREAD = re.compile(
-    f"\r\n{_any_of([spelling for name in IRRELEVANT for spelling in _spellings(name)])}: "
-    "(?![\t ])[\t\x20-\x7e]*+(?<![\t ])(?=\r\n)".encode()
-)
-
-
-class Choices:
-    """A head without the lines that no decision reads, and how many these are; the newest one's is remembered."""
-
-    __slots__ = ("_newest",)
-
-    def __init__(self) -> None:
-        self._newest = b"", b"", 0
-
-    def __call__(self, data: bytes) -> tuple[bytes, int]:
-        newest, choice, unread = self._newest
-        if newest is not data:
-            choice, unread = _UNREAD.subn(b"", data)
-            self._newest = data, choice, unread
-        return choice, unread
 
 
 class ServingEpoch:
@@ -163,8 +104,9 @@ class Hits:
         cache: Cache,
         epochs: Epochs,
         *,
-        at_once: Callable[[Request], Hit | None],
+        prompt: AtOnce,
         request_of: RequestOf,
+        is_own: IsOwn,
         cell_of: Callable[[Outcome], list[int]],
         logged: Callable[[Request, Reply], None] | None,
         serving: ServingEpoch,
@@ -175,8 +117,9 @@ class Hits:
     ) -> None:
         self._cache = cache
         self._epochs = epochs
-        self._at_once = at_once
+        self._prompt = prompt
         self._request_of = request_of
+        self._is_own = is_own
         self._cell_of = cell_of
         self._noted = noted  # is told of those that were decided anew
         self._logged = logged  # where each request is to be told of, none is prepared
@@ -184,17 +127,20 @@ class Hits:
         self._clock = clock
         self._heads = Table[Prepared](max_bytes // 2)
         self._choices = Table[Prepared](max_bytes // 2)
+        self._callers = Callers(max_bytes // 8)
+        self._unfound: Reading | None = None  # what `known` was asked for last, by a caller it knows
         self._choice_of = choices or Choices()
         self._seen: dict[int, None] = {}
         self._closed = False
         self.repeated = 0
         self.chosen = 0
         self.decided = 0
+        self.sought = 0
 
     @property
     def size(self) -> int:
         """Bytes that prepared answers and what asks for them take, beside the bodies."""
-        return self._heads.size + self._choices.size
+        return self._heads.size + self._choices.size + self._callers.size
 
     def close(self) -> None:
         """From now on every request takes the ordinary way."""
@@ -203,6 +149,7 @@ class Hits:
 
     def known(self, data: bytes, trusted: bool) -> tuple[bytes, bytes] | None:
         """Head and body for a whole request head like one that was answered before; None: parse it."""
+        self._unfound = None
         prepared = self._heads.get(data)
         if prepared is not None:
             answer = self._answer(prepared, trusted)
@@ -211,22 +158,81 @@ class Hits:
                 return answer
             self._heads.drop(data)
         choice, unread = self._choice_of(data)
+        if unread > MAX_LINES:
+            return None
         prepared = self._choices.get(choice)
-        if prepared is None or unread > MAX_LINES:
-            return None
-        answer = self._answer(prepared, trusted)
-        if answer is None:
+        if prepared is not None:
+            answer = self._answer(prepared, trusted)
+            if answer is not None:
+                self.chosen += 1
+                self._remember_head(data, prepared)
+                return answer
             self._choices.drop(choice)
+        return self._by_caller(choice, trusted)
+
+    def _by_caller(self, choice: bytes, trusted: bool) -> tuple[bytes, bytes] | None:
+        known = self._callers.find(choice, self._serving.number, self._clock(), trusted)
+        if known is None or self._closed or self._logged is not None:
             return None
-        self.chosen += 1
-        self._remember_head(data, prepared)
-        return answer
+        caller, target = known
+        if self._is_own(target.partition("?")[0]):
+            return None
+        found = self._prompt.at_once_by(caller, target)
+        if not isinstance(found, Hit):
+            self._unfound = found
+            return None
+        return self._made(choice, found)
 
     def parsed(self, data: bytes, message: RawRequestMessage, peer: str, trusted: bool) -> tuple[bytes, bytes] | None:
         """The same for a head that the parser took: `data` is nothing but this head. None: the ordinary way."""
         if self._closed or message.should_close or message.upgrade or message.chunked or message.version != (1, 1):
             return None
         return self._anew(data, message, peer, trusted)
+
+    def seek(self, request: Request, tell: Tell) -> bool:
+        """Look in the store for what `parsed` has just not found; False: there is no way to it but the ordinary one.
+
+        `tell` hears in a later turn of the loop; None: the ordinary way, which goes on from what was found.
+        """
+        # where each is told of in full (`logged`), the ordinary way does that for what it waits for
+        may = not self._closed and self._logged is None
+        return may and self._prompt.seek(request, self._telling(request, tell))
+
+    def seek_known(self, tell: Tell) -> bool:
+        """The same for what `known` has just not found."""
+        unfound, self._unfound = self._unfound, None
+        return unfound is not None and self._prompt.seek_by(unfound, self._telling(unfound.request, tell))
+
+    def _telling(self, request: Request, tell: Tell) -> Callable[[Hit | None], None]:
+        number = self._serving.number
+
+        def heard(hit: Hit | None) -> None:
+            reply = None
+            try:
+                if hit is not None and number == self._serving.number:
+                    reply = self._from_store(hit)
+            finally:
+                tell(request, reply)
+
+        return heard
+
+    def _from_store(self, hit: Hit) -> Reply | None:
+        reading = hit.reading
+        entry = reading.entry
+        assert entry is not None, "a hit has an entry"
+        now = self._clock()
+        reply = from_entry_now(entry, reading.request, reading.route, hit.outcome, now)
+        if isinstance(reply, str):
+            coding, packed = entry.packed
+            if coding != reply:
+                return None  # its encoding is not made yet
+            entry.encodings[coding] = packed
+            self._cache.grew(entry)
+            reply = from_entry_now(entry, reading.request, reading.route, hit.outcome, now)
+        if isinstance(reply, str) or reply.status == 204 or not is_dated(entry, reading.route):
+            return None
+        self.sought += 1
+        return reply
 
     def _answer(self, prepared: Prepared, trusted: bool) -> tuple[bytes, bytes] | None:
         now = self._clock()
@@ -257,15 +263,25 @@ class Hits:
 
     def _anew(self, data: bytes, message: RawRequestMessage, peer: str, trusted: bool) -> tuple[bytes, bytes] | None:
         request = self._request_of(message, peer, trusted)
-        hit = self._at_once(request) if request is not None else None
-        if hit is None:
+        if request is None:
             return None
+        hit = self._prompt.at_once(request)
+        choice, _ = self._choice_of(data)
+        # an empty line before the request line would make a field of what comes between them
+        if data[0] in b"\r\n" or choice.count(b"\r\n") > MAX_LINES:
+            choice = b""
+        elif self._callers.is_worth_keeping(choice) and (caller := self._prompt.caller()) is not None:
+            self._callers.keep(choice, caller, self._serving.number, self._clock(), RECHECKED)
+        return self._made(choice, hit) if hit is not None else None
+
+    def _made(self, choice: bytes, hit: Hit) -> tuple[bytes, bytes] | None:
+        """The answer, which is prepared for those who make the same choice, if they are any."""
         reading = hit.reading
         entry = reading.entry
         assert entry is not None, "a hit has an entry"
         now = self._clock()
         reply = from_entry_now(entry, reading.request, reading.route, hit.outcome, now)
-        if isinstance(reply, str) or reply.status == 204 or "date" not in reply.fields:
+        if isinstance(reply, str) or reply.status == 204 or not is_dated(entry, reading.route):
             return None  # its encoding is not made yet, or the head is not whole without more ado
         body = reply.body
         assert isinstance(body, bytes), "a stored body is whole"
@@ -278,9 +294,7 @@ class Hits:
             self._logged(reading.request, reply)
         elif reply.status in (entry.status, 304):
             prepared = self._prepared(hit, reply, cell, now)
-            choice, _ = self._choice_of(data)
-            # an empty line before the request line would make a field of what comes between them
-            if prepared is not None and data[0] not in b"\r\n" and choice.count(b"\r\n") <= MAX_LINES:
+            if prepared is not None and choice:
                 self._choices.put(choice, prepared, prepared.size() + len(choice))
         return head_of(reply), body
 

@@ -21,14 +21,15 @@ from proxy.policy.message import Fields, Request
 from proxy.serving.accepting import Share, SharedSite
 from proxy.serving.connection import Interim
 from proxy.serving.forwarding import Forwarding
-from proxy.serving.hits import Hits, RequestOf
+from proxy.serving.hits import Hits, IsOwn, RequestOf
 from proxy.serving.interim import PATIENCE, InterimResponses
 from proxy.serving.outgoing import Limits, reset
 from proxy.serving.protocol import LateBodyError, Server, ServerProtocol
 from proxy.serving.reply import Reply
 from proxy.serving.reserved import Page
-from proxy.serving.response import HttpResponse, refused
+from proxy.serving.response import HttpResponse, head_of, refused
 from proxy.serving.sending import send
+from proxy.serving.sought import Sought
 from proxy.serving.turns import Turn
 from proxy.serving.under_way import UnderWay
 from proxy.serving.upstream import Body
@@ -89,7 +90,7 @@ class Listener:
         drain: float = 25.0,
         finished: Callable[[Request, Reply, float], None],
         upgrade: Bridge,
-        hits: Callable[[RequestOf], Hits] | None = None,
+        hits: Callable[[RequestOf, IsOwn], Hits] | None = None,
         forwarding: Callable[[RequestOf, UnderWay], Forwarding] | None = None,
         page: Callable[[str], Page | None] = _no_page,
         limits: Limits = _LIMITS,
@@ -101,7 +102,7 @@ class Listener:
         self._trusted = trusted_peers
         self._finished = finished
         self._upgrade = upgrade
-        self._hits = hits(self._parsed) if hits is not None else None
+        self._hits = hits(self._parsed, lambda path: reserved(path) is not None) if hits is not None else None
         self._runner: web.ServerRunner | None = None
         self._drain = drain
         self._limits = limits
@@ -118,7 +119,7 @@ class Listener:
         """Listen, on sockets that other processes have as well if there are any. OSError: the address is not ours."""
         server = Server(
             self._answer, limits=self._limits, hits=self._hits, forwarding=self._forwarding,
-            trusts=self._is_trusted, turns=self._turn, access_log=None, auto_decompress=False,
+            trusts=self._is_trusted, turns=self._turn, seeks=self._seek, access_log=None, auto_decompress=False,
             read_bufsize=_READ_BUFFER,
         )  # fmt: skip
         self._runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=_LAST)
@@ -224,6 +225,37 @@ class Listener:
         interim = InterimResponses(protocol, speaks=True, awaits=False)
         # called here, and only waited for in the turn: what `Hits` has decided about this request counts still
         return self._take_turn(protocol, request, interim, self._handle(request, None, interim))
+
+    def _seek(self, protocol: ServerProtocol, data: bytes, message: RawRequestMessage | None) -> bool:
+        """Let `Hits` look in the store for what it has just not found in memory."""
+        hits, newest = self._hits, None
+        if hits is None:
+            return False
+        if message is not None:
+            newest = self._newest
+            if newest is None or newest[0] is not message:
+                return False
+        sought, started = Sought(protocol, data, message), asyncio.get_running_loop().time()
+
+        def heard(request: Request, reply: Reply | None) -> None:
+            answer = None
+            try:
+                if reply is not None and not self._leaving:
+                    self._finished(request, reply, asyncio.get_running_loop().time() - started)
+                    assert isinstance(reply.body, bytes), "a stored body is whole"
+                    answer = head_of(reply), reply.body
+                else:
+                    self._newest = newest  # what was found so far is about this request
+            finally:
+                sought.told(answer)
+                self._under_way.end()
+
+        request = newest[1] if newest is not None else None
+        begun = hits.seek(request, heard) if request is not None else newest is None and hits.seek_known(heard)
+        if begun:
+            self._under_way.begin()
+            protocol.give_turn(sought)
+        return begun
 
     async def _take_turn(
         self, protocol: ServerProtocol, request: Request, interim: InterimResponses, handled: Awaitable[Reply]

@@ -7,11 +7,10 @@ entry has its own word that the parameters left out do not matter.
 """
 
 from collections import OrderedDict
-from dataclasses import replace
 
 from proxy.policy import search
 from proxy.policy.identity import Identity
-from proxy.policy.key import Key, Keyring, derive
+from proxy.policy.key import Frame, Key, Keyring, derive, frame
 from proxy.policy.message import Request
 from proxy.policy.outcome import Reason
 from proxy.policy.route import Match, Route
@@ -31,9 +30,15 @@ class Naming:
         self._home = home
         self._said: OrderedDict[_Place, Variance] = OrderedDict()  # the path asked for longest ago first
 
-    def key(self, match: Match, request: Request, identity: Identity | None) -> Key | Reason:
+    def frame(self, match: Match, request: Request, identity: Identity | None) -> Frame | Reason:
+        """What all keys of this caller on this route have in common."""
+        return frame(match.route, request, identity, self._keys, self._home)
+
+    def key(
+        self, match: Match, request: Request, identity: Identity | None, framed: Frame | Reason | None = None
+    ) -> Key | Reason:
         """The key to look under, or why there is none."""
-        key = derive(match, request, identity, self._keys, self._home)
+        key = derive(match, request, identity, self._keys, self._home, framed=framed)
         if not self._said or isinstance(key, Reason) or not _heeds(match.route, request):
             return key
         place = self._place(key, match.route, request)
@@ -41,7 +46,7 @@ class Naming:
         if said is None:
             return key
         self._said.move_to_end(place)
-        return derive(match, request, identity, self._keys, self._home, said)
+        return derive(match, request, identity, self._keys, self._home, said, framed)
 
     def kept(self, key: Key, match: Match, request: Request, identity: Identity | None, head: bytes) -> Key:
         """The key for a response with this stored head to the request that was looked up under `key`."""
@@ -50,7 +55,7 @@ class Naming:
             return key
         named = derive(match, request, identity, self._keys, self._home, variance)
         assert isinstance(named, Key), "it had a key before"
-        return replace(key, primary=named.primary, request=named.request, search=variance)
+        return key._replace(primary=named.primary, request=named.request, search=variance)
 
     def learn(self, kept: Key, route: Route, request: Request) -> None:
         """A response was stored under this key: later requests of its path are looked up by the same word."""

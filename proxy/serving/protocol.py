@@ -44,12 +44,20 @@ class Forwards(Protocol):
     def parsed(self, protocol: "ServerProtocol", data: bytes, message: RawRequestMessage) -> bool: ...
 
 
+# Looks in the store for what `Short` did not find: the answer to a head (None: it is not parsed), in a turn. False: it
+# is not there, or the ordinary way finds it.
+Seeks = Callable[["ServerProtocol", bytes, RawRequestMessage | None], bool]
+
 # The turn of a request without a body. None: it takes the ordinary way.
 Turns = Callable[["ServerProtocol", RawRequestMessage, str, bool], Turn | None]
 
 
 def _no_turns(*_: Any) -> None:
     return None
+
+
+def _seeks_nothing(*_: Any) -> bool:
+    return False
 
 
 class Server(web.Server):
@@ -77,10 +85,12 @@ class ServerProtocol(Outgoing):
         "_pace",
         "_raw_size",
         "_refused",
+        "_seeks",
         "_tail",
         "_timer",
         "_trusts",
         "_turns",
+        "_unparsed",
         "_unsure",
         "peer",
         "trusted",
@@ -95,6 +105,7 @@ class ServerProtocol(Outgoing):
         forwarding: Forwards | None = None,
         trusts: Callable[[str], bool] = lambda peer: False,
         turns: Turns = _no_turns,
+        seeks: Seeks = _seeks_nothing,
         **settings: Any,
     ) -> None:
         super().__init__(
@@ -105,12 +116,14 @@ class ServerProtocol(Outgoing):
         self._forwarding = forwarding
         self._trusts = trusts
         self._turns = turns
+        self._seeks = seeks
         self.peer, self.trusted = "", False
         self._between = True  # what came last ended a head without a body: the next byte begins a message
         self._arriving: StreamReader = EMPTY_PAYLOAD  # the body of the newest request
         self._pace: Pace | None = None  # of that body
         self._chunks: ChunkSizes | None = None  # of that body
         self._early = b""  # a head that came before the handler waited for it
+        self._unparsed: bytes | None = None  # what came behind a head that is answered before it is parsed, if it is
         self._head_size = 0  # bytes so far of the head that follows it
         self._tail = b""  # the last of them, among which its end may begin
         self._unsure = 0  # bytes that came with the last body, some of which may belong to that head
@@ -138,7 +151,11 @@ class ServerProtocol(Outgoing):
         if self._upgraded:
             super().data_received(data)
             return
-        if self._early:
+        if self._unparsed is not None:
+            self._unparsed += data
+            if len(self._unparsed) > self._limits.head and self.transport is not None:
+                self.transport.pause_reading()
+        elif self._early:
             data, self._early = self._early + data, b""
             self._received(data)
         elif not self._between or not self._is_lone_head(data):
@@ -189,8 +206,15 @@ class ServerProtocol(Outgoing):
         if answer is not None:
             self._answered(answer)
             return
+        if self._seeks(self, data, None):
+            self._unparsed = b""
+            return
         if forwarding is not None and forwarding.shaped(self, data):
             return
+        self._parse_head(data)
+
+    def _parse_head(self, data: bytes) -> None:
+        hits, forwarding = self._hits, self._forwarding
         # aiohttp wakes its handler as soon as a message is there: only if it is not answered here
         waiter, self._waiter = self._waiter, None
         try:
@@ -208,6 +232,8 @@ class ServerProtocol(Outgoing):
                 self._taken()
                 self._answered(answer)
                 return
+            if self._seeks(self, data, message):
+                return
             if forwarding is not None and forwarding.parsed(self, data, message):
                 return
             turn = self._turns(self, message, self.peer, self.trusted)
@@ -217,6 +243,29 @@ class ServerProtocol(Outgoing):
                 self.begin_turn(turn, waiter)
                 return
         wake(waiter)
+
+    def told(self, head: bytes, message: RawRequestMessage | None, answer: tuple[bytes, bytes] | None) -> None:
+        """What became of the turn in which the store was asked: an answer, or the request is looked at anew."""
+        transport, behind = self.transport, self._unparsed
+        self._unparsed = None
+        if transport is None or transport.is_closing():
+            self.end_turn(goes_on=False)
+            return
+        if answer is not None:
+            transport.writelines(answer)
+            self.end_turn(goes_on=True)
+        elif message is None:
+            _ = self.take_back()
+            self._parse_head(head)
+        else:
+            waiter, turn = self.take_back(), self._turns(self, message, self.peer, self.trusted)
+            assert turn is not None, "only for those the store is asked"
+            self.begin_turn(turn, waiter)
+        if behind:
+            if not (self._reading_paused or self._buffer_paused):
+                transport.resume_reading()
+            self._early = behind
+            self._loop.call_soon(self._is_due)
 
     def _taken(self) -> None:
         """The one message that is here is not aiohttp's to handle."""

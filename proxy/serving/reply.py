@@ -63,21 +63,27 @@ async def from_entry(entry: Entry, request: Request, route: Route, outcome: Outc
 
 def from_entry_now(entry: Entry, request: Request, route: Route, outcome: Outcome, now: float) -> "Reply | str":
     """The same without waiting; the coding, where the body must be encoded first."""
-    stored = heads.stored_head(entry, route, now)
+    stored, age = heads.stored_head(entry, route), heads.age(entry, now)
     fields, coding = _negotiated(stored, request, route, entry.status, len(entry.body))
     if entry.status == 200:
         if is_current(request, entry):
-            return Reply(304, _finished(heads.not_modified_head(fields), outcome), b"", outcome)
+            return Reply(304, _finished(heads.not_modified_head(fields).plus(age), outcome), b"", outcome)
         wanted = ranges.select(request, stored, len(entry.body))
         if not isinstance(wanted, ranges.Whole):
             # of the identity encoding, which is the one stored
-            return _part(entry, fields if coding is None else varying(stored), wanted, outcome)
+            return _part(entry, (fields if coding is None else varying(stored)).plus(age), wanted, outcome)
     body = entry.body if coding is None else entry.encodings.get(coding)
     if body is None:
         assert coding is not None
         return coding
-    sized = fields.with_field("Content-Length", str(len(body)))
-    return Reply(entry.status, _finished(sized, outcome), b"" if request.method == "HEAD" else body, outcome)
+    # all at once: a copy for each would cost more than everything else here
+    added = age, ("Content-Length", str(len(body))), ("Cache-Status", outcome.cache_status()), ("Via", VIA)
+    return Reply(entry.status, Fields(fields.pairs + added), b"" if request.method == "HEAD" else body, outcome)
+
+
+def is_dated(entry: Entry, route: Route) -> bool:
+    """Whether the head of its reply is whole: a response without Date gets one when it is sent."""
+    return "date" in heads.stored_head(entry, route)
 
 
 def _part(entry: Entry, fields: Fields, wanted: ranges.Partial | ranges.Unsatisfiable, outcome: Outcome) -> Reply:

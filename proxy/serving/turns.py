@@ -63,9 +63,18 @@ class TurnTaker(RequestHandler):
         self._taker = taker
 
     def end_turn(self, *, goes_on: bool) -> None:
+        self._ended(self._given(), goes_on)
+
+    def take_back(self) -> asyncio.Future[None]:
+        """As if no turn had been given; what the handler waits for."""
+        self._waiter = waiter = self._given()
+        self._request_in_progress = False
+        return waiter
+
+    def _given(self) -> asyncio.Future[None]:
         waiter, self._held, self._taker = self._held, None, None
         assert waiter is not None, "a turn was given"
-        self._ended(waiter, goes_on)
+        return waiter
 
     def _ended(self, waiter: asyncio.Future[None], goes_on: bool) -> None:
         self._request_in_progress = False

@@ -3,9 +3,11 @@
 import functools
 import socket
 import ssl
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from redis._parsers.hiredis import NOT_ENOUGH_DATA
 from redis.asyncio import Connection, SSLConnection
 from redis.backoff import NoBackoff
 from redis.credentials import CredentialProvider
@@ -20,11 +22,14 @@ from redis.exceptions import (
     RedisError,
     ResponseError,
 )
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 
 from proxy.errors import StoreError, StoreFullError
+from proxy.stores.commands import Command
+from proxy.stores.conversation import Answer, Conversation
 
 # Whatever goes wrong between us and a server is one of these; `explained` makes a StoreError of it.
 FAILURES = (RedisError, OSError, TimeoutError)
@@ -67,15 +72,21 @@ class Access:
 class PlainConnection(Connection):
     """A connection that can say whether it may be used again."""
 
+    _conversation: Conversation | None = None
+
+    async def ask(self, commands: Sequence[Command]) -> list[Answer]:
+        """All replies to these commands (`Conversation.ask`). From the first of them on it is for nothing else."""
+        if self._conversation is None:
+            reader, writer = self._reader, self._writer
+            if reader is None or writer is None or reader._buffer:  # type: ignore[attr-defined]
+                raise RedisConnectionError("the connection is not open, or something is left on it")
+            parser: Any = self._parser  # hiredis's reader has no public name
+            self._conversation = Conversation(writer.transport, parser._reader, NOT_ENOUGH_DATA)
+        return await self._conversation.ask(commands)
+
     def is_clean(self) -> bool:
         """Open, and nothing has arrived that nobody asked for."""
-        reader, writer = self._reader, self._writer
-        if reader is None or writer is None or writer.transport.is_closing():
-            return False
-        # the end of the stream, what is read but not parsed, and what is parsed but not taken: neither asyncio nor
-        # redis-py has a public way to ask (the tests with stray replies fail if one of these goes away)
-        unread = reader._buffer or self._parser._reader.has_data()  # type: ignore[attr-defined]
-        return not (reader.at_eof() or reader.exception() or unread)
+        return self._conversation is not None and self._conversation.is_clean
 
     async def disconnect(self, *_: object, **__: object) -> None:
         """As redis-py does after every failure; over TLS it would leave the connection to linger for half a minute."""

@@ -3,6 +3,8 @@
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
+from proxy.errors import StoreError
+
 EPOCH_BYTES = 16  # random; a field is either a hard epoch or a soft one
 
 
@@ -38,6 +40,9 @@ class Store(Protocol):
 
     async def get(self, names: Sequence[str]) -> list[bytes | None]:
         """The values of these names, in their order."""
+
+    async def get_each(self, names: Sequence[str]) -> list[bytes | StoreError | None]:
+        """The same for names that have nothing to do with each other: what could not be read is its own StoreError."""
 
     async def set(self, name: str, value: bytes, ttl: float) -> None:
         """Keep a value for at most `ttl` seconds. A store may forget earlier, never later."""

@@ -41,18 +41,19 @@ class Breaker:
         self.pause = pause
         self._clock = clock
         self._least = least
+        self._last = last
         self._within = within
         self._first_pause = pause
         self._longest_pause = longest_pause
         self._calls: deque[tuple[float, bool]] = deque(maxlen=last)
         self._closed_at: float | None = None
 
-    def record(self, good: bool) -> bool:
-        """Count a call that was let through; whether that opened the breaker. Late ones do not count any more."""
-        if self.state != "closed":
+    def record(self, good: bool, times: int = 1) -> bool:
+        """Count calls that were let through; whether that opened the breaker. Late ones do not count any more."""
+        if self.state != "closed" or not times:
             return False
         now = self._clock()
-        self._calls.append((now, good))
+        self._calls.extend([(now, good)] * min(times, self._last))
         if good:
             return False
         while self._calls[0][0] < now - self._within:
@@ -137,6 +138,11 @@ class Guarded:
     async def get(self, names: Sequence[str]) -> list[bytes | None]:
         self._admit()
         return await self._call("get", self._store.get(names), self._timeout)
+
+    async def get_each(self, names: Sequence[str]) -> list[bytes | StoreError | None]:
+        """One deadline for all; each counts as a call of its own."""
+        self._admit(len(names))
+        return await self._call("get", self._store.get_each(names), self._timeout, len(names), _errors_among)
 
     async def set(self, name: str, value: bytes, ttl: float) -> None:
         self._admit()
@@ -227,34 +233,43 @@ class Guarded:
 
     # -- calls
 
-    def _admit(self) -> None:
+    def _admit(self, times: int = 1) -> None:
         if self._breaker.state != "closed" and not self._closed:
-            self.rejected += 1
+            self.rejected += times
             raise StoreError(f"the store is not asked for now: {self._last_error}")
 
-    async def _call(self, operation: str, call: Coroutine[Any, Any, T], timeout: float) -> T:
+    async def _call(
+        self,
+        operation: str,
+        call: Coroutine[Any, Any, T],
+        timeout: float,
+        times: int = 1,
+        errors_in: Callable[[T], Sequence[StoreError]] = lambda result: (),
+    ) -> T:
         began = self._clock()
         try:
             async with Deadline(timeout) as deadline:
                 result = await call
         except TimeoutError:
             error = StoreError(f"the store did not answer within {timeout * 1000:.0f} ms")
-            self._failed(operation, began, error)
+            self._failed(operation, began, error, times)
             raise error from None
         except StoreFullError as error:
-            self._count(operation, began)
-            self.calls[operation].failed += 1
+            self._count(operation, began, times)
+            self.calls[operation].failed += times
             self._note_full(error)
             raise
         except StoreError as error:
-            self._failed(operation, began, error)
+            self._failed(operation, began, error, times)
             raise
         # an answer that came late is one, and yet a sign
-        took = self._count(operation, began)
-        if not deadline.half_over:
-            self._breaker.record(True)
-        elif self._breaker.record(False):
+        took = self._count(operation, began, times)
+        errors = errors_in(result)
+        self.calls[operation].failed += len(errors)
+        if self._breaker.record(not deadline.half_over, times - len(errors)):
             self._open(StoreError(f"{operation} took {took * 1000:.0f} ms"))
+        if self._breaker.record(False, len(errors)):
+            self._open(errors[0])
         return result
 
     def _note_full(self, error: StoreError) -> None:
@@ -264,19 +279,19 @@ class Guarded:
             self._full_at = now
             self._report("store-full", {"store": self.name, "error": str(error)})
 
-    def _failed(self, operation: str, began: float, error: StoreError) -> None:
-        self._count(operation, began)
-        self.calls[operation].failed += 1
-        if self._breaker.record(False):
+    def _failed(self, operation: str, began: float, error: StoreError, times: int) -> None:
+        self._count(operation, began, times)
+        self.calls[operation].failed += times
+        if self._breaker.record(False, times):
             self._open(error)
 
-    def _count(self, operation: str, began: float) -> float:
+    def _count(self, operation: str, began: float, times: int) -> float:
         took = self._clock() - began
         calls = self.calls.get(operation)
         if calls is None:
             calls = self.calls[operation] = Calls()
-        calls.seconds += took
-        calls.buckets[bisect_left(LATENCY_BOUNDS, took)] += 1
+        calls.seconds += took * times
+        calls.buckets[bisect_left(LATENCY_BOUNDS, took)] += times
         return took
 
     # -- while it is open
@@ -309,3 +324,7 @@ class Guarded:
         self._report("store-available", {"store": self.name})
         for report in self._disturbed:
             report("the store can be used again")
+
+
+def _errors_among(values: Sequence[bytes | StoreError | None]) -> Sequence[StoreError]:
+    return [value for value in values if isinstance(value, StoreError)]

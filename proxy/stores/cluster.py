@@ -9,7 +9,8 @@ from redis.exceptions import AskError, ClusterDownError, MovedError, ResponseErr
 
 from proxy.errors import StoreError
 from proxy.stores.commands import Command
-from proxy.stores.node import Answer, Node
+from proxy.stores.conversation import Answer
+from proxy.stores.node import Node
 
 _REDIRECTIONS = 4  # a slot on its way between nodes sends a command on twice at most; more is a circle
 _PAUSE = 0.25  # seconds between two looks at the map

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from proxy.errors import StoreError
 from proxy.stores.base import Heard, Item, Names
@@ -41,7 +41,8 @@ class Link(Protocol):
 
 class _Read(NamedTuple):
     commands: Sequence[Command]
-    replies: asyncio.Future[list[Reply]]
+    replies: asyncio.Future[list[Any]]  # of Reply, and of StoreError where `each` is for itself
+    each: bool = False
 
 
 class CommandStore:
@@ -63,6 +64,12 @@ class CommandStore:
         values: list[bytes | None] = []
         for replies in await self._read_all([("GET", name) for name in names]):
             values += [_value(reply) for reply in replies]
+        return values
+
+    async def get_each(self, names: Sequence[str]) -> list[bytes | StoreError | None]:
+        values: list[bytes | StoreError | None] = []
+        for replies in await self._read_all([("GET", name) for name in names], each=True):
+            values += [_value_or_error(reply) for reply in replies]
         return values
 
     async def set(self, name: str, value: bytes, ttl: float) -> None:
@@ -149,17 +156,17 @@ class CommandStore:
 
     # -- reading
 
-    async def _read_all(self, commands: list[Command]) -> list[list[Reply]]:
+    async def _read_all(self, commands: list[Command], *, each: bool = False) -> list[list[Any]]:
         """The replies, in parts of at most MAX_BATCH."""
         self._check_open()
-        parts = [self._read(commands[at : at + MAX_BATCH]) for at in range(0, len(commands), MAX_BATCH)]
+        parts = [self._read(commands[at : at + MAX_BATCH], each) for at in range(0, len(commands), MAX_BATCH)]
         return [await parts[0]] if len(parts) == 1 else list(await asyncio.gather(*parts))
 
-    def _read(self, commands: Sequence[Command]) -> asyncio.Future[list[Reply]]:
+    def _read(self, commands: Sequence[Command], each: bool) -> asyncio.Future[list[Any]]:
         loop = asyncio.get_running_loop()
         if not self._unsent:
             loop.call_soon(self._send)
-        read = _Read(commands, loop.create_future())
+        read = _Read(commands, loop.create_future(), each)
         self._unsent.append(read)
         return read.replies
 
@@ -208,16 +215,20 @@ class CommandStore:
         except BaseException as error:  # a defect of the link: whoever waits must not wait for ever
             failure = StoreError(f"the store's client failed: {type(error).__name__}")
             for read in batch:
-                _settle(read.replies, [failure])
+                _settle(read._replace(each=False), [failure])
             raise
         at = 0
         for read in batch:
-            _settle(read.replies, replies[at : at + len(read.commands)])
+            _settle(read, replies[at : at + len(read.commands)])
             at += len(read.commands)
 
 
-def _settle(waiting: asyncio.Future[list[Reply]], replies: Sequence[Reply | StoreError]) -> None:
+def _settle(read: _Read, replies: Sequence[Reply | StoreError]) -> None:
+    waiting = read.replies
     if waiting.done():
+        return
+    if read.each:
+        waiting.set_result(list(replies))
         return
     good: list[Reply] = []
     for reply in replies:
@@ -237,6 +248,12 @@ def _value(reply: Reply) -> bytes | None:
     if reply is None or isinstance(reply, bytes):
         return reply
     raise StoreError("the store answered with something that is no value")
+
+
+def _value_or_error(reply: Reply | StoreError) -> bytes | StoreError | None:
+    if reply is None or isinstance(reply, bytes | StoreError):
+        return reply
+    return StoreError("the store answered with something that is no value")
 
 
 def _number(reply: Reply) -> int:

@@ -46,6 +46,9 @@ class MemoryStore:
         now = self._clock()
         return [self._get(name, now) for name in names]
 
+    async def get_each(self, names: Sequence[str]) -> list[bytes | StoreError | None]:
+        return [*await self.get(names)]
+
     async def set(self, name: str, value: bytes, ttl: float) -> None:
         self._check_open()
         now = self._clock()

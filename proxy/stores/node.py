@@ -4,17 +4,16 @@ import asyncio
 import itertools
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from redis.exceptions import ReadOnlyError, ResponseError
 
 from proxy.errors import StoreError
 from proxy.stores.access import FAILURES, Access, PlainConnection, explained
 from proxy.stores.commands import Command
+from proxy.stores.conversation import Answer
 
 # What a server says of itself: its answer to HELLO, with "run_id" and "maxmemory_policy" where INFO is allowed.
 Greeting = Mapping[str, str]
-Answer = Any  # what hiredis makes of a reply: bytes, int, None, lists and dicts of them, or a ResponseError
 
 _OLDEST = 11 * 3600  # seconds; connections of an ElastiCache IAM user are cut after 12 hours
 
@@ -183,16 +182,9 @@ class _Pooled:
 
     async def converse(self, commands: Sequence[Command], token: bytes) -> list[Answer]:
         """Send the commands and PING with a token that must come back last: then every reply is its command's own."""
-        connection = self.connection
-        await connection.send_packed_command(connection.pack_commands([*commands, ("PING", token)]))
-        answers = []
-        for _ in commands:
-            try:
-                answers.append(await connection.read_response())
-            except ResponseError as error:
-                answers.append(error)
-        if await connection.read_response() != token:
-            raise StoreError(f"{connection.host}:{connection.port} sent a reply that nobody asked for")
+        answers = await self.connection.ask([*commands, ("PING", token)])
+        if answers.pop() != token:
+            raise StoreError(f"{self.connection.host}:{self.connection.port} sent a reply that nobody asked for")
         return answers
 
     def close(self) -> None:

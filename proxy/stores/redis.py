@@ -11,7 +11,8 @@ from proxy.stores.access import FAILURES, Access, PlainConnection, explained
 from proxy.stores.base import Heard
 from proxy.stores.cluster import Cluster
 from proxy.stores.commands import Command, Reply
-from proxy.stores.node import Answer, Greeting, Node
+from proxy.stores.conversation import Answer
+from proxy.stores.node import Greeting, Node
 
 Mode = Literal["auto", "true", "false"]
 Report = Callable[[str, Mapping[str, object]], None]

@@ -32,7 +32,7 @@ def opened(
 
 
 def as_dict(entry: Entry) -> dict[str, object]:
-    return {field.name: getattr(entry, field.name) for field in fields(entry)}
+    return {field.name: getattr(entry, field.name) for field in fields(entry) if field.name != "packed"}
 
 
 START = record._LEAD.size + MAC  # of a plain record's payload

@@ -82,6 +82,9 @@ class Listening:
     class hits:
         repeated = chosen = decided = size = 0
 
+    class forwarding:
+        repeated = alike = decided = size = 0
+
     connections = 0
 
 

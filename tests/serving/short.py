@@ -11,7 +11,7 @@ from typing import Any
 from proxy.policy.message import Fields, Request
 from proxy.policy.outcome import Outcome
 from proxy.serving.forwarding import Forwarding
-from proxy.serving.hits import Choices, Hits, ServingEpoch
+from proxy.serving.hits import Hits, ServingEpoch
 from proxy.serving.listener import Listener
 from proxy.serving.outgoing import Limits
 from proxy.serving.reachability import Watched
@@ -19,6 +19,7 @@ from proxy.serving.relay import Relays
 from proxy.serving.reply import Reply
 from proxy.serving.reserved import Reserved
 from proxy.serving.under_way import UnderWay
+from proxy.serving.unread import Choices
 from proxy.serving.upstream import HttpUpstream
 from proxy.telemetry.exposition import exposition
 from proxy.telemetry.metrics import Metrics
@@ -122,9 +123,10 @@ async def served(
         if logs:
             told(request, reply)
 
-    def hits(request_of: Any) -> Hits:
+    def hits(request_of: Any, is_own: Any) -> Hits:
         return made(
-            world.cache, world.epochs, at_once=world.exchange.at_once, request_of=request_of, cell_of=metrics.cell,
+            world.cache, world.epochs, prompt=world.exchange.prompt, request_of=request_of, is_own=is_own,
+            cell_of=metrics.cell,
             logged=told if logs else None, serving=serving, clock=world.clock, max_bytes=max_bytes,
             noted=lambda request, reply: noted.append(request),
         )  # fmt: skip
@@ -133,7 +135,7 @@ async def served(
         assert through is not None
         return Forwarding(
             Relays(through, reach, under_way, finished),
-            passes=world.exchange.passes, has_no_rule=world.exchange.has_no_rule,
+            passes=world.exchange.prompt.passes, has_no_rule=world.exchange.prompt.has_no_rule,
             is_reserved=lambda path: reserved(path) is not None, request_of=request_of, choices=Choices(),
             told_of=told_of, serving=serving, remembers=not logs, max_bytes=forwarded_bytes,
         )  # fmt: skip

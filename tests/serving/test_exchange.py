@@ -964,8 +964,8 @@ def asked(target: str = "/api/jobs/1", org: str = "org_a") -> Request:
 
 async def test_what_was_not_found_in_memory_goes_on_from_there(world, monkeypatch):
     request = asked()
-    assert world.exchange.at_once(request) is None
-    monkeypatch.setattr(world.exchange, "_keyed", None)  # nothing is decided twice
+    assert world.exchange.prompt.at_once(request) is None
+    monkeypatch.setattr(world.exchange.prompt, "keyed", None)  # nothing is decided twice
     reply = await world.exchange.handle(request, None)
     assert (reply.status, reply.outcome.stored, reply.outcome.tenant) == (200, True, "org_a")
     reply.close()
@@ -973,7 +973,7 @@ async def test_what_was_not_found_in_memory_goes_on_from_there(world, monkeypatc
 
 async def test_what_was_decided_is_for_that_request_only_and_only_once(world):
     first, second = asked(org="org_a"), asked(org="org_b")
-    assert world.exchange.at_once(first) is None
+    assert world.exchange.prompt.at_once(first) is None
     other = await world.exchange.handle(second, None)
     again = await world.exchange.handle(first, None)
     assert (other.outcome.tenant, again.outcome.tenant) == ("org_b", "org_a")
@@ -983,7 +983,7 @@ async def test_what_was_decided_is_for_that_request_only_and_only_once(world):
 
 async def test_what_was_decided_by_other_rules_is_decided_anew(world):
     request = asked()
-    assert world.exchange.at_once(request) is None
+    assert world.exchange.prompt.at_once(request) is None
     world.rules = compiled(RULES.replace("GET /api/jobs/{job-id}", "GET /api/works/{job-id}"))
     reply = await world.exchange.handle(request, None)
     assert reply.outcome.reason is Reason.NO_RULE

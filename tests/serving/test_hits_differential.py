@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from proxy.serving import hits as module
 from proxy.serving import response as responses
+from proxy.serving import unread as module
 from proxy.serving.hits import Hits
 from proxy.serving.outgoing import Limits
 from proxy.serving.upstream import HttpUpstream, Timeouts
@@ -480,6 +480,6 @@ async def test_a_broken_short_way_is_found_out(broken):
 
 
 async def test_a_choice_that_leaves_out_too_much_is_found_out(monkeypatch):
-    monkeypatch.setattr(module, "_UNREAD", re.compile(rb"(?i)\r\n(?:user-agent|referer)[^\n]*(?=\r\n)"))
+    monkeypatch.setattr(module, "UNREAD", re.compile(rb"(?i)\r\n(?:user-agent|referer)[^\n]*(?=\r\n)"))
     with pytest.raises(AssertionError):
         await fuzz(20261128, FUZZED)

@@ -5,8 +5,8 @@ import pytest
 from proxy.policy import forwarding
 from proxy.policy.message import Fields, Request
 from proxy.serving.dialing import Origin
-from proxy.serving.hits import IRRELEVANT, Choices
 from proxy.serving.rewriting import Rewriting, rewriting, shape_of
+from proxy.serving.unread import IRRELEVANT, Choices
 from proxy.serving.upstream import _head_of
 
 ORIGIN = Origin.of("http://upstream.test/base")

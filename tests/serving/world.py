@@ -21,8 +21,8 @@ from proxy.identity.tokens import TokenVerifier
 from proxy.policy.key import Keyring
 from proxy.policy.message import Fields, Request, Response
 from proxy.rules.compile import RuleSet, compile_rules
+from proxy.serving.at_once import Hosts
 from proxy.serving.connection import Interim
-from proxy.serving.decided import Hosts
 from proxy.serving.exchange import Exchange
 from proxy.serving.fetch import Fetcher
 from proxy.serving.hits import ServingEpoch

@@ -32,20 +32,12 @@ class Wire:
     def abandon(self) -> None:
         self.open = False
 
-    def pack_commands(self, commands):
-        return commands
-
-    async def send_packed_command(self, commands) -> None:
+    async def ask(self, commands):
         for command in commands:
             self.replies.append(self.server.answer(command))
-
-    async def read_response(self):
         if self.server.gate is not None:
             await self.server.gate.wait()
-        reply = self.replies.pop(0)
-        if isinstance(reply, Exception):
-            raise reply
-        return reply
+        return [self.replies.pop(0) for _ in commands]
 
 
 class ScriptedServer:

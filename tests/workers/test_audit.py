@@ -157,3 +157,10 @@ async def test_status_top_and_why_are_of_all_workers(server, tmp_path):
         )
         assert (status_code, len(json.loads(body)["purges_that_touched_it"])) == (200, 2)
         assert len((await asked(made, "/api/audit"))["purges"]) == 2
+        for number, clients in enumerate(held.values()):  # each in one worker's memory only
+            assert (await clients[0].ask(item(10 + number), TOKEN, host=HOST)).status == 200
+        told = await asked(made, "/api/cache/keys?tier=memory")
+        assert {f"tenant:{ORG}:jobs:{number}" for number in (1, 10, 11)} <= set(told["keys"])
+        for number in (10, 11):
+            found = await asked(made, f"/api/cache/entry?key=tenant:{ORG}:jobs:{number}")
+            assert (found["tier"], found["status"]) == ("memory", 200)

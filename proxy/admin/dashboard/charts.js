@@ -77,7 +77,7 @@ export function chart(title, series, { value, tick = value, range, log = false, 
       cursor: { sync: { key: "time" }, points: { show: false }, drag: { x: false, y: false }, y: false },
       scales: { x: { time: true, range: (_, from, to) => [Math.min(from, to - LEAST), to] }, y: { range, distr: log ? 3 : 1 } },
       axes: [
-        axis({ space: 70, size: 22, gap: 4, values: (self, ticks) => ticks.map((at) => new Date(at * 1000)
+        axis({ space: 46, size: 22, gap: 4, values: (self, ticks) => ticks.map((at) => new Date(at * 1000)
           .toLocaleTimeString("en-GB", {
             hour: "2-digit", minute: "2-digit", second: self.scales.x.max - self.scales.x.min < SECONDS_BELOW ? "2-digit" : undefined,
           })) }),

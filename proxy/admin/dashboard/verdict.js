@@ -38,12 +38,13 @@ export function verdict() {
   const named = ORDER.filter((name) => name in faults);
   if (level === "draining") return { level, head: "Stopping: what is under way is being finished", details: [] };
   if (named.length) {
-    const more = named.length > 1 ? `, and ${named.length - 1} more` : "";
+    const more = named.length > 1 ? ` (and ${named.length - 1} more)` : "";
     return { level, head: `${SENTENCES[named[0]](status)}${more}`, details: named.map((name) => faults[name]) };
   }
   const quiet = !minute || !minute.requests;
   const head = quiet ? "All well, and nothing is being asked"
     : minute.hit_ratio >= 0.5 ? "Serving from memory"
       : minute.hit_ratio >= 0.1 ? "Serving from memory in part" : "All well; almost everything is forwarded";
-  return { level, head, details: ["The store answers, the rules are valid, the portal API responds."] };
+  const well = "The store answers, the rules are valid, the portal API responds.";
+  return { level, head, details: quiet || minute.hit_ratio >= 0.1 ? [well] : [well, "Why: see Requests, the reasons by route."] };
 }
