@@ -23,7 +23,7 @@ def reason_of_write(request: Request, match: Match | None) -> tuple[Reason, Forw
 def unauthorized(outcome: Outcome) -> Reply:
     """RFC 6750 3.1; what becomes of the credential at the upstream nobody asks any more."""
     fields, text = problem(401, "This session has ended.", ("WWW-Authenticate", 'Bearer error="invalid_token"'))
-    return Reply.own(401, fields, text, replace(outcome, reason=Reason.REVOKED, forward=None))
+    return Reply.own(401, fields, text, replace(outcome, reason=Reason.REVOKED, forward=None, hit=False, ttl=None))
 
 
 def failed(failure: UpstreamError, outcome: Outcome) -> Reply:
