@@ -3,6 +3,7 @@
 import jwt
 import pytest
 
+from proxy.policy.message import Fields, Request
 from proxy.sessions.telling import plain
 from tests.serving.world import World, answered, unsigned
 
@@ -195,3 +196,14 @@ def test_values_of_a_document_as_a_field_may_carry_them():
                         ([1], None), ({}, None), ("\r\nX: y", "%0D%0AX: y"), ("x" * 2000, None), (" a ", "a"),
                         ("ü", "%C3%BC"), ("\ud800", "?")]:  # fmt: skip
         assert plain(value) == sent
+
+
+@pytest.mark.parametrize(("rules", "lasting"), [(RULES, False), (RULES.partition("session:")[0], True)])
+async def test_what_is_told_is_not_remembered_for_the_next_request_of_the_same_head(rules, lasting):
+    """An assertion lives for a minute, and what is known of an organisation changes."""
+    world = World(rules)
+    request = Request("GET", "/api/unruled", Fields((("Host", "portal.test"), ("Authorization", f"Bearer {TOKEN}"))))
+    passed = world.exchange.prompt.passes(request)
+    assert passed is not None
+    assert passed.lasting is lasting
+    assert ("x-portal-assertion" in passed.request.fields) is not lasting
