@@ -222,7 +222,7 @@ class SessionParts:
         revocations, figures = self.revocations, self.revocations.figures
         age = revocations.age
         return (
-            Sample("sidecache_revocations", "Revocations that still count.", len(revocations), across="most"),
+            Sample("sidecache_revocations_known", "Revocations that still count.", len(revocations), across="most"),
             Sample(
                 "sidecache_revocations_pending", "Revocations that the store has not taken yet; they hold here.",
                 revocations.pending, across="most",
