@@ -12,7 +12,7 @@ from pathlib import Path
 RESULTS = Path(__file__).parent / "results"
 
 # what docs/benchmarks.md holds, in its order
-SHORT = ("versus", "start_and_memory", "match_cost", "decide", "counting", "entry_overhead", "streaming")
+SHORT = ("versus", "start_and_memory", "match_cost", "decide", "counting", "analytics", "entry_overhead", "streaming")
 LONG = ("store", "coherence", "sessions")  # with real stores
 MEASUREMENTS = (*SHORT, *LONG)
 MAX_SECONDS = 600

@@ -7,7 +7,7 @@ import os
 import random
 import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -26,6 +26,7 @@ from proxy.cache.lease import Leases
 from proxy.cache.purges import Purges
 from proxy.cache.seal import Sealer
 from proxy.cache.tiers import Cache
+from proxy.counting import Counting
 from proxy.errors import StoreError
 from proxy.links import link_of
 from proxy.live_rules import LiveRules
@@ -65,7 +66,7 @@ from proxy.telemetry.loop_lag import LoopLag
 from proxy.telemetry.metrics import Metrics
 from proxy.telemetry.recent import Recent
 from proxy.telemetry.traffic import Traffic
-from proxy.workers.listening import cannot_listen
+from proxy.workers.listening import bind
 from proxy.workers.seat import Seat
 
 if TYPE_CHECKING:
@@ -176,6 +177,11 @@ class _Composition:
         audited = auditing(settings, seat, store, self._metrics, self._background, time.time, self._unwritten)
         self._audit = audited.audit
         stack.push_async_callback(audited.close)
+        self._counting = Counting(
+            store, lambda: self._rules.current, lambda: self._resolver, self._keys, self._background, time.time,
+            metrics=self._metrics, failed=self._lost, lost=self._report,
+        )  # fmt: skip
+        stack.push_async_callback(self._counting.close)
         sole = settings.sole_replica
         epochs = Epochs(
             store, time.monotonic, os.urandom, self._background, sole=sole, siblings=seat, report=self._report
@@ -213,7 +219,7 @@ class _Composition:
             known = sessions.revocations
             seat.hear(epochs, known, self._rules, self._bypasses, self._metrics, self._background)
             await seat.join(epochs, known, self._rules, self._bypasses)
-        await _bind(
+        await bind(
             lambda host, port: listener.open(host, port, *((seat.data, seat.share) if seat is not None else ())),
             settings.listen, "--listen",
         )  # fmt: skip
@@ -276,6 +282,7 @@ class _Composition:
             clock=time.time, random=random.random, hosts=hosts, noted=self._noted, is_off=self._bypasses.covers,
             purged=lambda by, purge, accepted: self._purges.note(by, purge, accepted=accepted),
             sessions=sessions.observer, telling=sessions.telling,
+            counts=self._counting.written,
         )  # fmt: skip
 
     def _hits(
@@ -294,6 +301,7 @@ class _Composition:
             logged=logged if access_log or spans is not None else None, serving=self._serving, clock=time.time,
             max_bytes=self._settings.l1_bytes // _PREPARED_SHARE, choices=choices,
             noted=lambda request, reply: self._recent.note_hit(request, reply.outcome, reply.status),
+            counted_of=self._counting.of, count=self._counting.add,
         )  # fmt: skip
 
     def _listener(
@@ -305,7 +313,8 @@ class _Composition:
         def finished(request: Request, reply: Reply, seconds: float) -> None:
             self._finished(request, reply.outcome, reply.status, seconds, _saved(reply))
 
-        reserved = Reserved(settings.prefix, health.word, health.ready, sessions.pages())
+        pages = {**sessions.pages(), **self._counting.pages(settings.prefix)}
+        reserved = Reserved(settings.prefix, health.word, health.ready, pages)
         choices = Choices()
         bridge = UpgradeBridge(
             upstream,
@@ -421,6 +430,7 @@ class _Composition:
     def _finished(self, request: Request, outcome: Outcome, status: int, seconds: float, saved: int = 0) -> None:
         self._metrics.count(outcome, seconds, saved)
         self._traffic.note(request, outcome)
+        self._counting.finished(request, outcome, status)
         self._recent.note(request, outcome, status, seconds)
         if isinstance(outcome, Accessed):
             self._audit.accessed(request, outcome, status)
@@ -481,13 +491,6 @@ def _saved(reply: Reply) -> int:
 
 def _where(metrics: Address | None, port: int) -> dict[str, str]:
     return {} if metrics is None else {"metrics": str(Address(metrics.host, port))}
-
-
-async def _bind(listen: Callable[[str, int], Awaitable[None]], address: Address, flag: str) -> None:
-    try:
-        await listen(address.host, address.port)
-    except OSError as error:
-        raise cannot_listen(address, error, flag) from None
 
 
 def _freeze_start_up_objects() -> None:

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b, sha256
 
 from proxy.policy.identity import CookieSource, IdentitySources
@@ -11,7 +11,7 @@ from proxy.policy.route import Kind, Match, Route
 from proxy.policy.session import SessionRules
 from proxy.rules.document import Cookie, Document, Scenario
 from proxy.rules.draft import Draft, Report, drafts_of, route_of
-from proxy.rules.effects import LATER, Effects, effects_of, first_effect
+from proxy.rules.effects import LATER, Effects, ReportRule, effects_of, first_effect, reports_of
 from proxy.rules.keyspace import prove_distinct, reserved_prefixes
 from proxy.rules.pattern import parse
 from proxy.rules.purges import purges_of, unpurged
@@ -44,6 +44,8 @@ class RuleSet:
     effects: Mapping[str, Effects]  # by Route.where: what `count` and `publish` say
     match: Callable[[str, str], Match | None]  # (method, raw path without its query)
     session: SessionRules
+    reports: Mapping[str, ReportRule] = field(default_factory=dict)  # by name: what is counted
+    reports_require: frozenset[str] = frozenset()  # the permissions that it takes to read them
 
     def __str__(self) -> str:
         return f"rules {self.digest}, {len(self.routes)} routes"
@@ -101,6 +103,7 @@ class _Effective:
         self.drafts = drafts_of(self.document, self.tree, self.identity, self.report)
         prove_distinct(self.drafts, self.report)
         self.effects = effects_of(self.drafts, self.report)
+        self.reports = reports_of(self.drafts, self.report)
         self.session = session_of(self.document, self.tree, self.drafts, self.identity, self.report)
         _check_tests(self.document, self.tree, self.report)
         self.routes = tuple(self._compiled())
@@ -153,6 +156,8 @@ class _Effective:
             effects=self.effects,
             match=Routes(self.routes).match,
             session=self.session,
+            reports=self.reports,
+            reports_require=frozenset(self.document.reports.require),
         )
 
 

@@ -195,11 +195,11 @@ class Settings(Block):
 
 
 class Count(Block):
-    """Count requests, hit or miss (acts in a later version)."""
+    """Count requests that are answered with 2xx or 304, from the cache or not."""
 
     name: Name = Field(description="The counter's name.")
     by: Dimension | None = Field(
-        default=None, description="What to count by: a path parameter, or a reference such as query.q."
+        default=None, description="What to count by: a path parameter, or a reference such as query.q or jwt.plan."
     )
     unique: Distinct | None = Field(default=None, description="Also count distinct values: `user`, or a reference.")
 
@@ -316,6 +316,14 @@ class Session(Block):
     enrich: Enrich | None = Field(default=None, description="Organisation data as request headers.")
 
 
+class Reports(Block):
+    """Who may read what is counted."""
+
+    require: list[Permission] = Field(
+        default=[], description="Permissions a caller needs. Default: none, every member of the tenant may."
+    )
+
+
 class Overlay(Block):
     """What one profile changes; merged over the rest, key by key. Lists are replaced."""
 
@@ -382,6 +390,7 @@ class Document(Block):
     defaults: Settings = Field(default=Settings(), description="Settings for every feature.")
     features: dict[Name, Feature] = Field(description="By name: the word in tenant:{org_id}:{feature}:{identifier}.")
     session: Session | None = Field(default=None, description="Requests that end or change a session.")
+    reports: Reports = Field(default=Reports(), description="Who may read what is counted.")
     environments: Environments = Field(default=Environments(), description="Differences between the profiles.")
     tests: list[Scenario] = Field(default=[], description="Examples that must hold.")
 

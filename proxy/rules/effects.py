@@ -1,17 +1,18 @@
 """What does a request cause besides caching, and do those references name things that exist?
 
-Counters and events are validated in full; they act in a later version, which one warning says.
+Events are validated in full; they act in a later version, which one warning says.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
-from proxy.policy.route import Kind
 from proxy.rules.document import Count, Publish, WriteRoute
 from proxy.rules.draft import Draft, Report
 from proxy.rules.pattern import Pattern
 from proxy.rules.source import Node, suggestion
 
-LATER = "is checked and has no effect yet: count and publish act in a later version"
+LATER = "is checked and has no effect yet: publish acts in a later version"
+ASKED = frozenset({"by", "from", "to", "bucket", "limit"})  # what every report may be asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,7 @@ def effects_of(drafts: list[Draft], report: Report) -> dict[str, Effects]:
         publish = draft.block.publish if isinstance(draft.block, WriteRoute) else None
         count = draft.block.count
         if count is not None:
-            _check_count(count, draft.node.at("count"), draft.pattern, draft.kind, report)
+            _check_count(count, draft.node.at("count"), draft.pattern, report)
         if publish is not None:
             _check_publish(publish, draft.node.at("publish"), draft.pattern, report)
         if count is not None or publish is not None:
@@ -37,14 +38,52 @@ def effects_of(drafts: list[Draft], report: Report) -> dict[str, Effects]:
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class ReportRule:
+    """What is counted under one name: by what (None: only as a whole), whether users are too, and of which routes."""
+
+    name: str
+    by: str | None
+    unique: bool
+    routes: tuple[str, ...]
+
+
+def reports_of(drafts: list[Draft], report: Report) -> Mapping[str, ReportRule]:
+    """By their names. Routes may share one, if they count alike."""
+    found: dict[str, tuple[ReportRule, Draft]] = {}
+    for draft in drafts:
+        count = draft.block.count
+        if count is None:
+            continue
+        made = ReportRule(count.name, _short(count.by), count.unique is not None, (str(draft.pattern),))
+        before, first = found.setdefault(count.name, (made, draft))
+        if first is draft:
+            continue
+        if (before.by, before.unique) != (made.by, made.unique):
+            report.error(
+                draft.node.at("count", "name"),
+                f"{count.name!r} is counted otherwise in line {first.node.line}: by and unique must be the same, "
+                "or the names different",
+            )
+        found[count.name] = (replace(before, routes=before.routes + made.routes), first)
+    return {name: rule for name, (rule, _) in found.items()}
+
+
+def _short(by: str | None) -> str | None:
+    """As reports call it: a path parameter by its name."""
+    return None if by is None else by.removeprefix("path.")
+
+
 def first_effect(drafts: list[Draft]) -> Node | None:
     """The first place in the text that acts in a later version."""
-    places = [draft.node.child(key) for draft in drafts for key in ("count", "publish")]
+    places = [draft.node.child("publish") for draft in drafts]
     there = [place for place in places if place is not None]
     return min(there, key=lambda place: (place.line, place.column), default=None)
 
 
-def _check_count(count: Count, node: Node, pattern: Pattern, kind: Kind, report: Report) -> None:
+def _check_count(count: Count, node: Node, pattern: Pattern, report: Report) -> None:
+    if _short(count.by) in ASKED:
+        report.error(node.at("by"), f"{count.by!r} is what every report may be asked for: rename the parameter")
     for key, text in (("by", count.by), ("unique", count.unique)):
         if text is None or (key == "unique" and text == "user"):
             continue
@@ -54,7 +93,7 @@ def _check_count(count: Count, node: Node, pattern: Pattern, kind: Kind, report:
                 hint = suggestion(text, pattern.parameters)
                 report.error(place, f"{text!r} is not a path parameter of {pattern.path}{hint}")
         else:
-            check_reference(text, place, pattern, ("path", "query", "jwt", "request"), report)
+            check_reference(text, place, pattern, ("path", "query", "jwt"), report)
 
 
 def _check_publish(publish: Publish, node: Node, pattern: Pattern, report: Report) -> None:

@@ -182,7 +182,7 @@ class AtOnce:
             reason = Reason.HOST
         elif match is None:
             reason = Reason.NO_RULE
-        elif match.route.sensitive:
+        elif match.route.sensitive or match.route.count is not None:
             return None  # each access is told in full
         else:
             feature = match.route.feature

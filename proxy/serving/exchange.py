@@ -38,6 +38,7 @@ from proxy.sessions.observer import NoSessions, Sessions
 from proxy.sessions.telling import Telling, TellsNothing
 
 Noted = Callable[[str, Mapping[str, str]], None]
+Counts = Callable[[Request, Match, Identity | None, int], None]  # of a write, and what it was answered
 PurgedBy = Callable[[str, invalidation.Purge, bool], None]  # a write's route, its tags, whether the store has them
 
 
@@ -72,6 +73,7 @@ class Exchange:
         purged: PurgedBy = _untold,
         sessions: Sessions | None = None,
         telling: Telling | TellsNothing | None = None,
+        counts: Counts = lambda request, match, identity, status: None,
     ) -> None:
         self._rules = rules
         self._identity = identity
@@ -86,6 +88,7 @@ class Exchange:
         self._purged = purged
         self._telling = telling if telling is not None else TellsNothing()
         self._sessions: Sessions = sessions if sessions is not None else NoSessions()
+        self._counts = counts
         self._noted = noted  # what an operator should hear of: conflicts, unmatched writes, failed assertions
         self.prompt = AtOnce(
             rules=rules, identity=identity, cache=cache, fetcher=fetcher, keys=keys, naming=naming, clock=clock,
@@ -250,6 +253,8 @@ class Exchange:
                 await self._purge(request, match, None, identity, rules)
             return failure, identity
         await self._purge(request, match, stream.response, identity, rules)
+        if match is not None:
+            self._counts(request, match, identity, stream.response.status)
         if event is not None and succeeded(event, stream.response.status):
             user = None
             if isinstance(event, Change) and event.body_path is not None:

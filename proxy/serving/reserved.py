@@ -14,7 +14,7 @@ Page = Callable[[Request, Body], Awaitable[Reply]]
 class Reserved:
     """Answers below `prefix` ("" switches it off). `word` is the health in one word, `ready` says if it is ready.
 
-    `pages` are those that look at the request, by their name.
+    `pages` are those that look at the request, by their name; one that ends in a slash stands for all that begin so.
     """
 
     def __init__(
@@ -32,7 +32,8 @@ class Reserved:
         """What answers this path once the request was looked at; None: `__call__` does."""
         if not self._prefix or not path.startswith(self._prefix):
             return None
-        return self._pages.get(path.removeprefix(self._prefix))
+        name = path.removeprefix(self._prefix)
+        return self._pages.get(name) or self._pages.get(f"{name.partition('/')[0]}/")
 
     def __call__(self, path: str) -> Reply | None:
         if not self._prefix or not path.startswith(self._prefix):

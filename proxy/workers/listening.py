@@ -6,6 +6,7 @@ A listening socket of each worker's own (SO_REUSEPORT) would take the connection
 import asyncio
 import os
 import socket
+from collections.abc import Awaitable, Callable
 
 from proxy.addresses import Address
 from proxy.errors import ConfigError
@@ -41,3 +42,11 @@ def cannot_listen(address: Address, error: OSError, flag: str) -> ConfigError:
     reason = os.strerror(number) if number else error.strerror or str(error)
     separator = " " if flag.startswith("-") else "="
     return ConfigError(f"cannot listen on {address}: {reason.lower()}; {flag}{separator}HOST:PORT chooses another")
+
+
+async def bind(listen: Callable[[str, int], Awaitable[None]], address: Address, flag: str) -> None:
+    """ConfigError when it cannot."""
+    try:
+        await listen(address.host, address.port)
+    except OSError as error:
+        raise cannot_listen(address, error, flag) from None

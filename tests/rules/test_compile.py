@@ -210,8 +210,8 @@ def test_a_mistake_outside_the_environments_is_told_once():
         ("a: {read: [GET /a], write: [], honour: false}", "features.a.honour: honour: false stores what the upstream "),
         ("a: {read: [GET /.sidecache/a], write: []}", "features.a.read[0]: shadowed: sidecache answers /.sidecache/a "),
         (
-            "a: {read: [{route: GET /a, count: {name: c}}], write: []}",
-            "features.a.read[0].count: is checked and has no",
+            "a: {write: [{route: POST /a, publish: {event: c, to: tenant}}]}",
+            "features.a.write[0].publish: is checked and has no",
         ),
     ],
 )

@@ -2,6 +2,8 @@
 
 import pytest
 
+from proxy.policy.route import CountRule
+from proxy.rules.effects import ReportRule
 from tests.rules.texts import accepted, features, refused, warned
 
 
@@ -16,10 +18,6 @@ def published(publish: str) -> str:
 @pytest.mark.parametrize(
     "text",
     [
-        counted("{name: views}"),
-        counted("{name: views, by: job-id}"),
-        counted("{name: views, by: path.job-id, unique: user}"),
-        counted("{name: views, by: query.q, unique: jwt.https_ns}"),
         published("{event: a.b, to: tenant}"),
         published("{event: a.b, to: role:read:jobs, data: {x: path.job-id, y: response.id.z, z: request.a}}"),
         published("{event: a.b, to: user:response.owner}"),
@@ -27,12 +25,12 @@ def published(publish: str) -> str:
 )
 def test_what_acts_in_a_later_version_is_one_warning(text):
     (warning,) = warned(text)
-    assert warning.endswith("is checked and has no effect yet: count and publish act in a later version")
+    assert warning.endswith("is checked and has no effect yet: publish acts in a later version")
 
 
 def test_the_one_warning_is_at_the_first_place():
-    text = counted("{name: views}") + "session: {logout: GET /out}\n"
-    assert [each.partition(":")[0] for each in warned(text)] == ["features.a.read[0].count"]
+    text = published("{event: a.b, to: tenant}") + "session: {logout: GET /out}\n"
+    assert [each.partition(":")[0] for each in warned(text)] == ["features.a.write[0].publish"]
     assert warned(features("a: {read: [GET /a], write: []}")) == []
 
 
@@ -47,6 +45,10 @@ def test_the_one_warning_is_at_the_first_place():
             "count.by: 'response.id' is not a reference that begins with path.",
         ),
         (counted("{name: views, by: query.}"), "count.by: 'query.' is not a reference that begins with path."),
+        (
+            counted("{name: views, by: request.q}"),
+            "count.by: 'request.q' is not a reference that begins with path., query., jwt.",
+        ),
         (counted("{name: Views}"), "count.name: 'Views' is not a kebab-case name"),
         (counted("{by: job-id}"), "count: missing key 'name'"),
         (published("{event: A, to: tenant}"), "publish.event: 'A' is not an event name such as application.submitted"),
@@ -59,6 +61,60 @@ def test_the_one_warning_is_at_the_first_place():
 def test_a_reference_that_names_nothing_is_refused(text, expected):
     (found,) = refused(text)
     assert found.partition("[0].")[2].startswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("count", "rule"),
+    [
+        ("{name: views}", CountRule("views")),
+        ("{name: views, by: job-id}", CountRule("views", "path.job-id")),
+        ("{name: views, by: path.job-id, unique: user}", CountRule("views", "path.job-id", "user")),
+        ("{name: views, by: query.q, unique: jwt.https_ns}", CountRule("views", "query.q", "jwt.https_ns")),
+    ],
+)
+def test_what_is_counted_is_part_of_the_route(count, rule):
+    rules = accepted(counted(count))
+    assert [route.count for route in rules.routes] == [rule]
+    assert warned(counted(count)) == []
+
+
+def two(one: str, other: str) -> str:
+    return features(
+        f"""
+        a: {{read: [{{route: 'GET /jobs/{{job-id}}', count: {one}}}], write: []}}
+        b: {{write: [{{route: 'POST /jobs/{{job-id}}', count: {other}}}]}}
+        """
+    )
+
+
+def test_routes_may_share_a_report_that_they_count_alike():
+    rules = accepted(two("{name: views, by: job-id, unique: user}", "{name: views, by: path.job-id, unique: user}"))
+    routes = ("GET /jobs/{job-id}", "POST /jobs/{job-id}")
+    assert rules.reports == {"views": ReportRule("views", "job-id", True, routes)}
+    assert accepted(features("a: {read: [GET /a], write: []}")).reports == {}
+
+
+@pytest.mark.parametrize("other", ["{name: views}", "{name: views, by: job-id}", "{name: views, unique: user}"])
+def test_one_name_is_one_report(other):
+    (found,) = refused(two("{name: views, by: job-id, unique: user}", other))
+    assert found.startswith("5:")
+    assert "features.b.write[0].count.name: 'views' is counted otherwise in line 4: by and unique must be the" in found
+
+
+@pytest.mark.parametrize("parameter", ["by", "from", "to", "bucket", "limit"])
+def test_what_is_counted_by_is_not_called_like_what_a_report_is_asked_for(parameter):
+    text = features(
+        f"a: {{read: [{{route: 'GET /j/{{{parameter}}}', count: {{name: v, by: {parameter}}}}}], write: []}}"
+    )
+    (found,) = refused(text)
+    assert f"count.by: '{parameter}' is what every report may be asked for: rename the parameter" in found
+
+
+def test_who_may_read_reports_is_said_once():
+    text = features("a: {read: [GET /a], write: []}") + "reports: {require: [read:analytics]}\n"
+    assert accepted(text).reports_require == {"read:analytics"}
+    (found,) = refused(features("a: {read: [GET /a], write: []}") + "reports: {requires: [x]}\n")
+    assert "reports.requires: unknown key (did you mean 'require'?)" in found
 
 
 def test_a_rule_set_knows_what_its_routes_count_and_publish():
