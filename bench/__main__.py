@@ -12,8 +12,8 @@ from pathlib import Path
 RESULTS = Path(__file__).parent / "results"
 
 # what docs/benchmarks.md holds, in its order
-SHORT = ("versus", "start_and_memory", "match_cost", "decide", "counting", "entry_overhead", "streaming")
-LONG = ("store", "coherence", "events")  # with real stores
+SHORT = ("versus", "start_and_memory", "match_cost", "decide", "counting", "analytics", "entry_overhead", "streaming")
+LONG = ("store", "coherence", "sessions", "events")  # with real stores
 MEASUREMENTS = (*SHORT, *LONG)
 MAX_SECONDS = 600
 MAX_SECONDS_FULL = 3600

@@ -25,6 +25,7 @@ from proxy.cache.tiers import Cache
 from proxy.events.publish import Publisher
 from proxy.live_rules import LiveRules
 from proxy.policy.key import Keyring
+from proxy.session_parts import SessionParts
 from proxy.settings import Settings
 from proxy.stores.base import Store
 from proxy.telemetry.course import Course, State
@@ -37,8 +38,9 @@ from proxy.workers.seat import Seat
 def admin_port(
     settings: Settings, seat: Seat | None, *, health: Health, rules: LiveRules, cache: Cache, epochs: Epochs,
     store: Store, sealer: Sealer, purges: Purges, traffic: Traffic, metrics: Metrics, recent: Recent,
-    bypasses: Bypasses, audited: Auditing, keys: Keyring, home: str | None, publisher: Publisher,
-    exposition: Callable[[], Awaitable[bytes]], spread: Callable[[], Awaitable[None]],
+    bypasses: Bypasses, audited: Auditing, keys: Keyring, home: str | None,
+    exposition: Callable[[], Awaitable[bytes]], spread: Callable[[], Awaitable[None]], who: SessionParts,
+    publisher: Publisher,
 ) -> tuple[web.Application, Course]:  # fmt: skip
     """Its application, and the course that is to run while it answers."""
     others = seat.others if seat is not None else sight.nobody
@@ -60,6 +62,6 @@ def admin_port(
         keys=keys, home=home, profile=settings.profile, inside=settings.admin.loopback,
         about_store=lambda: figures.about(store), clock=time.time, exposition=exposition, unwritten=audited.lost,
         spread=spread, gate=gate, sessions=sessions, course=course, lately=news,
-        publisher=publisher,
+        records=who.records, ends=who.observer, published_keys=who.published_keys, publisher=publisher,
     )  # fmt: skip
     return application(gate, audited.audit, endpoints(parts)), course

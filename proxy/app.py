@@ -8,11 +8,9 @@ import random
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-import aiohttp
+from functools import partial
 
 from proxy import __version__, figures
 from proxy.addresses import Address
@@ -28,12 +26,9 @@ from proxy.cache.lease import Leases
 from proxy.cache.purges import Purges
 from proxy.cache.seal import Sealer
 from proxy.cache.tiers import Cache
-from proxy.errors import StoreError
+from proxy.counting import Counting
 from proxy.event_parts import EventParts
-from proxy.identity.jwks import Jwks, fetch_document
-from proxy.identity.sources import IdentityResolver
-from proxy.identity.tokens import TokenVerifier
-from proxy.links import link_of
+from proxy.links import store_of
 from proxy.live_rules import LiveRules
 from proxy.policy.identity import Identity
 from proxy.policy.key import Keyring
@@ -55,13 +50,12 @@ from proxy.serving.under_way import UnderWay
 from proxy.serving.unread import Choices
 from proxy.serving.upgrade import UpgradeBridge
 from proxy.serving.upstream import HttpUpstream, Timeouts, Upstream
+from proxy.session_parts import SessionParts
 from proxy.settings import Settings
 from proxy.side_ports import SidePorts
 from proxy.signals import on_signals
 from proxy.stores.base import Store
 from proxy.stores.breaker import Guarded
-from proxy.stores.commands import CommandStore
-from proxy.stores.memory import MemoryStore
 from proxy.telemetry import tracing
 from proxy.telemetry.access_line import access_line
 from proxy.telemetry.exposition import exposition
@@ -70,12 +64,8 @@ from proxy.telemetry.loop_lag import LoopLag
 from proxy.telemetry.metrics import Metrics
 from proxy.telemetry.recent import Recent
 from proxy.telemetry.traffic import Traffic
-from proxy.workers.listening import usable
+from proxy.workers.listening import bind
 from proxy.workers.seat import Seat
-
-if TYPE_CHECKING:
-    from proxy.stores.redis import RedisLink
-    from proxy.stores.upstash import UpstashLink
 
 # Parts of the drain time: still accepting, so that load balancers notice that we are no longer ready; then finishing
 # requests. What is left is for the work that they leave behind.
@@ -85,9 +75,13 @@ _FINISHING = 0.8
 _FORWARDED_SHARE = 16  # the same for heads that are forwarded
 _PREPARED_SHARE = 4  # answers ready to be written may take this part of the first tier's bytes on top of them
 
+# What anybody's request may cause: the counter tells.
+_COUNTED = frozenset({"unmatched-write", "logout-of-nobody"})
+
 # Reports of a change for the better.
 _GOOD_NEWS = frozenset(
-    "store-available doorbell-works rules-loaded jwks-available jwks-changed upstream-reachable".split()
+    "store-available doorbell-works rules-loaded jwks-available jwks-changed upstream-reachable "
+    "auth0-events-heard".split()
 )
 
 
@@ -172,11 +166,7 @@ class _Composition:
         self._warn_of_strict()
         if self._tracing is not None:
             stack.push_async_callback(self._tracing.close)
-        store = self._store()
-        stack.push_async_callback(store.close)
-        audited = auditing(settings, seat, store, self._metrics, self._background, time.time, self._unwritten)
-        self._audit = audited.audit
-        stack.push_async_callback(audited.close)
+        store, audited = self._kept()
         sole = settings.sole_replica
         epochs = Epochs(
             store, time.monotonic, os.urandom, self._background, sole=sole, siblings=seat, report=self._report
@@ -184,8 +174,6 @@ class _Composition:
         stack.push_async_callback(epochs.close)
         epochs.start()
         leases = Leases(store, self._background, time.monotonic, others=not sole or seat is not None)
-        events = EventParts(settings, store, self._sealer, self._keys, self._background, time.time, self._noted)
-        events.start(stack, self._metrics)
         cache = Cache(
             store, epochs, l1_bytes=settings.l1_bytes, clock=time.time, sealer=self._sealer,
             background=self._background,
@@ -198,25 +186,51 @@ class _Composition:
         stack.push_async_callback(upstream.close)
         asked: Upstream = upstream if self._tracing is None else TracedUpstream(upstream, self._tracing)
         watched = Watched(asked, settings.upstream, self._report)
-        exchange = await self._exchange(cache, epochs, leases, watched, events)
-        admin_port = await self._admin(health, cache, epochs, store, audited, events)
+        sessions = SessionParts(
+            settings, store, epochs, self._rules, self._background, time.time, upstream=watched, seat=seat,
+            audit=self._audit, changed=self._serving.advance, noted=self._noted, report=self._report,
+        )  # fmt: skip
+        self._resolver = await sessions.open(stack, self._metrics)
+        exchange = self._exchange(cache, epochs, leases, watched, sessions)
+        admin_port = await self._admin(health, cache, epochs, store, audited, sessions)
         metrics_port = await self._scraped()
         stack.push_async_callback(self._finish_background)
         if seat is None:
             self._follow()
-        listener = self._listener(exchange, cache, epochs, upstream, watched, health, events)
+        listener = self._listener(exchange, cache, epochs, upstream, watched, health, sessions)
         self._watch(cache, epochs, listener)
         if seat is not None:
             _freeze_start_up_objects()  # it takes a moment, in which nobody waits yet
-            seat.hear(epochs, self._rules, self._bypasses, self._metrics, self._background)
-            await seat.join(epochs, self._rules, self._bypasses)
-        shared = (seat.data, seat.share) if seat is not None else ()
-        with usable(settings.listen, "--listen"):
-            await listener.open(settings.listen.host, settings.listen.port, *shared)
-        stack.push_async_callback(self._leave, health, listener, events)
+            known = sessions.revocations
+            seat.hear(epochs, known, self._rules, self._bypasses, self._metrics, self._background)
+            await seat.join(epochs, known, self._rules, self._bypasses)
+        await bind(
+            lambda host, port: listener.open(host, port, *((seat.data, seat.share) if seat is not None else ())),
+            settings.listen, "--listen",
+        )  # fmt: skip
+        stack.push_async_callback(self._leave, health, listener)
         if seat is not None:
             await seat.listening()
         return Running(listener.port, admin_port, metrics_port)
+
+    def _kept(self) -> tuple[Store, Auditing]:
+        """The store, and those who keep events, counts and the audit there."""
+        settings, stack, seat = self._settings, self._stack, self._seat
+        store = store_of(settings, self._background, stack, self._report)
+        if isinstance(store, Guarded):
+            self._metrics.watch(partial(figures.of_store, store))
+        stack.push_async_callback(store.close)
+        audited = auditing(settings, seat, store, self._metrics, self._background, time.time, self._unwritten)
+        self._audit = audited.audit
+        stack.push_async_callback(audited.close)
+        self._events = EventParts(settings, store, self._sealer, self._keys, self._background, time.time, self._noted)
+        self._events.start(stack, self._metrics)
+        self._counting = Counting(
+            store, lambda: self._rules.current, lambda: self._resolver, self._keys, self._background, time.time,
+            metrics=self._metrics, failed=self._lost, lost=self._report, announce=self._events.announce,
+        )  # fmt: skip
+        stack.push_async_callback(self._counting.close)
+        return store, audited
 
     def _watch(self, cache: Cache, epochs: Epochs, listener: Listener) -> None:
         self._metrics.watch(
@@ -229,23 +243,6 @@ class _Composition:
         lag.start()
         self._stack.callback(lag.close)
 
-    def _store(self) -> Store:
-        """The store of these settings; none of them is reached yet, and none need be."""
-        settings = self._settings
-        if settings.provider == "memory":
-            return MemoryStore(settings.l1_bytes, time.time)
-        link = link_of(settings, self._report)
-        guarded = Guarded(CommandStore(link), timeout=settings.store_timeout, clock=time.monotonic, report=self._report)
-        self._metrics.watch(lambda: figures.of_store(guarded))
-        watching = self._background.start(self._watched(link, guarded), lasting=True)
-        self._stack.callback(watching.cancel)
-        return guarded
-
-    async def _watched(self, link: "RedisLink | UpstashLink", store: Guarded) -> None:
-        with suppress(StoreError):  # the watch tells what is the matter
-            await link.warm()
-        await store.watch()
-
     def _warn_of_strict(self) -> None:
         """Upstash answers from replicas that lag: there `consistency: strict` is as strict as sync tokens make it."""
         strict = sorted({route.feature for route in self._rules.current.routes if route.strict})
@@ -255,41 +252,25 @@ class _Composition:
                 why="Upstash may answer from a replica; for a bound of 0 use REDIS_PROVIDER=elasticache",
             )  # fmt: skip
 
-    async def _exchange(
-        self, cache: Cache, epochs: Epochs, leases: Leases, upstream: Watched, events: EventParts
+    def _exchange(
+        self, cache: Cache, epochs: Epochs, leases: Leases, upstream: Watched, sessions: SessionParts
     ) -> Exchange:
         background = self._background
-        self._resolver = await self._identity()
         keys, hosts = self._keys, self._hosts
         naming = Naming(keys, hosts.home)
         fetcher = Fetcher(
             upstream=upstream, cache=cache, epochs=epochs, flights=Flights(), naming=naming, leases=leases,
             background=background, clock=time.time, jitter=random.random, noted=self._noted,
+            telling=sessions.telling,
         )  # fmt: skip
         return Exchange(
             rules=lambda: self._rules.current, identity=self._resolver, cache=cache, epochs=epochs,
             fetcher=fetcher, upstream=upstream, background=background, keys=keys, naming=naming,
             clock=time.time, random=random.random, hosts=hosts, noted=self._noted, is_off=self._bypasses.covers,
             purged=lambda by, purge, accepted: self._purges.note(by, purge, accepted=accepted),
-            events=events.publishing,
+            sessions=sessions.observer, telling=sessions.telling,
+            counts=self._counting.written, events=self._events.publishing,
         )  # fmt: skip
-
-    async def _identity(self) -> IdentityResolver:
-        settings = self._settings
-        jwks = None
-        if settings.jwks_url is not None:
-            session = await self._stack.enter_async_context(aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()))
-            jwks = Jwks(
-                settings.jwks_url,
-                lambda url: fetch_document(session, url),
-                time.monotonic,
-                report=self._report,
-                changed=self._serving.advance,
-            )
-            self._stack.push_async_callback(jwks.close)
-            jwks.start()
-        issuer, audience = settings.jwt_issuer or "", settings.jwt_audience or ""
-        return IdentityResolver(TokenVerifier(jwks, issuer, audience, allow_unsigned=settings.dev_auth))
 
     def _hits(
         self, exchange: Exchange, cache: Cache, epochs: Epochs, request_of: RequestOf, is_own: IsOwn, choices: Choices
@@ -307,28 +288,33 @@ class _Composition:
             logged=logged if access_log or spans is not None else None, serving=self._serving, clock=time.time,
             max_bytes=self._settings.l1_bytes // _PREPARED_SHARE, choices=choices,
             noted=lambda request, reply: self._recent.note_hit(request, reply.outcome, reply.status),
+            counted_of=self._counting.of, count=self._counting.add,
         )  # fmt: skip
 
     def _listener(
         self, exchange: Exchange, cache: Cache, epochs: Epochs, upstream: HttpUpstream, watched: Watched,
-        health: Health, events: EventParts,
+        health: Health, sessions: SessionParts,
     ) -> Listener:  # fmt: skip
         settings = self._settings
 
         def finished(request: Request, reply: Reply, seconds: float) -> None:
             self._finished(request, reply.outcome, reply.status, seconds, _saved(reply))
 
-        own = events.realtime(self._resolver, self._rules).paths()
-        reserved, choices = Reserved(settings.prefix, health.word, health.ready, own), Choices()
+        own = self._events.pages(self._resolver, self._rules, sessions)
+        pages = {**sessions.pages(), **self._counting.pages(settings.prefix), **own}
+        reserved = Reserved(settings.prefix, health.word, health.ready, pages)
+        choices = Choices()
         bridge = UpgradeBridge(
             upstream,
             lambda request, outcome, status: self._finished(request, outcome, status, 0.0),
-            exchange.is_write,
-        )
+            exchange.is_write, exchange.admit, sessions.observer.watch,
+        )  # fmt: skip
 
         def forwarding(request_of: RequestOf, under_way: UnderWay) -> Forwarding:
+            relays = Relays(upstream, watched, under_way, finished)
+            relays.watch = sessions.watch_head
             return Forwarding(
-                Relays(upstream, watched, under_way, finished),
+                relays,
                 passes=exchange.prompt.passes,
                 has_no_rule=exchange.prompt.has_no_rule,
                 is_reserved=lambda path: reserved(path) is not None,
@@ -349,13 +335,14 @@ class _Composition:
             upgrade=bridge,
             hits=lambda request_of, is_own: self._hits(exchange, cache, epochs, request_of, is_own, choices),
             # it knows no caller, whom the access log names, and leaves no spans
+            page=reserved.page,
             forwarding=forwarding if self._tracing is None and not settings.access_log else None,
         )
         self._stack.push_async_callback(listener.close)
         return listener
 
     async def _admin(
-        self, health: Health, cache: Cache, epochs: Epochs, store: Store, audited: Auditing, events: EventParts
+        self, health: Health, cache: Cache, epochs: Epochs, store: Store, audited: Auditing, sessions: SessionParts
     ) -> int:
         """The admin port: this process's own, or that of all workers, once this one is to speak for them."""
         settings, seat = self._settings, self._seat
@@ -363,7 +350,7 @@ class _Composition:
             settings, seat, health=health, rules=self._rules, cache=cache, epochs=epochs, store=store,
             sealer=self._sealer, purges=self._purges, traffic=self._traffic, metrics=self._metrics,
             recent=self._recent, bypasses=self._bypasses, audited=audited, keys=self._keys, home=self._hosts.home,
-            publisher=events.publisher, exposition=self._exposition, spread=self._spread_bypasses,
+            publisher=self._events.publisher, exposition=self._exposition, spread=self._spread_bypasses, who=sessions,
         )  # fmt: skip
 
         def begun() -> None:
@@ -405,7 +392,7 @@ class _Composition:
 
         self._stack.push_async_callback(stop)
 
-    async def _leave(self, health: Health, listener: Listener, events: EventParts) -> None:
+    async def _leave(self, health: Health, listener: Listener) -> None:
         """Unready first; the listener, which is closed next, then accepts no more and finishes what is under way."""
         self._drained_by = asyncio.get_running_loop().time() + self._settings.drain
         health.draining = True
@@ -414,7 +401,7 @@ class _Composition:
             await self._hand_over(self._seat)
         elif self._settings.profile != "development":
             await asyncio.sleep(self._settings.drain * _LEAVING)
-        events.streams.drain()
+        self._events.streams.drain()
 
     async def _hand_over(self, seat: Seat) -> None:
         """The other workers stay, and take what comes: nobody need notice that this one leaves."""
@@ -432,6 +419,7 @@ class _Composition:
     def _finished(self, request: Request, outcome: Outcome, status: int, seconds: float, saved: int = 0) -> None:
         self._metrics.count(outcome, seconds, saved)
         self._traffic.note(request, outcome)
+        self._counting.finished(request, outcome, status)
         self._recent.note(request, outcome, status, seconds)
         if isinstance(outcome, Accessed):
             self._audit.accessed(request, outcome, status)
@@ -462,7 +450,7 @@ class _Composition:
         self._metrics.note(event)
         if event == "tenant-conflict":
             self._audit.record(event, result="denied", target=details)
-        if event != "unmatched-write":  # one a request: the counter tells
+        if event not in _COUNTED:
             self._log.warning(event, **details)
 
     def _report(self, event: str, details: Mapping[str, object]) -> None:

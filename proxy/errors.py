@@ -17,7 +17,16 @@ class StoreError(SidecacheError):
     """The store did not answer, or answered with a failure. Never a reason for a client to see an error."""
 
 
-class StoreFullError(StoreError):
+class StoreRefusedError(StoreError):
+    """It certainly did nothing of it: it was not asked, it could not be reached, or it said no."""
+
+    @classmethod
+    def of(cls, error: StoreError) -> "StoreRefusedError":
+        """The same failure, of which this is known."""
+        return error if isinstance(error, StoreRefusedError) else cls(str(error))
+
+
+class StoreFullError(StoreRefusedError):
     """The store has no room: it answers reads, and takes nothing more."""
 
 

@@ -5,10 +5,14 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AsyncExitStack
+from typing import Any
+
+import orjson
 
 from proxy.cache.background import Background
 from proxy.cache.seal import Sealer
-from proxy.events.event import Codec
+from proxy.events.audience import TENANT, roles
+from proxy.events.event import Codec, Event
 from proxy.events.feed import Feeds
 from proxy.events.mailbox import KEPT_FOR, Mailboxes
 from proxy.events.poll import Polls
@@ -18,9 +22,12 @@ from proxy.events.stream import Streams
 from proxy.events.ticket import Tickets
 from proxy.identity.sources import IdentityResolver
 from proxy.live_rules import LiveRules
+from proxy.policy.identity import Identity, Standing
 from proxy.policy.key import Keyring
 from proxy.serving.publishing import Publishing
-from proxy.serving.realtime import Realtime
+from proxy.serving.realtime import METRICS, Realtime
+from proxy.serving.reserved import Page
+from proxy.session_parts import SessionParts
 from proxy.settings import Settings
 from proxy.stores.base import Store
 from proxy.telemetry.metrics import Metrics, Sample
@@ -55,6 +62,8 @@ class EventParts:
         )  # fmt: skip
         self.streams = Streams(self.mailboxes, self.feeds, background, clock)
         self._tickets = Tickets(settings.name_key.encode())
+        self._background = background
+        self._require: Callable[[], frozenset[str]] = frozenset
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self, stack: AsyncExitStack, metrics: Metrics) -> None:
@@ -70,11 +79,32 @@ class EventParts:
         if self._tasks:
             await asyncio.wait(self._tasks)
 
-    def realtime(self, identity: IdentityResolver, rules: LiveRules) -> Realtime:
+    def pages(self, identity: IdentityResolver, rules: LiveRules, sessions: SessionParts) -> Mapping[str, Page]:
+        """What is answered below the reserved prefix; from here on, streams end with their sessions."""
+        revocations = sessions.revocations
+
+        def is_over(who: Identity, over: Standing) -> bool:
+            return who.presented is not None and revocations.of(who.presented) is over
+
+        def judge() -> None:
+            self.streams.end(lambda who: is_over(who, Standing.REVOKED), "session.revoked")
+            self.streams.end(lambda who: is_over(who, Standing.OUTDATED), "session.changed")
+
+        sessions.judged = judge
+        self._require = lambda: rules.current.reports_require
         return Realtime(
             self.streams, Polls(self.mailboxes, self.feeds, self.streams), self._tickets, identity,
-            lambda: rules.current, self._clock, origins=self._settings.allowed_origins,
-        )  # fmt: skip
+            lambda: rules.current, self._clock, origins=self._settings.allowed_origins, standing=revocations.of,
+        ).pages()  # fmt: skip
+
+    def announce(self, tenant: str, report: str, figures: Mapping[str, Any]) -> None:
+        """The newest figures of a report, for those who watch it now: at most once, and kept nowhere."""
+        if self.streams.draining:
+            return
+        to = roles(self._require()) or TENANT
+        data = orjson.dumps({"report": report, **figures})
+        event = Event(os.urandom(16).hex(), METRICS, to, self._clock(), data)
+        _ = self._background.start(self.mailboxes.show(tenant, event))
 
     def _of_readers(self) -> Iterator[Sample]:
         figures = self.streams.figures
@@ -116,4 +146,4 @@ class EventParts:
             {"restored": kept.restored, "gaps": kept.gaps, "rejected": kept.rejected}, "what", counter=True,
         )  # fmt: skip
         yield Sample("sidecache_event_mailboxes", "Mailboxes that are followed here.", len(self.feeds))
-        yield Sample("sidecache_event_bytes", "Bytes of events in memory.", self.feeds.bytes)
+        yield Sample("sidecache_event_bytes", "Bytes of events in memory.", self.feeds.size)

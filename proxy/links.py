@@ -1,15 +1,39 @@
-"""How is the store of these settings reached? Of the concrete links, the one that is asked for is loaded."""
+"""Which store is that of these settings, and how is it reached? Of the links, the one that is asked for is loaded."""
 
 import time
+from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING
 
+from proxy.cache.background import Background
+from proxy.errors import StoreError
 from proxy.settings import Settings
 from proxy.stores.access import Access
+from proxy.stores.base import Store
+from proxy.stores.breaker import Guarded
+from proxy.stores.commands import CommandStore
 from proxy.stores.iam import IamTokens
+from proxy.stores.memory import MemoryStore
 from proxy.stores.redis import RedisLink, Report
 
 if TYPE_CHECKING:
     from proxy.stores.upstash import UpstashLink
+
+
+def store_of(settings: Settings, background: Background, stack: AsyncExitStack, report: Report) -> Store:
+    """The store; it is not reached yet, and need not be. Watched until `stack` is closed."""
+    if settings.provider == "memory":
+        return MemoryStore(settings.l1_bytes, time.time)
+    link = link_of(settings, report)
+    guarded = Guarded(CommandStore(link), timeout=settings.store_timeout, clock=time.monotonic, report=report)
+    watching = background.start(_watched(link, guarded), lasting=True)
+    stack.callback(watching.cancel)
+    return guarded
+
+
+async def _watched(link: "RedisLink | UpstashLink", store: Guarded) -> None:
+    with suppress(StoreError):  # the watch tells what is the matter
+        await link.warm()
+    await store.watch()
 
 
 def link_of(settings: Settings, report: Report) -> "RedisLink | UpstashLink":

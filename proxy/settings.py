@@ -20,7 +20,7 @@ PROFILES = ("development", "staging", "production")
 # A fixed secret so that a development machine needs none. Production refuses to start without its own.
 _DEVELOPMENT_NAME_KEY = "development-only-name-key"
 _LOCAL_FILE = ".env.local"
-_SECRETS = frozenset({"name_key", "redis_password", "upstash_token"})
+_SECRETS = frozenset({"name_key", "redis_password", "upstash_token", "auth0_client_secret"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,11 @@ class Settings:
     jwt_issuer: str | None = None
     jwt_audience: str | None = None
     jwks_url: str | None = None
+    oidc_client_id: str | None = None  # whom logout tokens are for
+    assertion_keys: tuple[EncryptionKey, ...] = field(default=(), repr=False)  # the first signs, all are published
+    auth0_domain: str | None = None  # whose Events API is followed
+    auth0_client_id: str | None = None
+    auth0_client_secret: str | None = field(default=None, repr=False)
     dev_auth: bool = False
     name_key: str = field(default=_DEVELOPMENT_NAME_KEY, repr=False)
     encryption_keys: tuple[EncryptionKey, ...] = field(default=(), repr=False)  # the first writes, all read
@@ -122,9 +127,14 @@ class _Reader(Variables):
             jwt_issuer=issuer,
             jwt_audience=self.text("SIDECACHE_JWT_AUDIENCE", flag="jwt_audience"),
             jwks_url=self._jwks_url(issuer),
+            oidc_client_id=self.text("SIDECACHE_OIDC_CLIENT_ID"),
+            assertion_keys=self._keys("SIDECACHE_ASSERTION_KEYS"),
+            auth0_domain=self._auth0_domain(),
+            auth0_client_id=self.text("AUTH0_M2M_CLIENT_ID"),
+            auth0_client_secret=self.text("AUTH0_M2M_CLIENT_SECRET"),
             dev_auth=self.switch("SIDECACHE_DEV_AUTH"),
             name_key=self._name_key(profile),
-            encryption_keys=self._encryption_keys(),
+            encryption_keys=self._keys("SIDECACHE_ENCRYPTION_KEYS"),
             **(store_settings.redis(self, profile) if provider == "elasticache" else {}),
             **(store_settings.upstash(self) if provider == "upstash" else {}),
             pool_size=self.integer("SIDECACHE_POOL_SIZE", 10 if profile == "development" else 50, 1, 1000),
@@ -226,6 +236,12 @@ class _Reader(Variables):
             return issuer.rstrip("/") + "/.well-known/jwks.json"
         return url
 
+    def _auth0_domain(self) -> str | None:
+        value, source = self.raw("AUTH0_DOMAIN")
+        if value is not None and not HOST.fullmatch(value):
+            self.problems.append(f"{source}: {quoted(value)} is not a host name such as tenant.eu.auth0.com")
+        return value
+
     def _prefix(self) -> str:
         value, source = self.raw("SIDECACHE_PREFIX")
         if value == "off" or self.environ.get("SIDECACHE_PREFIX") == "":
@@ -244,8 +260,8 @@ class _Reader(Variables):
             self.problems.append(f"{source}: a name key has 16 to 1024 characters")
         return value
 
-    def _encryption_keys(self) -> tuple[EncryptionKey, ...]:
-        value, source = self.raw("SIDECACHE_ENCRYPTION_KEYS")
+    def _keys(self, name: str) -> tuple[EncryptionKey, ...]:
+        value, source = self.raw(name)
         keys, problems = read_encryption_keys(value) if value is not None else ((), ())
         self.problems += [f"{source}: {problem}; `sidecache keygen` makes one" for problem in problems]
         return keys
@@ -289,6 +305,15 @@ class _Reader(Variables):
             self.missing("SIDECACHE_JWT_ISSUER", f"{url} does not say whose tokens count")
         elif settings.jwt_issuer and settings.jwt_audience is None:
             self.missing("SIDECACHE_JWT_AUDIENCE", "tokens are checked for issuer and audience")
+        if settings.auth0_client_id is not None or settings.auth0_client_secret is not None:
+            for name, value in (
+                ("AUTH0_DOMAIN", settings.auth0_domain), ("AUTH0_M2M_CLIENT_ID", settings.auth0_client_id),
+                ("AUTH0_M2M_CLIENT_SECRET", settings.auth0_client_secret),
+            ):  # fmt: skip
+                if value is None:
+                    self.missing(name, "the Events API needs the domain, a client and its secret")
+        if settings.oidc_client_id is not None and settings.jwks_url is None:
+            self.missing("SIDECACHE_JWT_ISSUER", "SIDECACHE_OIDC_CLIENT_ID does not say whose logout tokens count")
         if settings.jwks_url is None and not settings.dev_auth:
             self.warnings.append(
                 "SIDECACHE_JWT_ISSUER: missing; no token can be verified, so only public features are cached"
@@ -303,7 +328,7 @@ class _Reader(Variables):
             # a typing error is no reason to stay down: it is said, and the default holds
             known = [each.removeprefix(_OWN) for each in sorted(names) if each.startswith(_OWN)]
             near = difflib.get_close_matches(setting.removeprefix(_OWN), known, n=1)
-            hint = " in this version" if setting in _LATER else f" (did you mean '{_OWN}{near[0]}'?)" if near else ""
+            hint = f" (did you mean '{_OWN}{near[0]}'?)" if near else ""
             self.warnings.append(f"{name}: has no effect{hint}")
 
 
@@ -312,7 +337,6 @@ _OWN = "SIDECACHE_"
 # What Kubernetes sets in every pod beside a service of our name.
 _KUBERNETES = re.compile(r"SIDECACHE_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP)(_(PROTO|PORT|ADDR))?)?)")
 _ELSEWHERE = frozenset({"SIDECACHE_TOKEN"})  # read by commands only
-_LATER = ("SIDECACHE_OIDC_CLIENT_ID",)
 
 
 def _with_local_file(environ: Mapping[str, str], profile: object) -> Mapping[str, str]:

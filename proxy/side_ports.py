@@ -8,7 +8,7 @@ from aiohttp import web
 
 from proxy.addresses import Address
 from proxy.serving.accepting import SharedSite
-from proxy.workers.listening import usable
+from proxy.workers.listening import cannot_listen
 from proxy.workers.seat import Seat
 
 _LEAVES = 1.0  # seconds for answers that are under way
@@ -38,8 +38,10 @@ class SidePorts:
         if self._seat is not None:
             self._shared.append((runner, shared, begun))
             return int(shared[0].getsockname()[1])
-        with usable(address, flag):
+        try:
             await web.TCPSite(runner, address.host, address.port).start()
+        except OSError as error:
+            raise cannot_listen(address, error, flag) from None
         begun()
         return int(runner.addresses[0][1])
 

@@ -8,7 +8,7 @@ from contextlib import aclosing
 
 from proxy.cache.background import Background, Work
 from proxy.errors import StoreError
-from proxy.stores.base import Heard, Item, Names, Store
+from proxy.stores.base import Addition, Heard, Item, Names, Store
 
 
 class FakeClock:
@@ -111,6 +111,12 @@ class StoreDouble:
         await self._after("claim")
         return claimed
 
+    async def replace(self, name: str, value: bytes, ttl: float) -> bool:
+        await self._before("replace", (name,))
+        replaced = await self.inner.replace(name, value, ttl)
+        await self._after("replace")
+        return replaced
+
     async def delete(self, names: Sequence[str]) -> int:
         await self._before("delete", names)
         deleted = await self.inner.delete(names)
@@ -161,6 +167,29 @@ class StoreDouble:
         items = await self.inner.latest(stream, before, count)
         await self._after("latest")
         return items
+
+    async def add(self, additions: Sequence[Addition]) -> list[int | StoreError]:
+        await self._before("add", [each.name for each in additions])
+        told = await self.inner.add(additions)
+        await self._after("add")
+        return told
+
+    async def counts(self, names: Sequence[str]) -> list[Mapping[str, int]]:
+        await self._before("counts", names)
+        found = await self.inner.counts(names)
+        await self._after("counts")
+        return found
+
+    async def observe(self, name: str, values: Sequence[str], ttl: float) -> None:
+        await self._before("observe", (name,))
+        await self.inner.observe(name, values, ttl)
+        await self._after("observe")
+
+    async def distinct(self, names: Sequence[str]) -> int:
+        await self._before("distinct", names)
+        found = await self.inner.distinct(names)
+        await self._after("distinct")
+        return found
 
     async def names(self, prefix: str, cursor: str, count: int) -> Names:
         await self._before("names", (prefix,))

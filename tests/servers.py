@@ -35,8 +35,9 @@ USER, PASSWORD = "proxy", "proxy-password"
 ADMIN_PASSWORD = "admin-password"
 # What docs/operations.md tells an operator to grant, and nothing else.
 GRANTED = (
-    "resetchannels resetkeys ~* &* +get +set +del +hmget +hset +hsetnx +xadd +xrange +xrevrange +xtrim +pexpire "
-    "+scan +publish +subscribe +ping +hello +asking +cluster|slots +info"
+    "resetchannels resetkeys ~* &* +get +set +del +hmget +hset +hsetnx +xadd +xrange +xrevrange +xtrim "
+    "+hincrby +hgetall +pfadd +pfcount +pexpire +scan +publish +subscribe +ping +hello +asking +cluster|slots "
+    "+info"
 )
 ACL = f"user default on >{ADMIN_PASSWORD} ~* &* +@all\nuser {USER} on >{PASSWORD} {GRANTED}\n"
 # What is shipped for operators: the same rights, on our own names only.

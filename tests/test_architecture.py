@@ -30,6 +30,8 @@ TESTED_ELSEWHERE = {
     "proxy/figures.py": "tests/test_app.py",  # what a scrape of the whole finds
     "proxy/signals.py": "tests/test_app.py",
     "proxy/admin_port.py": "tests/test_app.py",  # composes what the tests of admin/ compose in their world
+    "proxy/session_parts.py": "tests/sessions/test_replicas.py",  # composition: tested as a whole
+    "proxy/serving/decided.py": "tests/serving/test_exchange.py",  # values, and how bypasses are made: its own
     "proxy/links.py": "tests/test_app.py",
     "proxy/side_ports.py": "tests/test_app.py",  # and those of workers in tests/workers/test_supervisor.py
     "proxy/variables.py": "tests/test_settings.py",  # the words of one table of cases

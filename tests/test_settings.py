@@ -151,6 +151,11 @@ def test_a_good_value_is_understood(name, value, attribute, expected):
          "and audience"),
         ("SIDECACHE_JWKS_URL", "https://issuer/jwks", "SIDECACHE_JWT_ISSUER: missing; SIDECACHE_JWKS_URL does not say "
          "whose tokens count"),
+        ("SIDECACHE_OIDC_CLIENT_ID", "c", "SIDECACHE_JWT_ISSUER: missing; SIDECACHE_OIDC_CLIENT_ID does not say whose"),
+        ("AUTH0_DOMAIN", "https://tenant.auth0.com", "AUTH0_DOMAIN: 'https://tenant.auth0.com' is not a host name"),
+        ("AUTH0_M2M_CLIENT_ID", "c", "AUTH0_DOMAIN: missing; the Events API needs the domain, a client and its secret"),
+        ("AUTH0_M2M_CLIENT_SECRET", "s3cret", "AUTH0_M2M_CLIENT_ID: missing; the Events API needs"),
+        ("SIDECACHE_ASSERTION_KEYS", "x", "SIDECACHE_ASSERTION_KEYS: entry 1: has no key id: write KEYID:BASE64"),
         ("SIDECACHE_NAME_KEY", "short", "SIDECACHE_NAME_KEY: a name key has 16 to 1024 characters"),
         ("SIDECACHE_DEV_AUTH", "1", "SIDECACHE_DEV_AUTH: unsigned tokens are for development on a loopback address "
          "only"),
@@ -457,8 +462,6 @@ def test_a_local_file_that_is_a_directory_is_not_read(tmp_path):
         ("SIDECACHE_LISTN", "x", "SIDECACHE_LISTN: has no effect (did you mean 'SIDECACHE_LISTEN'?)"),
         ("SIDECACHE_UPSTREAM_URL_FILE", "x", "SIDECACHE_UPSTREAM_URL_FILE: has no effect "
          "(did you mean 'SIDECACHE_UPSTREAM'?)"),
-        ("SIDECACHE_OIDC_CLIENT_ID", "x", "SIDECACHE_OIDC_CLIENT_ID: has no effect in this version"),
-        ("SIDECACHE_OIDC_CLIENT_ID_FILE", "x", "SIDECACHE_OIDC_CLIENT_ID_FILE: has no effect in this version"),
         ("SIDECACHE_QUX", "x", "SIDECACHE_QUX: has no effect"),
         ("REDIS_PORT", "tcp://10.0.0.7:6379", "REDIS_PORT: ignored; Kubernetes put it there for a service named redis"),
         ("SIDECACHE_TRUSTED_PEERS", "0.0.0.0/0", "SIDECACHE_TRUSTED_PEERS: 0.0.0.0/0 lets every client say who it is"),

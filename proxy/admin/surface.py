@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from proxy.admin.access import Gate
 from proxy.admin.audit import Audit
@@ -20,6 +21,7 @@ from proxy.admin.purging import Purging
 from proxy.admin.ruling import Ruling
 from proxy.admin.sessions import Sessions
 from proxy.admin.sight import Sight
+from proxy.admin.signed_in import Ends, SignedIn
 from proxy.admin.status import Status
 from proxy.admin.switching import Switching
 from proxy.admin.trail import Trail
@@ -32,6 +34,7 @@ from proxy.cache.tiers import Cache
 from proxy.events.publish import Publisher
 from proxy.live_rules import LiveRules
 from proxy.policy.key import Keyring
+from proxy.sessions.record import Records
 from proxy.telemetry.course import Course
 from proxy.telemetry.traffic import Traffic
 
@@ -62,6 +65,9 @@ class Parts:
     spread: Callable[[], Awaitable[None]]  # returns when all of them know what is switched off
     gate: Gate
     sessions: Sessions
+    records: Records
+    ends: Ends  # of sessions
+    published_keys: Callable[[], Mapping[str, Any]]  # of assertions
     course: Course
     lately: Lately
     publisher: Publisher
@@ -81,6 +87,7 @@ def endpoints(parts: Parts) -> Iterator[Endpoint]:
     yield from Switching(p.rules, p.bypasses, p.audit, p.spread, reasons=reasons).endpoints()
     yield from Ruling(p.rules, p.audit, editable=p.profile == "development").endpoints()
     yield from Values(p.rules, p.cache, p.epochs, p.purges, p.audit, p.clock).endpoints()
+    yield from SignedIn(p.records, p.ends, p.audit, p.clock, p.published_keys, reasons=reasons).endpoints()
     yield from Events(p.rules, p.publisher, p.audit, p.keys, p.clock).endpoints()
     yield from History(p.trail, p.sight, p.unwritten, p.clock).endpoints()
     yield from Login(p.gate, p.sessions, p.audit, profile=p.profile, reasons=reasons).endpoints()

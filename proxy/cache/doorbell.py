@@ -40,16 +40,18 @@ class Doorbell:
         self._deaf = deaf
         self._sleep = sleep
         self._report = report
+        self.revoked: Callable[[object], None] = _nobody_asks  # hears what other replicas revoked
         self._failures = {"publish": 0, "subscribe": 0}
         self._lost: set[str] = set()
         self.rung = 0
         self.answered = 0
 
-    async def ring(self, purged: Mapping[str, Sequence[str]]) -> None:
+    async def ring(self, purged: Mapping[str, Sequence[str]], *, revoked: Sequence[object] = ()) -> None:
+        """Tell of fields that were purged, and of revocations: these in full, each says itself when it counts."""
         fields = {
             hashed: list(names) if len(names) <= _MOST_FIELDS else [EVERYTHING] for hashed, names in purged.items()
         }
-        message = orjson.dumps({"writer": self._writer, "purged": fields})
+        message = orjson.dumps({"writer": self._writer, "purged": fields} | ({"revoked": revoked} if revoked else {}))
         self.rung += 1
         try:
             await self._store.publish(CHANNEL, message)
@@ -100,15 +102,21 @@ class Doorbell:
         if rung is None:
             self._deaf()  # whatever it meant, distrusting every copy covers it
             return
-        writer, purged = rung
+        writer, purged, revoked = rung
         if writer == self._writer:
             return
         self.answered += 1
         for hashed, names in purged.items():
             self._heard(hashed, names)
+        if revoked is not None:
+            self.revoked(revoked)
 
 
-def _parsed(message: bytes) -> tuple[str, Mapping[str, list[str]]] | None:
+def _nobody_asks(revoked: object) -> None:
+    pass
+
+
+def _parsed(message: bytes) -> tuple[str, Mapping[str, list[str]], object] | None:
     """What a message says; None for what is no message of ours."""
     try:
         said = orjson.loads(message)
@@ -120,4 +128,4 @@ def _parsed(message: bytes) -> tuple[str, Mapping[str, list[str]]] | None:
         )
     except (ValueError, TypeError, KeyError, AttributeError):
         return None
-    return (writer, purged) if well_formed else None
+    return (writer, purged, said.get("revoked")) if well_formed else None

@@ -1,6 +1,6 @@
 """Who gets an event? Judged for each reader when it is delivered: what was meant for one never reaches another."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple, Self
 
 from proxy.policy.identity import Identity
@@ -34,7 +34,14 @@ class Reader(NamedTuple):
         kind, _, who = to.partition(":")
         if kind == "role":
             return who in self.roles
+        if kind == "roles":
+            return bool(who) and self.roles.issuperset(who.split(" "))
         return kind == "user" and self.user is not None and who == self.user
+
+
+def roles(required: Collection[str]) -> str:
+    """Those who have all of these permissions; "" where none are required."""
+    return f"roles:{' '.join(sorted(required))}" if required else ""
 
 
 def covers(topic: str, name: str) -> bool:

@@ -13,7 +13,8 @@ from typing import Protocol
 from proxy.cache.background import Background
 from proxy.errors import StoreError
 from proxy.events.cursor import Cursor
-from proxy.events.mailbox import DOORBELL, Mailboxes
+from proxy.events.event import Event
+from proxy.events.mailbox import DOORBELL, LIVE, Mailboxes
 from proxy.events.window import Entry, Window, is_gap
 from proxy.stores.base import Heard
 
@@ -35,6 +36,9 @@ class Subscriber(Protocol):
 
     def lose(self, cursor: Cursor) -> None:
         """Something may be missing; at this cursor it goes on."""
+
+    def show(self, event: Event) -> None:
+        """Something that is kept nowhere, and has no place."""
 
 
 class Feed:
@@ -82,7 +86,7 @@ class Feeds:
         return len(self._feeds)
 
     @property
-    def bytes(self) -> int:
+    def size(self) -> int:
         return sum(feed.window.size for feed in self._feeds.values())
 
     @property
@@ -237,16 +241,25 @@ class Feeds:
         pause = _FIRST_PAUSE
         while True:
             try:
-                async with aclosing(self._listen((DOORBELL,))) as heard:
+                async with aclosing(self._listen((DOORBELL, LIVE))) as heard:
                     async for each in heard:
                         if each is None:
                             pause = _FIRST_PAUSE
                             self._all_rung()  # what was rung before now was not heard
+                        elif each.channel == LIVE:
+                            self._show(each.message)
                         else:
                             self.rung(each.message.decode("ascii", "replace"))
             except StoreError:
                 await self._sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
+
+    def _show(self, message: bytes) -> None:
+        heard = self._mailboxes.heard(message)
+        feed = self._feeds.get(heard[0]) if heard is not None else None
+        if heard is not None and feed is not None:
+            for reader in list(feed.subscribers):
+                reader.show(heard[1])
 
     async def _look_around(self) -> None:
         while True:

@@ -23,6 +23,11 @@ def of_event(cursor: Cursor, event: Event) -> Frame:
     return Frame.of(_block(event.name, event.data, str(cursor)))
 
 
+def passing(event: Event) -> Frame:
+    """One that is kept nowhere: nobody resumes from it."""
+    return Frame.of(_block(event.name, event.data, None))
+
+
 def hello(cursor: Cursor | None, *, recovered: bool, epoch: str, missed: int | None, retry: int) -> Frame:
     """The first frame; and one more whenever something may be missing, of which then nothing is told."""
     said = orjson.dumps({"recovered": recovered, "epoch": epoch, "missed": missed})

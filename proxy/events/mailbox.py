@@ -6,6 +6,7 @@ The stream is the mailbox, the doorbell only shortens the wait, and reading is a
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import blake2b
 
@@ -17,6 +18,7 @@ from proxy.stores.base import Item, Store
 from proxy.stores.streams import last_before, position
 
 DOORBELL = "shared:events"
+LIVE = "shared:live"  # events that are kept nowhere
 KEPT = 500  # entries of a tenant
 KEPT_FOR = 72 * 3600.0  # seconds
 _CURSORS_KEPT_FOR = 30 * 86400.0  # seconds: so that who comes back late hears that something may be missing
@@ -130,6 +132,18 @@ class Mailboxes:
 
     async def ring(self, tenant: str) -> None:
         await self._store.publish(DOORBELL, tenant.encode())
+
+    async def show(self, tenant: str, event: Event) -> None:
+        """Tell who reads now, and keep nothing. At most once: the next one will be newer."""
+        with suppress(StoreError):
+            await self._store.publish(LIVE, tenant.encode() + b" " + self._codec.pack(tenant, event))
+
+    def heard(self, message: bytes) -> tuple[str, Event] | None:
+        """What somebody shows; None for what is no record of that tenant's."""
+        name, _, record = message.partition(b" ")
+        tenant = name.decode("ascii", "replace")
+        event = self._codec.unpack(tenant, record)
+        return None if event is None else (tenant, event)
 
     async def _read(self, tenant: str, after: str) -> list[Entry]:
         entries: list[Entry] = []

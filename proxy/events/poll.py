@@ -94,6 +94,9 @@ class _Waiting:
         self.missing = True
         self._wake()
 
+    def show(self, event: Event) -> None:
+        """Not for who does not stay."""
+
     def _wake(self) -> None:
         if not self.woken.done():
             self.woken.set_result(None)

@@ -15,6 +15,7 @@ from proxy.errors import StoreError
 from proxy.events import frames
 from proxy.events.audience import Reader
 from proxy.events.cursor import BEGIN, Cursor, parsed
+from proxy.events.event import Event
 from proxy.events.feed import Feed, Feeds
 from proxy.events.frames import Frame
 from proxy.events.mailbox import Mailboxes, shown
@@ -115,6 +116,12 @@ class Stream:
         if not self.ended.done():
             self.cursor = cursor
             self._owner.lose(self)
+
+    def show(self, event: Event) -> None:
+        """Only to who has asked for it: it is not what most have come for."""
+        if self.reader.topics and not self.ended.done() and self.reader.gets(event.name, event.to):
+            self.outlet.write(frames.passing(event))
+            self._owner.wrote(self)
 
     def lost(self) -> None:
         """The client is gone, or its answer was never begun."""

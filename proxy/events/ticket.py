@@ -5,20 +5,19 @@ A ticket holds what a token has proved. Every replica can read it: it is kept no
 
 import hmac
 import zlib
-from base64 import urlsafe_b64decode, urlsafe_b64encode
+from base64 import b64decode, b64encode, urlsafe_b64decode, urlsafe_b64encode
 from hashlib import blake2b
 from typing import Any
 
 import orjson
 
-from proxy.policy.identity import Identity
+from proxy.policy.identity import Identity, Presented
 
 COOKIE = "__Host-sidecache-ticket"
 LIFETIME = 60  # seconds in which a stream can be opened with it
 MAX_TICKET = 3800  # characters: browsers keep no cookie above 4 KiB
 _MAX_CLAIMS = 64 << 10
 _MAC = 16
-_KEPT_CLAIMS = ("sub", "org_id", "sid", "iat", "exp")  # what a revocation may be about
 
 
 class Tickets:
@@ -29,10 +28,10 @@ class Tickets:
 
     def make(self, identity: Identity, now: float) -> str | None:
         """None: the caller has more roles than a cookie can hold."""
-        claims = {name: identity.claims[name] for name in _KEPT_CLAIMS if name in identity.claims}
         roles = sorted(identity.roles) if identity.roles is not None else None
         expires = identity.expires if identity.expires != float("inf") else None
-        said = orjson.dumps([now + LIFETIME, identity.tenant, identity.user, roles, expires, claims])
+        shown = _presented(identity.presented)
+        said = orjson.dumps([now + LIFETIME, identity.tenant, identity.user, roles, expires, shown])
         packed = zlib.compress(said)
         ticket = urlsafe_b64encode(self._mac(packed) + packed).rstrip(b"=").decode()
         return ticket if len(ticket) <= MAX_TICKET else None
@@ -47,16 +46,32 @@ class Tickets:
         if len(ticket) > MAX_TICKET or not hmac.compare_digest(mac, self._mac(packed)):
             return None
         # ours, by its MAC: what follows cannot be anything else
-        until, tenant, user, roles, expires, claims = _said(packed)
+        until, tenant, user, roles, expires, presented = _said(packed)
         if now >= until or (expires is not None and now >= expires):
             return None
         return Identity(
             tenant, user, frozenset(roles) if roles is not None else None,
-            float("inf") if expires is None else float(expires), claims,
+            float("inf") if expires is None else float(expires),
+            presented=None if presented is None else _again(*presented),
         )  # fmt: skip
 
     def _mac(self, packed: bytes) -> bytes:
         return blake2b(packed, key=self._key, digest_size=_MAC).digest()
+
+
+def _presented(presented: Presented | None) -> list[Any] | None:
+    """What a revocation may be about."""
+    if presented is None:
+        return None
+    expires = presented.expires if presented.expires != float("inf") else None
+    said = [presented.user, presented.tenant, presented.session, presented.issued, expires]
+    return [*said, b64encode(presented.digest).decode()]
+
+
+def _again(
+    user: str | None, tenant: str | None, session: str | None, issued: float | None, expires: float | None, digest: str
+) -> Presented:
+    return Presented(user, tenant, session, issued, float("inf") if expires is None else expires, b64decode(digest))
 
 
 def _said(packed: bytes) -> Any:

@@ -135,9 +135,14 @@ class Jwks:
         """The key with this id, as of now. The same object as long as the issuer publishes the same key."""
         return self._keys.get(kid) if self._clock() < self._believed_until else None
 
+    @property
+    def is_known(self) -> bool:
+        """Whether it is known which keys the issuer publishes."""
+        return self._clock() < self._believed_until
+
     def absence(self) -> Reason:
         """Why a token has no key: the issuer does not publish it, or nothing is known about the issuer."""
-        return Reason.TOKEN_INVALID if self._clock() < self._believed_until else Reason.KEYS_UNAVAILABLE
+        return Reason.TOKEN_INVALID if self.is_known else Reason.KEYS_UNAVAILABLE
 
     def may_learn(self) -> bool:
         """Is `wait_for` worth awaiting? False while the last answer is too young, or a fetch hangs."""

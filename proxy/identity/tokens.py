@@ -43,10 +43,11 @@ class Verified:
 
     claims: Mapping[str, Any]
     expires: float
+    digest: bytes = b""  # of the credential
 
 
 @dataclass(frozen=True, slots=True)
-class _Unsettled:
+class Unsettled:
     """Well-formed, but signed with a key that is not known."""
 
     kid: str
@@ -86,7 +87,7 @@ class TokenVerifier:
     def verify_now(self, token: str, now: float) -> Verified | Reason | None:
         """The answer, without waiting. None: await `verify`, the key may be learnt."""
         found = self._look(token, now)
-        if not isinstance(found, _Unsettled):
+        if not isinstance(found, Unsettled):
             return found
         if self._jwks is not None and self._jwks.may_learn():
             return None
@@ -95,15 +96,15 @@ class TokenVerifier:
     async def verify(self, token: str, now: float) -> Verified | Reason:
         """The answer, after at most one bounded wait for an unknown key."""
         found = self._look(token, now)
-        if isinstance(found, _Unsettled) and self._jwks is not None:
+        if isinstance(found, Unsettled) and self._jwks is not None:
             await self._jwks.wait_for(found.kid)
             found = self._look(token, now)
-        return self._absence() if isinstance(found, _Unsettled) else found
+        return self._absence() if isinstance(found, Unsettled) else found
 
     def _absence(self) -> Reason:
         return self._jwks.absence() if self._jwks is not None else Reason.KEYS_UNAVAILABLE
 
-    def _look(self, token: str, now: float) -> Verified | Reason | _Unsettled:
+    def _look(self, token: str, now: float) -> Verified | Reason | Unsettled:
         if len(token) > MAX_TOKEN or not token.isascii():
             return Reason.TOKEN_INVALID
         digest = sha256(token.encode()).digest()
@@ -116,7 +117,7 @@ class TokenVerifier:
         refusal = self._refusals.get(digest)
         if refusal is not None and now < refusal[1] <= now + REFUSED_FOR:
             return refusal[0]
-        found = self._examine(token, now)
+        found = self._examine(token, digest, now)
         if isinstance(found, _Proof):
             _remember(self._proofs, digest, found, REMEMBERED)
             return found.verified
@@ -127,64 +128,92 @@ class TokenVerifier:
     def _holds(self, proof: _Proof) -> bool:
         return proof.key is None or (self._jwks is not None and self._jwks.key(proof.kid) is proof.key)
 
-    def _examine(self, token: str, now: float) -> _Proof | Reason | _Unsettled:
-        segments = _SEGMENTS.fullmatch(token)
-        header = _parse(segments[1]) if segments is not None else None
-        if segments is None or header is None or not _is_plain_header(header):
+    def _examine(self, token: str, digest: bytes, now: float) -> _Proof | Reason | Unsettled:
+        opened = opened_token(token, _TYPES)
+        if opened is None:
             return Reason.TOKEN_INVALID
-        if header.get("alg") == "none":
-            return self._accept_unsigned(segments, now)
-        kid = header.get("kid")
-        if header.get("alg") != ALGORITHM or not isinstance(kid, str):
+        if opened.header.get("alg") == "none":
+            return self._accept_unsigned(opened, digest, now)
+        if opened.kid is None:
             return Reason.TOKEN_INVALID
         if self._jwks is None:
             return Reason.KEYS_UNAVAILABLE
-        key = self._jwks.key(kid)
+        key = self._jwks.key(opened.kid)
         if key is None:
-            return _Unsettled(kid)
-        signature = _decode(segments[3])
-        if signature is None or not _RS256.verify(token[: segments.end(2)].encode(), key, signature):
+            return Unsettled(opened.kid)
+        if not opened.is_signed_with(key):
             return Reason.TOKEN_INVALID
-        verified = self._claims(_parse(segments[2]), now, required=True)
-        return verified if isinstance(verified, Reason) else _Proof(verified, kid, key)
+        verified = self._claims(opened.claims(), digest, now, required=True)
+        return verified if isinstance(verified, Reason) else _Proof(verified, opened.kid, key)
 
-    def _accept_unsigned(self, segments: re.Match[str], now: float) -> _Proof | Reason:
-        if not self._allow_unsigned or segments[3]:
+    def _accept_unsigned(self, opened: "Opened", digest: bytes, now: float) -> _Proof | Reason:
+        if not self._allow_unsigned or opened.segments[3]:
             return Reason.TOKEN_INVALID
-        verified = self._claims(_parse(segments[2]), now, required=False)
+        verified = self._claims(opened.claims(), digest, now, required=False)
         return verified if isinstance(verified, Reason) else _Proof(verified)
 
-    def _claims(self, claims: dict[str, Any] | None, now: float, *, required: bool) -> Verified | Reason:
-        if claims is None or not all(_is_time(claims[name]) for name in ("exp", "nbf", "iat") if name in claims):
+    def _claims(self, claims: dict[str, Any] | None, digest: bytes, now: float, *, required: bool) -> Verified | Reason:
+        if claims is None or not all(is_time(claims[name]) for name in ("exp", "nbf", "iat") if name in claims):
             return Reason.TOKEN_INVALID
         if required and not claims.keys() >= {"iss", "aud", "exp"}:
             return Reason.TOKEN_INVALID
         if self._issuer and claims.get("iss", self._issuer) != self._issuer:
             return Reason.TOKEN_INVALID
-        if self._audience and not _is_for(self._audience, claims.get("aud", self._audience)):
+        if self._audience and not is_for(self._audience, claims.get("aud", self._audience)):
             return Reason.TOKEN_INVALID
         # RFC 7519 4.1.5: "before which the JWT MUST NOT be accepted"; one issued in the future was not issued
         if max(claims.get("nbf", now), claims.get("iat", now)) > now + self._leeway:
             return Reason.TOKEN_INVALID
         # RFC 7519 4.1.4: "on or after which the JWT MUST NOT be accepted"
         expires = float(claims.get("exp", "inf"))
-        return Verified(MappingProxyType(claims), expires) if now < expires else Reason.TOKEN_EXPIRED
+        return Verified(MappingProxyType(claims), expires, digest) if now < expires else Reason.TOKEN_EXPIRED
 
 
-def _is_plain_header(header: Mapping[str, Any]) -> bool:
-    """No extension that must be understood (RFC 7515 4.1.11, RFC 7797), and the type of an access token.
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A token in its three parts. Nothing of it is to be believed before its signature was looked at."""
+
+    segments: re.Match[str]
+    header: Mapping[str, Any]
+
+    @property
+    def kid(self) -> str | None:
+        """The key that is said to have signed it; None where that is none of ours to verify."""
+        kid = self.header.get("kid")
+        return kid if self.header.get("alg") == ALGORITHM and isinstance(kid, str) else None
+
+    def is_signed_with(self, key: RSAPublicKey) -> bool:
+        signature = _decode(self.segments[3])
+        signed = self.segments[0][: self.segments.end(2)].encode()
+        return signature is not None and _RS256.verify(signed, key, signature)
+
+    def claims(self) -> dict[str, Any] | None:
+        return _parse(self.segments[2])
+
+
+def opened_token(token: str, types: frozenset[str]) -> Opened | None:
+    """The parts of a token of one of these types; None for what nobody should look at further."""
+    segments = _SEGMENTS.fullmatch(token)
+    header = _parse(segments[1]) if segments is not None else None
+    if segments is None or header is None or not _is_plain_header(header, types):
+        return None
+    return Opened(segments, header)
+
+
+def _is_plain_header(header: Mapping[str, Any], types: frozenset[str]) -> bool:
+    """No extension that must be understood (RFC 7515 4.1.11, RFC 7797), and one of these types.
 
     jku, jwk, x5u and x5c are ignored: keys come from the configured issuer and from nowhere else.
     """
     kind = header.get("typ", "jwt")
-    return "crit" not in header and "b64" not in header and isinstance(kind, str) and kind.lower() in _TYPES
+    return "crit" not in header and "b64" not in header and isinstance(kind, str) and kind.lower() in types
 
 
-def _is_time(value: object) -> bool:
+def is_time(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < MAX_TIME
 
 
-def _is_for(audience: str, value: object) -> bool:
+def is_for(audience: str, value: object) -> bool:
     named = value if isinstance(value, list) else [value]
     return audience in named and all(isinstance(name, str) for name in named)
 

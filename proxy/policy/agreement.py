@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from proxy.policy.identity import Identity, IdentitySources
+from proxy.policy.identity import Identity, IdentitySources, Presented
 from proxy.policy.message import Fields
 from proxy.policy.outcome import Reason
 
@@ -17,6 +17,7 @@ MAX_USER = 256
 _TENANT = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 ABSENT: Final = object()  # no such claim; None is the JSON null
+_NO_FIELDS = Fields()
 _LATEST = 1e12  # NaN, infinity and integers that no float holds compare as not below it
 
 
@@ -57,6 +58,21 @@ def agree(
         roles=_roles(_single(sources.roles, claims, headers, peer_trusted, joined=True)),
         expires=_expires(claims),
         claims=claims if claims is not None else {},
+    )
+
+
+def presented(sources: IdentitySources, claims: Mapping[str, Any], digest: bytes = b"") -> Presented:
+    """What these verified claims say that a revocation can name, whether the request agrees with them or not."""
+    issued, session = claims.get("iat"), _single(sources.session, claims, _NO_FIELDS, False)
+    said = (_single(source, claims, _NO_FIELDS, False) for source in sources.tenant)
+    tenant = next((each for each in said if each is not ABSENT), None)
+    return Presented(
+        user=_user(_single(sources.user, claims, _NO_FIELDS, False)),
+        tenant=tenant if isinstance(tenant, str) and _TENANT.fullmatch(tenant) is not None else None,
+        session=session if isinstance(session, str) and 0 < len(session) <= MAX_USER else None,
+        issued=float(issued) if isinstance(issued, (int, float)) and not isinstance(issued, bool) else None,
+        expires=_expires(claims),
+        digest=digest,
     )
 
 

@@ -6,7 +6,7 @@ from itertools import product
 from urllib.parse import unquote
 
 from proxy.policy.fields import for_the_other_side
-from proxy.policy.identity import Identity
+from proxy.policy.identity import Identity, Standing
 from proxy.policy.message import SAFE_METHODS, Request
 from proxy.policy.outcome import Reason
 from proxy.policy.route import Kind, Match, Route, Scope
@@ -181,3 +181,14 @@ def is_permitted(route: Route, identity: Identity | None) -> bool:
     if not route.require:
         return True
     return identity is not None and identity.roles is not None and route.require <= identity.roles
+
+
+def doubt(route: Route, identity: Identity | None) -> Reason | None:
+    """Why a verified caller gets no stored answer all the same: nobody can tell whether that caller still may."""
+    if identity is None or identity.standing is Standing.GOOD:
+        return None
+    if identity.standing is Standing.UNKNOWN:
+        return Reason.REVOCATIONS_UNKNOWN
+    if route.scope in (Scope.ROLE, Scope.USER) or route.require:
+        return Reason.RIGHTS_CHANGED
+    return None

@@ -59,6 +59,9 @@ class Reason(StrEnum):
     UPGRADE = "upgrade"
     STORE_UNAVAILABLE = "store-unavailable"
     SWITCHED_OFF = "switched-off"
+    RIGHTS_CHANGED = "rights-changed"
+    REVOCATIONS_UNKNOWN = "revocations-unknown"
+    SESSION_ROUTE = "session-route"
     # fetched and not stored
     STATUS = "status"
     NO_STORE = "no-store"
@@ -82,6 +85,7 @@ class Reason(StrEnum):
     BAD_REQUEST = "bad-request"
     UPSTREAM_FAILED = "upstream-failed"
     RESERVED = "reserved-path"
+    REVOKED = "revoked"
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,6 +62,19 @@ class Assertion:
         return f"response.{'.'.join(self.path)} == {self.equals}"
 
 
+@dataclass(frozen=True, slots=True)
+class CountRule:
+    """What is counted of a route's requests. References such as `path.job-id`; `unique` may be `user`."""
+
+    name: str
+    by: str | None = None
+    unique: str | None = None
+
+    def __str__(self) -> str:
+        by = "" if self.by is None else f" by {self.by}"
+        return f"{self.name}{by}{'' if self.unique is None else f' unique {self.unique}'}"
+
+
 _NO_NEGATIVE: Mapping[int, float] = MappingProxyType({})
 
 
@@ -111,6 +124,7 @@ class Route:
     # what a write does
     purges: tuple[TagTemplate, ...] = ()
     settle: float | None = None  # None: 30 s after a 202, otherwise not at all
+    count: CountRule | None = None
     # Two routes with different digests never accept each other's entries.
     digest: bytes = b""
 

@@ -88,6 +88,9 @@ def widening(before: RuleSet, after: RuleSet) -> tuple[Problem, ...]:
 def _problems(before: RuleSet, after: RuleSet, differences: tuple[Difference, ...]) -> Iterator[Problem]:
     if _asks_differently(before.identity, after.identity):
         yield Problem(after.file, 1, 1, "error", "identity", "changes who is asking")
+    if dropped := before.reports_require - after.reports_require:
+        message = f"no longer requires {', '.join(sorted(dropped))} to read reports"
+        yield Problem(after.file, 1, 1, "error", "reports.require", message)
     told: set[tuple[int, str]] = set()
     for each in differences:
         for message in each.widens:
@@ -210,9 +213,9 @@ def _difference(cell: _Cell, before: RuleSet, after: RuleSet, cached: set[str]) 
 # What is compared of a read, in the order people read it, and of a write: its purges are compared by what they do.
 _READ = (
     "feature key_name scope require ttl grace if_error negative query ignore_query ignore_headers vary honour "
-    "client_control client_cache critical strict sensitive encrypt assertion max_body compress gzip quota"
+    "client_control client_cache critical strict sensitive encrypt assertion max_body compress gzip quota count"
 ).split()
-_WRITE = ["feature", "settle"]
+_WRITE = ["feature", "settle", "count"]
 _NAMES = {"assertion": "assert", "strict": "consistency", "gzip": "codec"}
 
 

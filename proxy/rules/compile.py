@@ -3,17 +3,20 @@
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b, sha256
 
-from proxy.policy.identity import IdentitySources
-from proxy.policy.route import Match, Route
-from proxy.rules.document import Document, Scenario
+from proxy.policy.identity import CookieSource, IdentitySources
+from proxy.policy.route import Kind, Match, Route
+from proxy.policy.session import SessionRules
+from proxy.rules.document import Cookie, Document, Scenario
 from proxy.rules.draft import Draft, Report, drafts_of, route_of
-from proxy.rules.effects import LATER, Effects, check_session, effects_of, first_effect, published
+from proxy.rules.effects import Effects, ReportRule, effects_of, published, reports_of
 from proxy.rules.keyspace import prove_distinct, reserved_prefixes
+from proxy.rules.pattern import parse
 from proxy.rules.purges import purges_of, unpurged
 from proxy.rules.routes import Routes
+from proxy.rules.session import session_of
 from proxy.rules.source import Node, Problem, load
 from proxy.rules.validate import Validated, merge, validate
 from proxy.rules.widening import widening
@@ -40,6 +43,9 @@ class RuleSet:
     scenarios: tuple[tuple[Scenario, int], ...]  # the inline tests, and their lines
     effects: Mapping[str, Effects]  # by Route.where: what `count` and `publish` say
     match: Callable[[str, str], Match | None]  # (method, raw path without its query)
+    session: SessionRules
+    reports: Mapping[str, ReportRule] = field(default_factory=dict)  # by name: what is counted
+    reports_require: frozenset[str] = frozenset()  # the permissions that it takes to read them
     events: frozenset[str] = frozenset()  # the names of all that may be published
 
     def __str__(self) -> str:
@@ -98,16 +104,14 @@ class _Effective:
         self.drafts = drafts_of(self.document, self.tree, self.identity, self.report)
         prove_distinct(self.drafts, self.report)
         self.effects = effects_of(self.drafts, self.report)
-        check_session(self.document, self.tree, self.report)
+        self.reports = reports_of(self.drafts, self.report)
+        self.session = session_of(self.document, self.tree, self.drafts, self.identity, self.report)
         _check_tests(self.document, self.tree, self.report)
         self.routes = tuple(self._compiled())
         for place, message in _warnings(self.drafts):
             self.report.warning(place, message)
         if not has_encryption_key:
             self.report.warnings += self.unkeyed("warning")
-        later = first_effect(self.drafts, self.tree)
-        if later is not None:
-            self.report.warning(later, LATER)
         for draft in unpurged(self.drafts):
             self.report.warning(draft.nodes[1], "read without a write: a change is seen when the ttl ends")
 
@@ -149,6 +153,9 @@ class _Effective:
             scenarios=tuple((test, tests.at(index).line) for index, test in enumerate(self.document.tests)),
             effects=self.effects,
             match=Routes(self.routes).match,
+            session=self.session,
+            reports=self.reports,
+            reports_require=frozenset(self.document.reports.require),
             events=published(self.effects.values()) | frozenset(self.document.events),
         )
 
@@ -156,14 +163,28 @@ class _Effective:
 def _identity(document: Document, tree: Node, report: Report) -> IdentitySources:
     block = document.identity
     node = tree.at("identity")
-    for name, source in (("user", block.user), ("roles", block.roles)):
+    for name, source in (("user", block.user), ("roles", block.roles), ("session", block.session)):
         if source.startswith("path."):
             report.error(node.at(name), "a path can only contradict, never establish: name a jwt or header source")
     if not any(source.startswith(("jwt.", "header.")) for source in block.tenant):
         report.error(node.at("tenant"), "at least one jwt or header source must establish the tenant")
     return IdentitySources(
-        tuple(map(_lower_header, block.tenant)), _lower_header(block.user), _lower_header(block.roles)
-    )
+        tuple(map(_lower_header, block.tenant)), _lower_header(block.user), _lower_header(block.roles),
+        block.session if block.session.startswith("jwt.") else None,
+        _cookie(block.cookie, node.at("cookie"), report) if block.cookie is not None else None,
+    )  # fmt: skip
+
+
+def _cookie(block: Cookie, node: Node, report: Report) -> CookieSource | None:
+    pattern = parse(block.resolve, Kind.READ)
+    if isinstance(pattern, str):
+        report.error(node.at("resolve"), pattern)
+        return None
+    if pattern.methods != ("GET",) or pattern.parameters or "**" in pattern.path:
+        report.error(node.at("resolve"), "must be one GET without parameters")
+    if not 1 <= block.every <= 300:
+        report.error(node.at("every"), "is from 1s to 5m: so long a cookie that was refused elsewhere still counts")
+    return CookieSource(block.name, pattern.path, block.every)
 
 
 _REQUEST = re.compile(r"[A-Z]{1,20} /[!-~]*")
@@ -192,6 +213,7 @@ def _digest(route: Route, identity: IdentitySources) -> bytes:
         route.query and sorted(route.query), route.ignore_query, sorted(route.ignore_headers), route.vary,
         route.ttl, route.grace, route.if_error, route.if_unreachable, sorted(route.negative.items()),
         route.honour, route.sensitive, route.encrypt, str(route.assertion),
+        *((identity.cookie,) if identity.cookie is not None else ()),
     )  # fmt: skip
     return blake2b(repr(settings).encode(), digest_size=8).digest()
 

@@ -13,6 +13,7 @@ from proxy.policy.route import Scope
 from proxy.rules.values import (
     Audience,
     Comparison,
+    CookieName,
     Dimension,
     Distinct,
     DottedPath,
@@ -34,7 +35,7 @@ from proxy.rules.values import (
 )
 
 # Keys of the specification that would change what is served and are not acted on yet: refused, never ignored.
-UNAVAILABLE = frozenset({"cookie", "dry-run", "isolate-upstream-connections", "compress-passthrough"})
+UNAVAILABLE = frozenset({"dry-run", "isolate-upstream-connections", "compress-passthrough"})
 
 
 def _as_list(value: object) -> object:
@@ -86,6 +87,14 @@ class Block(BaseModel):
         return name in self.model_fields_set
 
 
+class Cookie(Block):
+    """A session cookie that only the upstream can read."""
+
+    name: CookieName = Field(description="The cookie's name; its chunks (name.0, name.1, ... or name__0) are joined.")
+    resolve: RouteText = Field(description="The GET that tells whose it is: JSON of claims, or with an access token.")
+    every: Duration = Field(default=60.0, description="How long an answer counts, at most 5m. Default 60s.")
+
+
 class IdentityBlock(Block):
     """Where a request says who is asking."""
 
@@ -99,6 +108,11 @@ class IdentityBlock(Block):
     roles: Source = Field(
         default="jwt.permissions", description="Source of the roles or permissions: jwt.<claim> or header.<name>."
     )
+    session: Source = Field(
+        default="jwt.sid",
+        description="Source of the session's id, jwt.<claim>: by it a logout ends one session instead of all.",
+    )
+    cookie: Cookie | None = Field(default=None, description="A cookie that speaks for who sends no token.")
 
 
 class Settings(Block):
@@ -181,11 +195,11 @@ class Settings(Block):
 
 
 class Count(Block):
-    """Count requests, hit or miss (acts in a later version)."""
+    """Count requests that are answered with 2xx or 304, from the cache or not."""
 
     name: Name = Field(description="The counter's name.")
     by: Dimension | None = Field(
-        default=None, description="What to count by: a path parameter, or a reference such as query.q."
+        default=None, description="What to count by: a path parameter, or a reference such as query.q or jwt.plan."
     )
     unique: Distinct | None = Field(default=None, description="Also count distinct values: `user`, or a reference.")
 
@@ -255,7 +269,15 @@ class RoleChange(Block):
     shorthand: ClassVar[str | None] = "route"
 
     route: RouteText = Field(description="METHOD|METHOD /path")
-    user: Reference | None = Field(default=None, description="Whose roles: path.<parameter> or response.<path>.")
+    user: Reference | None = Field(
+        default=None,
+        description="Whose roles, as tokens name them: path.<parameter> or response.<path>. Default: anybody's of the "
+        "caller's organisation.",
+    )
+    then: Literal["rehydrate", "reject"] = Field(
+        default="rehydrate",
+        description="rehydrate: older tokens get no stored answers that depend on rights. reject: they get 401.",
+    )
 
 
 class Enrich(Block):
@@ -264,16 +286,42 @@ class Enrich(Block):
     from_: RouteText = Field(description="The GET that returns the organisation.")
     every: Duration = Field(default=900.0, description="How often it is asked. Default 15m.")
     headers: dict[Header, DottedPath] = Field(description="Request header: path into the JSON document.")
+    tenant: DottedPath = Field(
+        default="id", description="Where the document says whose it is: another organisation's is dropped. Default id."
+    )
 
 
 class Session(Block):
-    """Requests that end or change a session (acts in a later version)."""
+    """Requests that end or change a session, and what the upstream is told of it."""
 
     logout: Annotated[list[RouteText], BeforeValidator(_as_list)] = Field(
         json_schema_extra=_or_text, default=[], description="Log the user out."
     )
     role_change: list[RoleChange] = Field(default=[], description="Change a user's roles.")
+    token_lifetime: Duration = Field(
+        default=86400.0,
+        description="How long the longest-lived token is valid: so long revocations are known, and older tokens get "
+        "nothing from the cache. Default 24h.",
+    )
+    headers: dict[Header, Literal["user", "tenant", "session", "roles", "state"]] = Field(
+        default={
+            "X-User-Id": "user", "X-Tenant-Id": "tenant", "X-Session-Id": "session", "X-Roles": "roles",
+            "X-Session-State": "state",
+        },
+        description="What the upstream is told of the caller; copies that clients send are removed. {}: nothing.",
+    )  # fmt: skip
+    assertion: Header | None = Field(
+        default=None, description="The request header of a signed assertion of 60 seconds, such as X-Portal-Assertion."
+    )
     enrich: Enrich | None = Field(default=None, description="Organisation data as request headers.")
+
+
+class Reports(Block):
+    """Who may read what is counted."""
+
+    require: list[Permission] = Field(
+        default=[], description="Permissions a caller needs. Default: none, every member of the tenant may."
+    )
 
 
 class Overlay(Block):
@@ -342,6 +390,7 @@ class Document(Block):
     defaults: Settings = Field(default=Settings(), description="Settings for every feature.")
     features: dict[Name, Feature] = Field(description="By name: the word in tenant:{org_id}:{feature}:{identifier}.")
     session: Session | None = Field(default=None, description="Requests that end or change a session.")
+    reports: Reports = Field(default=Reports(), description="Who may read what is counted.")
     events: list[EventName] = Field(
         default=[], description="Names of events that the backend publishes by itself (`POST /api/events`)."
     )

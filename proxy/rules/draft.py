@@ -6,8 +6,8 @@ from functools import cached_property
 from typing import Any
 
 from proxy.policy.identity import IdentitySources
-from proxy.policy.route import Assertion, IdentifierShape, Kind, Route, Scope, TagTemplate
-from proxy.rules.document import Document, Feature, ReadRoute, Settings, WriteRoute
+from proxy.policy.route import Assertion, CountRule, IdentifierShape, Kind, Route, Scope, TagTemplate
+from proxy.rules.document import Count, Document, Feature, ReadRoute, Settings, WriteRoute
 from proxy.rules.pattern import Pattern, parse, shape_of
 from proxy.rules.source import Node, Problem
 from proxy.rules.validate import Validated
@@ -203,7 +203,19 @@ def route_of(draft: Draft, reserved: tuple[str, ...], purges: tuple[TagTemplate,
         assertion=_assertion(setting("assert_")),
         purges=purges,
         settle=settle if settle is not None else setting("settle"),
+        count=_count_rule(draft.block.count),
     )
+
+
+def _count_rule(count: Count | None) -> CountRule | None:
+    if count is None:
+        return None
+    return CountRule(count.name, _reference(count.by), "user" if count.unique == "user" else _reference(count.unique))
+
+
+def _reference(text: str | None) -> str | None:
+    """A path parameter may be named alone."""
+    return text if text is None or "." in text else f"path.{text}"
 
 
 def _assertion(text: str | None) -> Assertion | None:

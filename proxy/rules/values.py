@@ -10,7 +10,9 @@ RESERVED_NAMES = frozenset({"events", "metrics", "uniques", "epochs", "leases", 
 MAX_NAME = 32
 # What streams say of themselves, and what browsers call their own events.
 RESERVED_EVENTS = frozenset(
-    "open message error hello drain overflow unavailable metrics session.revoked session.expired".split()
+    (
+        "open message error hello drain overflow unavailable metrics session.revoked session.expired session.changed"
+    ).split()
 )
 MAX_EVENT = 64
 
@@ -139,6 +141,11 @@ IgnoredParameter = Annotated[
         re.compile(r"[^&=#?*\[\]\s]{1,127}\*?"), "a query parameter's name, such as gclid, or a prefix such as utm_*"
     ),
     _schema(examples=["gclid", "utm_*"]),
+]
+CookieName = Annotated[
+    str,
+    _text(re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}"), "a cookie's name such as __session"),
+    _schema(examples=["__session", "appSession"]),
 ]
 Permission = Annotated[
     str,

@@ -46,7 +46,7 @@ def _required(draft: Draft) -> set[str]:
 
 
 def _identity(before: Node, after: Node) -> Iterator[tuple[Node, str]]:
-    for key in ("tenant", "user", "roles"):
+    for key in ("tenant", "user", "roles", "session", "cookie"):
         node = after.at("identity").child(key)
         if node is None:
             continue

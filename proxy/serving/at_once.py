@@ -20,6 +20,7 @@ from proxy.serving.callers import Caller
 from proxy.serving.fetch import Fetcher, Reading
 from proxy.serving.naming import Naming
 from proxy.serving.unread import IRRELEVANT
+from proxy.sessions.telling import Telling, TellsNothing, onward
 
 IsOff = Callable[[str, str | None], bool]  # of a feature and a tenant (None: it is public)
 
@@ -77,7 +78,9 @@ class AtOnce:
         random: Callable[[], float],
         hosts: Hosts,
         is_off: IsOff,
+        telling: Telling | TellsNothing | None = None,
     ) -> None:
+        self._telling = telling if telling is not None else TellsNothing()
         self._rules = rules
         self._identity = identity
         self._cache = cache
@@ -100,7 +103,7 @@ class AtOnce:
     def at_once(self, asked: Request) -> Hit | None:
         """A fresh hit in memory, decided without waiting for anything. None: `handle` decides."""
         rules = self._rules()
-        reading = self._latest = self._readable(lookup.as_forwarded(asked), rules)
+        reading = self._latest = self._readable(self._telling.stripped(lookup.as_forwarded(asked)), rules)
         if reading is None:
             return None
         hit = self._hit(reading)
@@ -113,6 +116,8 @@ class AtOnce:
         if match is None or lookup.is_write(request, match) or not lookup.is_served(request, self._hosts.names):
             return None
         if lookup.is_keyed_by_body(request) or _is_watched(match.route):
+            return None
+        if rules.session.event(request) is not None:
             return None
         if never_looked_up(request, match, rules) is not None:
             return None
@@ -144,7 +149,7 @@ class AtOnce:
         if route.kind is not Kind.READ or _is_watched(route) or not caller.is_known_on(route, match.parameters):
             return None
         request = caller.asks(target)
-        if never_looked_up(request, match, rules) is not None:
+        if rules.session.event(request) is not None or never_looked_up(request, match, rules) is not None:
             return None
         identity = caller.identity if route.scope is not Scope.PUBLIC else None
         framed = caller.frames.get(id(route)) or caller.keep(route, self._naming.frame(match, request, identity))
@@ -167,28 +172,41 @@ class AtOnce:
         """
         if self._begun is not None and self._begun.request is asked:
             return None  # a read that is looked up
-        request = lookup.as_forwarded(asked)
+        request = self._telling.stripped(lookup.as_forwarded(asked))
         rules = self._rules()
         match = rules.match(request.method, request.path)
-        if lookup.is_write(request, match):
+        if lookup.is_write(request, match) or rules.session.event(request) is not None:
             return None
         reason, feature = None, None
         if not lookup.is_served(request, self._hosts.names):
             reason = Reason.HOST
         elif match is None:
             reason = Reason.NO_RULE
-        elif match.route.sensitive:
+        elif match.route.sensitive or match.route.count is not None:
             return None  # each access is told in full
         else:
             feature = match.route.feature
             reason = self._bypassed_now(request, match, rules)
         if reason is None:
             return None
+        now = self._clock()
+        if reason is Reason.REVOKED or self._identity.is_revoked_now(request, rules.identity, now) is not False:
+            return None
+        who = self._identity.resolve_now(request, {}, rules.identity, now) if self._telling.on else Reason.NO_TENANT
+        if who is None or who is Reason.TENANT_CONFLICT:
+            return None
         outcome = Outcome(reason, forward=Forward.BYPASS, feature=feature)
-        return Passed(passing_on(request), outcome, lasting=match is None)
+        onward = self.onward(request, who if isinstance(who, Identity) else None)
+        # what the upstream is told of a caller may be something else with the next request
+        return Passed(onward, outcome, lasting=match is None and not self._telling.on)
+
+    def onward(self, request: Request, identity: Identity | None) -> Request:
+        """As it goes on, for this caller alone."""
+        return request.with_fields(onward(forwarding.passing(request), self._telling.fields(identity, request)))
 
     def has_no_rule(self, method: str, path: str) -> bool:
-        return self._rules().match(method, path) is None
+        rules = self._rules()
+        return rules.match(method, path) is None and rules.session.event(Request(method, path)) is None
 
     def _bypassed_now(self, request: Request, match: Match, rules: RuleSet) -> Reason | None:
         """Why a matched read is not looked up, where that can be told without waiting or reporting."""
@@ -276,6 +294,8 @@ class AtOnce:
         """The read of this caller under its key; or why it has none."""
         if not lookup.is_permitted(match.route, identity):
             return Reason.PERMISSION
+        if (doubt := lookup.doubt(match.route, identity)) is not None:
+            return doubt
         if self._is_off(match.route.feature, identity.tenant if identity is not None else None):
             return Reason.SWITCHED_OFF
         key = self._naming.key(match, request, identity, framed)
@@ -305,7 +325,3 @@ def never_looked_up(request: Request, match: Match, rules: RuleSet) -> Reason | 
 def _is_watched(route: Route) -> bool:
     """Whether each read of this route asks the store, or is told of: it is never answered at once."""
     return route.strict or route.critical or route.sensitive
-
-
-def passing_on(request: Request) -> Request:
-    return request.with_fields(forwarding.passing(request))

@@ -8,8 +8,7 @@ There is no `if` on a header here: if one is wanted, a function in `policy/` is 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from proxy.cache.background import Background
@@ -18,22 +17,29 @@ from proxy.cache.tiers import Cache, Found, Missing
 from proxy.errors import UpstreamError
 from proxy.identity.sources import IdentityResolver
 from proxy.policy import invalidation, lookup, reuse
-from proxy.policy.identity import Identity
-from proxy.policy.key import MAX_KEYED_BODY, Keyring
+from proxy.policy.identity import Identity, Presented
+from proxy.policy.key import Keyring
 from proxy.policy.message import Request, Response
-from proxy.policy.outcome import Accessed, Forward, Outcome, Reason
-from proxy.policy.route import Kind, Match, Route, Scope
+from proxy.policy.outcome import Forward, Outcome, Reason
+from proxy.policy.route import Match, Scope
+from proxy.policy.session import Change, Ending, Event, succeeded, user_in
 from proxy.rules.compile import RuleSet
-from proxy.serving.at_once import AtOnce, Hosts, IsOff, never_looked_up, passing_on
+from proxy.serving.at_once import AtOnce, Hosts, IsOff, never_looked_up
 from proxy.serving.connection import Interim
+from proxy.serving.decided import Admitted, Bypass, bypassed, past_the_cache
 from proxy.serving.fetch import Fetcher, Reading
 from proxy.serving.naming import Naming
-from proxy.serving.problem import problem, upstream_problem
+from proxy.serving.peeking import peeked, with_body
+from proxy.serving.problem import problem
 from proxy.serving.publishing import Publishing
-from proxy.serving.reply import Reply, from_stream
+from proxy.serving.refusing import failed, reason_of_write, unauthorized
+from proxy.serving.reply import Reply, from_stream, is_event_stream
 from proxy.serving.upstream import Body, Stream, Upstream
+from proxy.sessions.observer import NoSessions, Sessions
+from proxy.sessions.telling import Telling, TellsNothing
 
 Noted = Callable[[str, Mapping[str, str]], None]
+Counts = Callable[[Request, Match, Identity | None, int], None]  # of a write, and what it was answered
 PurgedBy = Callable[[str, invalidation.Purge, bool], None]  # a write's route, its tags, whether the store has them
 
 
@@ -66,6 +72,9 @@ class Exchange:
         noted: Noted,
         is_off: IsOff = _never_off,
         purged: PurgedBy = _untold,
+        sessions: Sessions | None = None,
+        telling: Telling | TellsNothing | None = None,
+        counts: Counts = lambda request, match, identity, status: None,
         events: Publishing | None = None,
     ) -> None:
         self._rules = rules
@@ -79,11 +88,14 @@ class Exchange:
         self._clock = clock
         self._hosts = hosts
         self._purged = purged
+        self._telling = telling if telling is not None else TellsNothing()
+        self._sessions: Sessions = sessions if sessions is not None else NoSessions()
+        self._counts = counts
         self._events = events
         self._noted = noted  # what an operator should hear of: conflicts, unmatched writes, failed assertions
         self.prompt = AtOnce(
             rules=rules, identity=identity, cache=cache, fetcher=fetcher, keys=keys, naming=naming, clock=clock,
-            random=random, hosts=hosts, is_off=is_off,
+            random=random, hosts=hosts, is_off=is_off, telling=telling,
         )  # fmt: skip
 
     def handle(self, request: Request, body: Body, interim: Interim | None = None) -> Coroutine[Any, Any, Reply]:
@@ -94,28 +106,38 @@ class Exchange:
         return self._handle(request, body, interim)
 
     async def _handle(self, request: Request, body: Body, interim: Interim | None) -> Reply:
-        request = lookup.as_forwarded(request)
+        request = self._telling.stripped(lookup.as_forwarded(request))
         rules = self._rules()
         match = rules.match(request.method, request.path)
-        if lookup.is_write(request, match):
+        event = rules.session.event(request)
+        if event is not None or lookup.is_write(request, match):
             # by whatever host name: what it changes is the same
-            return await self._write(request, body, interim, match, rules)
+            return await self._write(request, body, interim, match, rules, event)
         if not lookup.is_served(request, self._hosts.names):
-            return await self._pass(request, body, interim, Outcome(Reason.HOST, forward=Forward.BYPASS))
+            return await self._pass(request, body, interim, Outcome(Reason.HOST, forward=Forward.BYPASS), rules)
         if match is None:
-            return await self._pass(request, body, interim, Outcome(Reason.NO_RULE, forward=Forward.BYPASS))
+            return await self._pass(request, body, interim, Outcome(Reason.NO_RULE, forward=Forward.BYPASS), rules)
         return await self._read(request, body, interim, match, rules)
 
     def is_write(self, request: Request) -> bool:
         """Whether the rules, or the request itself, say that it may change something."""
         return lookup.is_write(request, self._rules().match(request.method, request.path))
 
+    async def admit(self, request: Request) -> Admitted | Reply:
+        """Whose connection this will be, which is to be another protocol's; or the refusal."""
+        request, rules = self._telling.stripped(request), self._rules()
+        who = await self._who(request, None, rules)
+        if who is Reason.REVOKED:
+            return unauthorized(Outcome(Reason.REVOKED))
+        told = self._telling.fields(who if isinstance(who, Identity) else None, request)
+        return Admitted(request, told, await self._identity.presented(request, rules.identity, self._clock()))
+
     # Reading
 
     async def _read(self, request: Request, body: Body, interim: Interim | None, match: Match, rules: RuleSet) -> Reply:
         reading = await self._prepared(request, body, match, rules)
-        if isinstance(reading, _Bypass):
-            return await self._pass(reading.request, reading.body, interim, reading.outcome)
+        if isinstance(reading, Bypass):
+            return await self._pass(reading.request, reading.body, interim, reading.outcome, rules)
         return await self._look(reading._replace(interim=interim))
 
     async def _look(self, reading: Reading, found: Found | Missing | None = None) -> Reply:
@@ -131,24 +153,25 @@ class Exchange:
                 self._fetcher.refresh(reading, body)
                 return await self._fetcher.serve(reading, decision.reason)
             case reuse.Revalidate() | reuse.Fetch():
-                return await self._fetcher.fetch(reading, body, decision.reason)
+                reply = await self._fetcher.fetch(reading, body, decision.reason)
+                return self._watched(reply, reading.identity.presented if reading.identity is not None else None)
             case reuse.Unsatisfiable():
                 fields, text = problem(504, "Only a stored response was wanted, and there is none.")
                 return Reply.own(504, fields, text, reading.outcome(decision.reason))
 
-    async def _prepared(self, request: Request, body: Body, match: Match, rules: RuleSet) -> "Reading | _Bypass":
+    async def _prepared(self, request: Request, body: Body, match: Match, rules: RuleSet) -> "Reading | Bypass":
         """Everything that is known before the cache is asked; or why it is not asked."""
         route = match.route
         reason = never_looked_up(request, match, rules)
         if reason is not None:
-            return _bypassed(request, body, route, reason)
+            return bypassed(request, body, route, reason)
         identity = await self._who(request, match, rules) if route.scope is not Scope.PUBLIC else None
         if isinstance(identity, Reason):
-            return _bypassed(request, body, route, identity)
+            return bypassed(request, body, route, identity)
         if lookup.is_keyed_by_body(request) and lookup.is_permitted(match.route, identity):
-            request, body = await _with_body(request, body)
+            request, body = await with_body(request, body)
         reading = self.prompt.keyed(request, match, identity)
-        return reading if isinstance(reading, Reading) else _bypassed(request, body, route, reading, identity)
+        return reading if isinstance(reading, Reading) else bypassed(request, body, route, reading, identity)
 
     async def _who(self, request: Request, match: Match | None, rules: RuleSet) -> Identity | Reason:
         parameters = match.parameters if match is not None else {}
@@ -182,43 +205,69 @@ class Exchange:
     # Writing
 
     async def _write(
-        self, request: Request, body: Body, interim: Interim | None, match: Match | None, rules: RuleSet
+        self,
+        request: Request,
+        body: Body,
+        interim: Interim | None,
+        match: Match | None,
+        rules: RuleSet,
+        event: Event | None,
     ) -> Reply:
         """Forward a request that may change something, and purge what it may have changed before the reply leaves.
 
         Runs in a task of its own: it outlives its client (SPEC 4).
         """
-        ruled = match is not None and match.route.kind is Kind.WRITE
-        reason = Reason.WRITE if ruled else Reason.UNMATCHED_WRITE
-        if not ruled:
+        reason, forward = reason_of_write(request, match)
+        if reason is Reason.UNMATCHED_WRITE:
             self._noted("unmatched-write", {"request": f"{request.method} {request.path}"})
         written, identity = await asyncio.shield(
-            self._background.start(self._forward_and_purge(request, body, interim, match, rules))
+            self._background.start(self._forward_and_purge(request, body, interim, match, rules, event))
         )
         if match is None:
-            outcome = Outcome(reason, forward=Forward.METHOD)
+            outcome = Outcome(reason, forward=forward)
         else:
-            outcome = _past_the_cache(match.route, reason, Forward.METHOD, identity)
+            outcome = past_the_cache(match.route, reason, forward, identity)
+        if written is None:
+            return unauthorized(outcome)
         if isinstance(written, UpstreamError):
-            return _failed(written, outcome)
+            return failed(written, outcome)
         return from_stream(written, request, None, outcome)
 
     async def _forward_and_purge(
-        self, request: Request, body: Body, interim: Interim | None, match: Match | None, rules: RuleSet
-    ) -> tuple[Stream | UpstreamError, Identity | None]:
+        self,
+        request: Request,
+        body: Body,
+        interim: Interim | None,
+        match: Match | None,
+        rules: RuleSet,
+        event: Event | None,
+    ) -> tuple[Stream | UpstreamError | None, Identity | None]:
+        """None: the caller's credential has been revoked. Whoever logs out once more is not refused that."""
         who = await self._who(request, match, rules)
+        if who is Reason.REVOKED and not isinstance(event, Ending):
+            return None, None
         identity = None if isinstance(who, Reason) else who
+        # asked before the upstream, which may not know the cookie afterwards
+        presented = await self._identity.presented(request, rules.identity, self._clock()) if event else None
         publication = self._events.begun(request, match, rules, body) if self._events is not None else None
-        passing = passing_on(request)
+        onward = self.prompt.onward(request, identity)
         if publication is not None:
-            passing, body = publication.passing(passing), publication.body
+            onward, body = publication.passing(onward), publication.body
         try:
-            stream = await self._upstream.fetch(passing, body, interim=interim)
+            stream: Stream = await self._upstream.fetch(onward, body, interim=interim)
         except UpstreamError as failure:
             if failure.delivered:  # it may have acted: an unknown outcome counts as a change
                 await self._purge(request, match, None, identity, rules)
             return failure, identity
         await self._purge(request, match, stream.response, identity, rules)
+        if match is not None:
+            self._counts(request, match, identity, stream.response.status)
+        if event is not None and succeeded(event, stream.response.status):
+            user = None
+            if isinstance(event, Change) and event.body_path is not None:
+                stream, document = await peeked(stream)
+                user = user_in(document, event.body_path)
+            await self._sessions.observed(event, presented, identity, user)
         if publication is not None and self._events is not None:
             stream = await self._events.answered(publication, stream, identity)
         return stream, identity
@@ -242,57 +291,33 @@ class Exchange:
 
     # Passing through
 
-    async def _pass(self, request: Request, body: Body, interim: Interim | None, outcome: Outcome) -> Reply:
-        """Forward unchanged, store nothing."""
+    async def _pass(
+        self, request: Request, body: Body, interim: Interim | None, outcome: Outcome, rules: RuleSet
+    ) -> Reply:
+        """Forward unchanged, store nothing; unless whoever asks has been logged out."""
+        if outcome.reason is Reason.REVOKED or await self._identity.is_revoked(request, rules.identity, self._clock()):
+            return unauthorized(outcome)
+        who = await self._who(request, None, rules) if self._telling.on else None
         try:
-            stream = await self._upstream.fetch(passing_on(request), body, interim=interim)
+            stream = await self._upstream.fetch(
+                self.prompt.onward(request, who if isinstance(who, Identity) else None), body, interim=interim
+            )
         except UpstreamError as failure:
-            return _failed(failure, outcome)
-        return from_stream(stream, request, None, outcome)
+            return failed(failure, outcome)
+        reply = from_stream(stream, request, None, outcome)
+        if not is_event_stream(reply.fields):
+            return reply
+        return self._watched(reply, await self._identity.presented(request, rules.identity, self._clock()))
 
+    def _watched(self, reply: Reply, presented: Presented | None) -> Reply:
+        """A stream of events has no end of its own: it ends with what its reader has shown."""
+        if presented is not None and is_event_stream(reply.fields):
+            end = reply.close
+            release = self._sessions.watch(presented, end)
 
-@dataclass(frozen=True, slots=True)
-class _Bypass:
-    """A matched read that is not looked up: its request and body as they go on."""
+            def close() -> None:
+                release()
+                end()
 
-    request: Request
-    body: Body
-    outcome: Outcome
-
-
-def _bypassed(request: Request, body: Body, route: Route, reason: Reason, identity: Identity | None = None) -> _Bypass:
-    return _Bypass(request, body, _past_the_cache(route, reason, Forward.BYPASS, identity))
-
-
-def _past_the_cache(route: Route, reason: Reason, forward: Forward, identity: Identity | None) -> Outcome:
-    if not route.sensitive:
-        return Outcome(reason, forward=forward, feature=route.feature)
-    tenant, user = (identity.tenant, identity.user) if identity is not None else (None, None)
-    return Accessed(reason, forward=forward, feature=route.feature, tenant=tenant, user=user)
-
-
-def _failed(failure: UpstreamError, outcome: Outcome) -> Reply:
-    fields, text = upstream_problem(failure)
-    return Reply.own(failure.status, fields, text, replace(outcome, reason=Reason.UPSTREAM_FAILED))
-
-
-async def _with_body(request: Request, body: Body) -> tuple[Request, Body]:
-    """Read a body that is part of the key. One too large for that goes on as a stream, unread parts included."""
-    if not isinstance(body, AsyncIterator):
-        return replace(request, body=body or b""), body
-    chunks: list[bytes] = []
-    size = 0
-    async for chunk in body:
-        chunks.append(chunk)
-        size += len(chunk)
-        if size > MAX_KEYED_BODY:
-            return request, _resumed(chunks, body)
-    whole = b"".join(chunks)
-    return replace(request, body=whole), whole
-
-
-async def _resumed(chunks: list[bytes], rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    for chunk in chunks:
-        yield chunk
-    async for chunk in rest:
-        yield chunk
+            reply.close = close
+        return reply

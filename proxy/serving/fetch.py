@@ -27,6 +27,7 @@ from proxy.serving.naming import Naming
 from proxy.serving.problem import upstream_problem
 from proxy.serving.reply import Reply, from_entry, from_stream, unchanged
 from proxy.serving.upstream import Body, Stream, Upstream
+from proxy.sessions.telling import Telling, TellsNothing, onward
 
 FOLLOWER_WAIT = 10.0  # seconds a follower waits for another's fetch before it asks for itself
 
@@ -86,7 +87,9 @@ class Fetcher:
         clock: Callable[[], float],
         jitter: Callable[[], float],
         noted: Callable[[str, Mapping[str, str]], None],
+        telling: Telling | TellsNothing | None = None,
     ) -> None:
+        self._telling = telling if telling is not None else TellsNothing()
         self._upstream = upstream
         self._cache = cache
         self._epochs = epochs
@@ -243,7 +246,8 @@ class Fetcher:
             asked_at = self._clock()
             stale = reading.entry
             conditions = validation.conditions(stale, reading.request.method) if stale is not None else ()
-            stream = await self._upstream.fetch(_fill(reading, conditions), body, interim=reading.interim)
+            told = self._telling.fields(reading.identity, reading.request, reading.route.scope)
+            stream = await self._upstream.fetch(_fill(reading, (*conditions, *told)), body, interim=reading.interim)
             status = stream.response.status
             if stale is not None and status == 304 and conditions:
                 stream.close()
@@ -286,7 +290,7 @@ class Fetcher:
     ) -> storing.Storable | Reason:
         return storing.decide(
             reading.request,
-            response,
+            self._telling.storable(response),
             reading.match,
             now=self._clock(),
             requested_at=asked_at,
@@ -388,7 +392,8 @@ class Fetcher:
         return from_stream(stream, reading.request, reading.route, outcome)
 
     async def _through(self, reading: Reading, body: Body, outcome: Outcome) -> Reply:
-        request = reading.request.with_fields(forwarding.passing(reading.request))
+        told = self._telling.fields(reading.identity, reading.request)
+        request = reading.request.with_fields(onward(forwarding.passing(reading.request), told))
         asked_at = self._clock()
         try:
             stream = await self._upstream.fetch(request, body, interim=reading.interim)

@@ -30,10 +30,13 @@ from proxy.cache.copies import Known
 from proxy.cache.epochs import Epochs
 from proxy.cache.memory import Resident
 from proxy.cache.tiers import Cache
+from proxy.policy.identity import Identity
 from proxy.policy.message import Fields, Request
 from proxy.policy.outcome import Outcome
 from proxy.policy.reply import ROUNDED_UP
 from proxy.policy.reuse import EARLIEST_REFRESH
+from proxy.policy.route import Match
+from proxy.rules.counting import Counted
 from proxy.serving.at_once import AtOnce, Hit
 from proxy.serving.callers import Callers
 from proxy.serving.fetch import Reading
@@ -42,6 +45,7 @@ from proxy.serving.response import head_of
 from proxy.serving.table import Table
 from proxy.serving.unread import IRRELEVANT, MAX_LINES, Choices
 
+CountedOf = Callable[[Request, Match, Identity | None, int], Counted | None]  # of an answer with this status
 RequestOf = Callable[[RawRequestMessage, str, bool], Request | None]  # of a head, a peer, and whether it is trusted
 IsOwn = Callable[[str], bool]  # of a path: whether it is ours to answer
 Tell = Callable[[Request, Reply | None], None]
@@ -69,8 +73,8 @@ class Prepared:
     """One answer, ready but for its Age and its remaining freshness."""
 
     __slots__ = (
-        "after", "before", "bodiless", "cell", "coding", "entry_age", "fresh_until", "head", "head_from", "head_until",
-        "known", "meta", "middle", "number", "resident", "stored_at", "trusted", "valid_until",
+        "after", "before", "bodiless", "cell", "coding", "counted", "entry_age", "fresh_until", "head", "head_from",
+        "head_until", "known", "meta", "middle", "number", "resident", "stored_at", "trusted", "valid_until",
     )  # fmt: skip
 
     number: int
@@ -91,6 +95,7 @@ class Prepared:
     coding: str | None
     bodiless: bool
     cell: list[int]
+    counted: Counted | None
 
     def size(self) -> int:
         return _OVERHEAD + len(self.before) + len(self.middle) + len(self.after) + len(self.head)
@@ -114,6 +119,8 @@ class Hits:
         max_bytes: int,
         choices: Choices | None = None,
         noted: Callable[[Request, Reply], None] = lambda request, reply: None,
+        counted_of: CountedOf = lambda request, match, identity, status: None,
+        count: Callable[[Counted], None] = lambda counted: None,
     ) -> None:
         self._cache = cache
         self._epochs = epochs
@@ -121,6 +128,8 @@ class Hits:
         self._request_of = request_of
         self._is_own = is_own
         self._cell_of = cell_of
+        self._counted_of = counted_of
+        self._count = count
         self._noted = noted  # is told of those that were decided anew
         self._logged = logged  # where each request is to be told of, none is prepared
         self._serving = serving
@@ -257,6 +266,8 @@ class Hits:
         cell = prepared.cell
         cell[1] += 1
         cell[2] += len(body)
+        if prepared.counted is not None:
+            self._count(prepared.counted)
         if now >= prepared.head_until:
             _render(prepared, now)
         return prepared.head, body
@@ -289,16 +300,21 @@ class Hits:
         cell = self._cell_of(hit.outcome)
         cell[1] += 1
         cell[2] += len(body)
+        counted = self._counted_of(reading.request, reading.match, reading.identity, reply.status)
+        if counted is not None:
+            self._count(counted)
         self._noted(reading.request, reply)
         if self._logged is not None:
             self._logged(reading.request, reply)
-        elif reply.status in (entry.status, 304):
-            prepared = self._prepared(hit, reply, cell, now)
+        elif reply.status in (entry.status, 304) and (counted is not None or reading.route.count is None):
+            prepared = self._prepared(hit, reply, cell, counted, now)
             if prepared is not None and choice:
                 self._choices.put(choice, prepared, prepared.size() + len(choice))
         return head_of(reply), body
 
-    def _prepared(self, hit: Hit, reply: Reply, cell: list[int], now: float) -> Prepared | None:
+    def _prepared(
+        self, hit: Hit, reply: Reply, cell: list[int], counted: Counted | None, now: float
+    ) -> Prepared | None:
         reading = hit.reading
         entry = reading.entry
         assert entry is not None
@@ -328,7 +344,7 @@ class Hits:
         prepared.coding = None if prepared.bodiless else reply.fields.get("content-encoding")
         if prepared.coding is not None and prepared.coding not in entry.encodings:
             prepared.coding = None  # the origin's own, stored as it came
-        prepared.cell = cell
+        prepared.cell, prepared.counted = cell, counted
         _render(prepared, now)
         return prepared
 

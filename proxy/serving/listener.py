@@ -27,7 +27,7 @@ from proxy.serving.outgoing import Limits, reset
 from proxy.serving.outlet import Outlet
 from proxy.serving.protocol import LateBodyError, Server, ServerProtocol
 from proxy.serving.reply import Reply
-from proxy.serving.reserved import Own
+from proxy.serving.reserved import Page
 from proxy.serving.response import HttpResponse, head_of, refused
 from proxy.serving.sending import send
 from proxy.serving.sought import Sought
@@ -43,7 +43,7 @@ _LAST = 1.0  # seconds for handlers to end that were cut off when the drain time
 _LIMITS = Limits()
 
 Handle = Callable[[Request, Body, Interim], Awaitable[Reply]]
-Reserved = Callable[[str], Reply | Own | None]
+Reserved = Callable[[str], Reply | None]
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _VERSIONS = (HttpVersion10, HttpVersion11)  # aiohttp's parser takes 0.9 and 2.0 as well
@@ -63,6 +63,10 @@ def require_c_parser() -> None:
         raise SidecacheError(
             "aiohttp runs without its C parser; install a wheel that has it and unset AIOHTTP_NO_EXTENSIONS"
         )
+
+
+def _no_page(path: str) -> None:
+    return None
 
 
 class Bridge(Protocol):
@@ -89,11 +93,13 @@ class Listener:
         upgrade: Bridge,
         hits: Callable[[RequestOf, IsOwn], Hits] | None = None,
         forwarding: Callable[[RequestOf, UnderWay], Forwarding] | None = None,
+        page: Callable[[str], Page | None] = _no_page,
         limits: Limits = _LIMITS,
         patience: float = PATIENCE,
     ) -> None:
         self._handle = handle
         self._reserved = reserved
+        self._page = page
         self._trusted = trusted_peers
         self._finished = finished
         self._upgrade = upgrade
@@ -178,9 +184,12 @@ class Listener:
         request = self._request(incoming)
         if request is None:
             return await self._send(incoming, refused(400))
+        page = self._page(request.path)
+        if page is not None:
+            return await self._answer_page(incoming, request, page)
         own = self._reserved(request.path)
         if own is not None:
-            return await self._send(incoming, own if isinstance(own, Reply) else await own(request))
+            return await self._send(incoming, own)
         if request.method in ("CONNECT", "TRACE"):
             return await self._send(incoming, refused(501))
         if not _may_expect(request.fields.get("expect")):
@@ -193,6 +202,18 @@ class Listener:
             return await self._exchanged(incoming, request)
         finally:
             self._under_way.end()
+
+    async def _answer_page(self, incoming: web.BaseRequest, request: Request, page: Page) -> web.StreamResponse:
+        body = _IncomingBody(incoming.content) if request.has_body else None
+        self._under_way.begin()
+        try:
+            reply = await page(request, body.chunks() if body is not None else None)
+        except ConnectionResetError:
+            assert body is not None, "nothing else is read here"
+            reply = refused(body.broken or 400)
+        finally:
+            self._under_way.end()
+        return await self._send(incoming, reply)
 
     def _turn(self, protocol: ServerProtocol, message: RawRequestMessage, peer: str, trusted: bool) -> Turn | None:
         """The answer to a request of which `_answer` would make nothing else first. None: it may."""

@@ -22,9 +22,8 @@ from proxy.rules.compile import RuleSet
 from proxy.rules.document import Publish
 from proxy.rules.references import References, reads
 from proxy.serving.fill import Fill
+from proxy.serving.peeking import MOST, Peeked
 from proxy.serving.upstream import Body, Stream
-
-MOST = 64 << 10  # bytes of a body that is looked into
 
 _GZIP = 16 + zlib.MAX_WBITS
 
@@ -116,7 +115,7 @@ class Publishing:
         whole = stream.whole()
         if whole is not None:
             await self._publish(publication, stream.response, identity, whole)
-            return Whole(stream, whole)
+            return Peeked(stream, [whole], None)
         fill = Fill(stream, MOST, None)
         work = self._background.start(self._read_and_publish(publication, stream.response, identity, fill))
         await asyncio.wait((work,), timeout=PATIENCE)
@@ -154,38 +153,6 @@ class Publishing:
             event = event._replace(data=orjson.dumps({"withheld": True}))
         assert identity.tenant is not None, "looked at before"
         _ = await self._publisher.publish(identity.tenant, event, seal=publication.secret and self._seals)
-
-
-class Whole:
-    """A response whose body was taken from its stream."""
-
-    def __init__(self, stream: Stream, body: bytes) -> None:
-        self._stream = stream
-        self._body: bytes | None = body
-
-    @property
-    def response(self) -> Response:
-        return self._stream.response
-
-    @property
-    def framed(self) -> bool:
-        return self._stream.framed
-
-    @property
-    def length(self) -> int | None:
-        return self._stream.length
-
-    def whole(self) -> bytes | None:
-        body, self._body = self._body, None
-        return body
-
-    async def chunks(self) -> AsyncIterator[bytes]:
-        body = self.whole()
-        if body:
-            yield body
-
-    def close(self) -> None:
-        self._stream.close()
 
 
 class Overheard:

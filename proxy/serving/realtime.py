@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Awaitable, Callable, Collection
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 from urllib.parse import parse_qsl
@@ -14,13 +15,15 @@ from proxy.events.poll import MOST_WAIT, Polls, is_cursor
 from proxy.events.stream import Start, Streams
 from proxy.events.ticket import COOKIE, LIFETIME, Tickets, in_cookies
 from proxy.identity.sources import IdentityResolver
-from proxy.policy.identity import Identity
+from proxy.policy.identity import Identity, Presented, Standing
 from proxy.policy.message import Fields, Request
 from proxy.policy.origins import Source, source
 from proxy.policy.outcome import Outcome, Reason
 from proxy.rules.compile import RuleSet
 from proxy.serving.problem import problem
 from proxy.serving.reply import Reply
+from proxy.serving.reserved import Page
+from proxy.serving.upstream import Body
 
 METRICS = "metrics"  # a topic that counters publish, not rules
 
@@ -33,17 +36,16 @@ _FORBIDDEN = {
     Reason.NO_TENANT: "The token names no organisation.",
     Reason.TENANT_CONFLICT: "The token and the request name different organisations.",
 }
+_REVOKED = ("WWW-Authenticate", 'Bearer error="invalid_token"')
 _FULL = {
     "process": "Too many streams are open here.",
     "tenant": "Too many streams of this organisation are open here.",
     "user": "Too many streams of this user are open here.",
 }
 
-Own = Callable[[Request], Awaitable[Reply]]
-
 
 class Realtime:
-    """Answers these paths. `clock` gives unix seconds; `is_revoked` is asked of who comes with a ticket."""
+    """Answers these paths. `clock` gives unix seconds; `standing` says what has become of a credential since."""
 
     def __init__(
         self,
@@ -55,7 +57,7 @@ class Realtime:
         clock: Callable[[], float],
         *,
         origins: Collection[str] = (),
-        is_revoked: Callable[[Identity], bool] = lambda identity: False,
+        standing: Callable[[Presented], Standing] = lambda presented: Standing.GOOD,
     ) -> None:
         self._streams = streams
         self._polls = polls
@@ -64,9 +66,9 @@ class Realtime:
         self._rules = rules
         self._clock = clock
         self._origins = frozenset(origins)
-        self._is_revoked = is_revoked
+        self._standing = standing
 
-    def paths(self) -> dict[str, Own]:
+    def pages(self) -> dict[str, Page]:
         """By their names below the prefix."""
         return {
             "events": self._from_page("GET", self._events),
@@ -75,10 +77,10 @@ class Realtime:
             "events.js": self._script,
         }
 
-    def _from_page(self, method: str, answer: Own) -> Own:
+    def _from_page(self, method: str, answer: Callable[[Request], Awaitable[Reply]]) -> Page:
         """Only for pages that may; others of the allowed origins hear so."""
 
-        async def handle(request: Request) -> Reply:
+        async def handle(request: Request, body: Body) -> Reply:
             came_from = source(request, self._origins)
             if came_from is Source.FOREIGN:
                 return _refused(403, "This page's origin is not allowed (SIDECACHE_ALLOWED_ORIGINS).")
@@ -138,7 +140,7 @@ class Realtime:
         cookie = f"{COOKIE}={ticket}; Max-Age={LIFETIME}; Path=/; Secure; HttpOnly; SameSite=Strict"
         return Reply.own(204, Fields((("Set-Cookie", cookie), _NO_STORE)), b"", _OUTCOME)
 
-    async def _script(self, request: Request) -> Reply:
+    async def _script(self, request: Request, body: Body) -> Reply:
         if request.method not in ("GET", "HEAD"):
             return _refused(405, "Only GET.", ("Allow", "GET, HEAD"))
         kind = ("Content-Type", "text/javascript; charset=utf-8")
@@ -183,22 +185,38 @@ class Realtime:
                 return f"no event is called {topic!r} here" + (f" (did you mean {near[0]!r}?)" if near else ".")
         return tuple(topics)
 
+    def _as_of_now(self, identity: Identity) -> Identity | Reply:
+        match _standing_of(identity, self._standing):
+            case Standing.GOOD:
+                return identity
+            case Standing.OUTDATED:  # rights have changed: until there is a new token, nobody knows to what
+                return replace(identity, roles=frozenset())
+            case Standing.UNKNOWN:
+                return _refused(503, "Whether this session has ended is not known yet.", ("Retry-After", "2"))
+            case Standing.REVOKED:
+                return _refused(401, "This session has ended.", _REVOKED)
+
     async def _who(self, request: Request, *, by_ticket: bool = True) -> Identity | Reply:
         now = self._clock()
         found = await self._identity.resolve(request, {}, self._rules().identity, now)
         if found is Reason.NO_CREDENTIALS and by_ticket:
             ticket = in_cookies(request.fields.get("cookie"))
             holder = self._tickets.read(ticket, now) if ticket is not None else None
-            if holder is not None and not self._is_revoked(holder):
-                return holder
+            found = holder if holder is not None else found
         if isinstance(found, Identity):
-            return found
+            return self._as_of_now(found)
+        if found is Reason.REVOKED:
+            return _refused(401, "This session has ended.", _REVOKED)
         if found in _FORBIDDEN:
             return _refused(403, _FORBIDDEN[found])
         if found in _UNAVAILABLE:
             return _refused(503, "The keys that tokens are checked with are not available.", ("Retry-After", "5"))
         error = "" if found is Reason.NO_CREDENTIALS else ' error="invalid_token"'
         return _refused(401, "A valid bearer token is needed.", ("WWW-Authenticate", f"Bearer{error}"))
+
+
+def _standing_of(identity: Identity, standing: Callable[[Presented], Standing]) -> Standing:
+    return Standing.GOOD if identity.presented is None else standing(identity.presented)
 
 
 def _refused(status: int, detail: str, *more: tuple[str, str]) -> Reply:

@@ -25,7 +25,7 @@ from proxy.serving.outgoing import reset
 from proxy.serving.problem import upstream_problem
 from proxy.serving.protocol import ServerProtocol
 from proxy.serving.reachability import Watched
-from proxy.serving.reply import Reply, passed
+from proxy.serving.reply import Reply, is_event_stream, passed
 from proxy.serving.response_parser import Head
 from proxy.serving.sending import framed
 from proxy.serving.under_way import UnderWay
@@ -33,6 +33,8 @@ from proxy.serving.upstream import HttpUpstream, may_repeat
 
 Told = Callable[[int, float], None]  # of a response's status and the seconds that it took
 Finished = Callable[[Request, Reply, float], None]
+# A request's head, and what ends its response when its credential is over; what is returned stops the watching.
+Watch = Callable[[bytes, Callable[[], None]], Callable[[], None]]
 
 _MOST_HEADS = 512
 _MOST_BYTES = 2 << 10  # of one
@@ -62,6 +64,7 @@ class Relays:
         self.heads = Deadlines[Relay](upstream.timeouts.first_byte, Relay.head_is_late)
         self.bodies = Deadlines[Relay](upstream.timeouts.idle, Relay.body_is_late)
         self.leaving = False
+        self.watch: Watch | None = None  # of event streams
         self._made: dict[tuple[bytes, str, bool], tuple[bytes, bool]] = {}
 
     def begin(self, protocol: ServerProtocol, passing: Passing, data: bytes) -> bool:
@@ -96,7 +99,7 @@ class Relay:
     """One request on its way, and its response: the upstream connection's receiver, the client connection's turn."""
 
     __slots__ = (
-        "_chunked", "_connection", "_data", "_last", "_out", "_over", "_passing", "_protocol", "_repeating",
+        "_chunked", "_connection", "_data", "_last", "_out", "_over", "_passing", "_protocol", "_release", "_repeating",
         "_started", "_timed", "_way", "began", "head",
     )  # fmt: skip
 
@@ -117,6 +120,7 @@ class Relay:
         self._over = False
         self._timed = False  # its body has a deadline
         self._repeating: asyncio.Task[None] | None = None
+        self._release: Callable[[], None] | None = None
 
     # What the upstream's connection tells
 
@@ -135,6 +139,8 @@ class Relay:
         self._passing.told(response.status, way.loop.time() - self._started)
         self._protocol.on_lost = self._lost
         self._last = way.leaving
+        if way.watch is not None and is_event_stream(response.fields):
+            self._release = way.watch(self._data, self._cut)
         data, self._chunked = way.head_for_client(head, self._passing.outcome, self._passing.status)
         self._out.append(data)
 
@@ -188,6 +194,10 @@ class Relay:
 
     def _lost(self) -> None:
         self._leave()
+
+    def _cut(self) -> None:
+        """Its credential is over, and this goes on for as long as both sides like."""
+        self._abandon(UpstreamError("http_response_incomplete"))
 
     # What the time tells
 
@@ -250,6 +260,8 @@ class Relay:
             way.bodies.stop(self)
         if repeating is not None and repeating is not asyncio.current_task():
             repeating.cancel()
+        if self._release is not None:
+            self._release()
         self._protocol.on_lost = None
         self._protocol.end_turn(goes_on=goes_on)
         way.under_way.end()

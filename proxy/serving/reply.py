@@ -144,6 +144,12 @@ def unchanged(stream: Stream, request: Request, route: Route, outcome: Outcome) 
     return Reply(304, _finished(heads.not_modified_head(fields), outcome), b"", outcome)
 
 
+def is_event_stream(fields: Fields) -> bool:
+    """Whether what has this head goes on for as long as both sides like."""
+    kind = fields.get("content-type")
+    return kind is not None and kind.lower().startswith("text/event-stream")
+
+
 def _passing(stream: Stream, request: Request, route: Route) -> tuple[Fields, str | None]:
     fields = heads.passing_head(end_to_end(stream.response.fields), route)
     return _negotiated(fields, request, route, stream.response.status, stream.length)

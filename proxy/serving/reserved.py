@@ -6,37 +6,40 @@ from proxy.policy.message import Fields, Request
 from proxy.policy.outcome import Outcome, Reason
 from proxy.serving.problem import problem
 from proxy.serving.reply import Reply
+from proxy.serving.upstream import Body
 
-Own = Callable[[Request], Awaitable[Reply]]
+Page = Callable[[Request, Body], Awaitable[Reply]]
 
 
 class Reserved:
     """Answers below `prefix` ("" switches it off). `word` is the health in one word, `ready` says if it is ready.
 
-    `own` are further paths below it, and who answers each.
+    `pages` are those that look at the request, by their name; one that ends in a slash stands for all that begin so.
     """
 
     def __init__(
-        self, prefix: str, word: Callable[[], str], ready: Callable[[], bool], own: Mapping[str, Own] | None = None
+        self, prefix: str, word: Callable[[], str], ready: Callable[[], bool], pages: Mapping[str, Page] | None = None
     ) -> None:
+        self._pages = pages if pages is not None else {}
         self._prefix = prefix + "/" if prefix else ""
-        self._own = own or {}
         self._words: dict[str, Callable[[], tuple[int, str]]] = {
             "livez": lambda: (200, "alive"),
             "readyz": lambda: (200 if ready() else 503, word()),
             "health": lambda: (200, word()),
         }
 
-    def __call__(self, path: str) -> Reply | Own | None:
-        """The answer, or who gives it; None: the path is not ours."""
+    def page(self, path: str) -> Page | None:
+        """What answers this path once the request was looked at; None: `__call__` does."""
         if not self._prefix or not path.startswith(self._prefix):
             return None
         name = path.removeprefix(self._prefix)
-        own = self._own.get(name)
-        if own is not None:
-            return own
+        return self._pages.get(name) or self._pages.get(f"{name.partition('/')[0]}/")
+
+    def __call__(self, path: str) -> Reply | None:
+        if not self._prefix or not path.startswith(self._prefix):
+            return None
         outcome = Outcome(Reason.RESERVED)
-        answer = self._words.get(name)
+        answer = self._words.get(path.removeprefix(self._prefix))
         if answer is None:
             fields, body = problem(404, "There is nothing at this path below the reserved prefix.")
             return Reply.own(404, fields, body, outcome)

@@ -2,7 +2,7 @@
 
 import base64
 import hashlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from aiohttp import web
@@ -11,8 +11,10 @@ from aiohttp.abc import AbstractStreamWriter
 from proxy.errors import UpstreamError
 from proxy.policy import forwarding
 from proxy.policy.fields import end_to_end, list_members
+from proxy.policy.identity import Presented
 from proxy.policy.message import Fields, Request, Response
 from proxy.policy.outcome import Forward, Outcome, Reason
+from proxy.serving.decided import Admitted
 from proxy.serving.problem import problem, upstream_problem
 from proxy.serving.reply import VIA, Reply, from_stream
 from proxy.serving.tunnel import Tunnel
@@ -20,6 +22,18 @@ from proxy.serving.upstream import HttpUpstream, Switched
 
 _OUTCOME = Outcome(Reason.UPGRADE, forward=Forward.BYPASS)
 _ACCEPT_SALT = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 4.2.2
+
+
+Admit = Callable[[Request], Awaitable[Admitted | Reply]]  # whose connection it will be, or the refusal
+Watch = Callable[[Presented, Callable[[], None]], Callable[[], None]]
+
+
+async def _anybody(request: Request) -> Admitted:
+    return Admitted(request, (), None)
+
+
+def _for_ever(presented: Presented, end: Callable[[], None]) -> Callable[[], None]:
+    return lambda: None
 
 
 class UpgradeBridge:
@@ -30,7 +44,11 @@ class UpgradeBridge:
         upstream: HttpUpstream,
         finished: Callable[[Request, Outcome, int], None],
         is_write: Callable[[Request], bool] = lambda request: False,
+        admit: Admit = _anybody,
+        watch: Watch = _for_ever,
     ) -> None:
+        self._admit = admit
+        self._watch = watch
         self._is_write = is_write  # a write stays with the exchange, which purges what it changed
         self._upstream = upstream
         self._finished = finished
@@ -53,10 +71,13 @@ class UpgradeBridge:
         if transport is None or protocol._messages:
             # what follows on the connection was read as HTTP, and may not have been meant so
             return self._said(request, _refused())
+        admitted = await self._admit(request)
+        if isinstance(admitted, Reply):
+            return self._said(request, admitted)
         if _protocols(request.fields) != ["websocket"]:
             transport.pause_reading()  # aiohttp parses what follows, except behind a WebSocket's handshake
         try:
-            answer = await self._upstream.switch(replace(request, fields=_asking(request)))
+            answer = await self._upstream.switch(replace(request, fields=_asking(admitted)))
         except UpstreamError as failure:
             transport.resume_reading()
             return self._said(request, _failed(failure))
@@ -67,7 +88,7 @@ class UpgradeBridge:
             answer.close()
             transport.resume_reading()
             return self._said(request, _failed(UpstreamError("http_protocol_error")))
-        await self._tunnel(incoming, answer)
+        await self._tunnel(incoming, answer, admitted.presented)
         self._finished(request, _OUTCOME, 101)
         return _Switched()
 
@@ -76,19 +97,22 @@ class UpgradeBridge:
         for tunnel in tuple(self._open):
             tunnel.close()
 
-    async def _tunnel(self, incoming: web.BaseRequest, switched: Switched) -> None:
+    async def _tunnel(self, incoming: web.BaseRequest, switched: Switched, presented: Presented | None) -> None:
         client, protocol = incoming.transport, incoming.protocol
         if client is None:
             switched.close()
             return
         tunnel = Tunnel(client, switched.transport)
         self._open.add(tunnel)
+        release = self._watch(presented, tunnel.close) if presented is not None else None
         try:
             early, protocol._message_tail = protocol._message_tail, b""
             tunnel.start(to_client=_head(switched.response) + switched.rest, to_upstream=early)
             await tunnel.closed()
         finally:
             self._open.discard(tunnel)
+            if release is not None:
+                release()
             switched.close()
             protocol.connection_lost(None)  # its transport was taken away
 
@@ -116,9 +140,11 @@ def _protocols(fields: Fields) -> list[str]:
     return [name.lower() for name in list_members(fields.get("upgrade") or "")] if "upgrade" in options else []
 
 
-def _asking(request: Request) -> Fields:
-    upgrade = request.fields.get("upgrade") or ""
-    return Fields((*forwarding.passing(request), ("Connection", "Upgrade"), ("Upgrade", upgrade)))
+def _asking(admitted: Admitted) -> Fields:
+    upgrade = admitted.request.fields.get("upgrade") or ""
+    return Fields(
+        (*forwarding.passing(admitted.request), *admitted.told, ("Connection", "Upgrade"), ("Upgrade", upgrade))
+    )
 
 
 def _is_granted(asked: Fields, response: Response) -> bool:

@@ -22,6 +22,15 @@ class Item(NamedTuple):
     fields: Mapping[str, bytes]
 
 
+class Addition(NamedTuple):
+    """So much more in this field of a hash of whole numbers, which is kept for `ttl` seconds after a new field."""
+
+    name: str
+    field: str
+    by: int
+    ttl: float
+
+
 class Names(NamedTuple):
     """Some names of a store. `next` "": that was all; else where to go on."""
 
@@ -49,6 +58,9 @@ class Store(Protocol):
 
     async def claim(self, name: str, value: bytes, ttl: float) -> bool:
         """Set a value where there is none: of all who claim a name at the same time one hears True (a lease)."""
+
+    async def replace(self, name: str, value: bytes, ttl: float) -> bool:
+        """Set a value where there is one already; False where there is none, which then stays so."""
 
     async def delete(self, names: Sequence[str]) -> int:
         """Forget these names; how many there were."""
@@ -79,6 +91,25 @@ class Store(Protocol):
 
     async def latest(self, stream: str, before: str, count: int) -> list[Item]:
         """The last `count` items before this id, the newest first; before "" those of the end."""
+
+    async def add(self, additions: Sequence[Addition]) -> list[int | StoreError]:
+        """Add to numbers; what each of them is then, or why not.
+
+        After StoreRefusedError, raised or in the list, nothing was added; after any other StoreError nobody knows: a
+        second attempt may add twice.
+        """
+
+    async def counts(self, names: Sequence[str]) -> list[Mapping[str, int]]:
+        """The numbers of these hashes, by field; empty where there is no such hash."""
+
+    async def observe(self, name: str, values: Sequence[str], ttl: float) -> None:
+        """Take these values into a set of which nothing but its size can be told. Once more changes nothing."""
+
+    async def distinct(self, names: Sequence[str]) -> int:
+        """About how many values were taken into any of these sets: the standard error is 0.81 %.
+
+        In a cluster the names are of one slot: what stands in their braces is the same.
+        """
 
     async def names(self, prefix: str, cursor: str, count: int) -> Names:
         """About `count` of the names there are, of them those that begin so; from "" on, page by page.

@@ -8,8 +8,8 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
-from proxy.errors import StoreError, StoreFullError
-from proxy.stores.base import Heard, Item, Names, Store
+from proxy.errors import StoreError, StoreFullError, StoreRefusedError
+from proxy.stores.base import Addition, Heard, Item, Names, Store
 from proxy.stores.deadline import Deadline
 
 State = Literal["closed", "open", "half-open"]
@@ -152,6 +152,10 @@ class Guarded:
         self._admit()
         return await self._call("claim", self._store.claim(name, value, ttl), self._timeout)
 
+    async def replace(self, name: str, value: bytes, ttl: float) -> bool:
+        self._admit()
+        return await self._call("replace", self._store.replace(name, value, ttl), _BACKGROUND * self._timeout)
+
     async def delete(self, names: Sequence[str]) -> int:
         self._admit()
         return await self._call("delete", self._store.delete(names), _BACKGROUND * self._timeout)
@@ -188,6 +192,22 @@ class Guarded:
     async def latest(self, stream: str, before: str, count: int) -> list[Item]:
         self._admit()
         return await self._call("latest", self._store.latest(stream, before, count), _BACKGROUND * self._timeout)
+
+    async def add(self, additions: Sequence[Addition]) -> list[int | StoreError]:
+        self._admit()
+        return await self._call("add", self._store.add(additions), _BACKGROUND * self._timeout)
+
+    async def counts(self, names: Sequence[str]) -> list[Mapping[str, int]]:
+        self._admit()
+        return await self._call("counts", self._store.counts(names), _BACKGROUND * self._timeout)
+
+    async def observe(self, name: str, values: Sequence[str], ttl: float) -> None:
+        self._admit()
+        await self._call("observe", self._store.observe(name, values, ttl), _BACKGROUND * self._timeout)
+
+    async def distinct(self, names: Sequence[str]) -> int:
+        self._admit()
+        return await self._call("distinct", self._store.distinct(names), _BACKGROUND * self._timeout)
 
     async def names(self, prefix: str, cursor: str, count: int) -> Names:
         self._admit()
@@ -240,7 +260,7 @@ class Guarded:
     def _admit(self, times: int = 1) -> None:
         if self._breaker.state != "closed" and not self._closed:
             self.rejected += times
-            raise StoreError(f"the store is not asked for now: {self._last_error}")
+            raise StoreRefusedError(f"the store is not asked for now: {self._last_error}")
 
     async def _call(
         self,

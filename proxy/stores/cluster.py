@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 from redis.exceptions import AskError, ClusterDownError, MovedError, ResponseError
 
-from proxy.errors import StoreError
+from proxy.errors import StoreError, StoreRefusedError
 from proxy.stores.commands import Command
 from proxy.stores.conversation import Answer
 from proxy.stores.node import Node
@@ -50,7 +50,10 @@ class Cluster:
     async def execute(self, commands: Sequence[Command]) -> list[Answer]:
         """As `Node.execute`, except that a node's failure is the answer of its commands only."""
         if not self._slots:
-            await self._look()
+            try:
+                await self._look()
+            except StoreError as error:
+                raise StoreRefusedError.of(error) from None
         answers: list[Answer] = [None] * len(commands)
         waiting: list[Numbered] = list(enumerate(commands))
         if any(command[0] == "PING" for command in commands):

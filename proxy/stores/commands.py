@@ -1,12 +1,12 @@
 """Which Redis commands are the store's operations? One code path for a node, a Cluster and REST: each is a `Link`."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing, suppress
 from typing import Any, NamedTuple, Protocol
 
-from proxy.errors import StoreError
-from proxy.stores.base import Heard, Item, Names
+from proxy.errors import StoreError, StoreRefusedError
+from proxy.stores.base import Addition, Heard, Item, Names
 from proxy.stores.streams import first_after, last_before
 
 # Commands, names and fields are str, numbers int, values bytes: a link that carries text encodes the bytes.
@@ -81,6 +81,10 @@ class CommandStore:
         (reply,) = await self._write([("SET", name, value, "NX", "PX", _milliseconds(ttl))])
         return reply is not None
 
+    async def replace(self, name: str, value: bytes, ttl: float) -> bool:
+        (reply,) = await self._write([("SET", name, value, "XX", "PX", _milliseconds(ttl))])
+        return reply is not None
+
     async def delete(self, names: Sequence[str]) -> int:
         return sum(map(_number, await self._write([("DEL", name) for name in names])))
 
@@ -129,6 +133,32 @@ class CommandStore:
         end = last_before(before) if before else "+"
         (reply,) = await self._write([("XREVRANGE", stream, end, "-", "COUNT", count)])
         return _items(reply)
+
+    async def add(self, additions: Sequence[Addition]) -> list[int | StoreError]:
+        replies = await self._each([("HINCRBY", each.name, each.field, each.by) for each in additions])
+        told = [reply if isinstance(reply, int | StoreError) else _no_number() for reply in replies]
+        # a field that holds what was just added is new, and so may be its hash: only then it needs an end
+        new = {each.name: each.ttl for each, reply in zip(additions, told, strict=True) if reply == each.by}
+        with suppress(StoreError):  # what was added was added; the next new field gives it one
+            await self._each([("PEXPIRE", name, _milliseconds(ttl)) for name, ttl in new.items()])
+        return told
+
+    async def counts(self, names: Sequence[str]) -> list[Mapping[str, int]]:
+        hashes: list[Mapping[str, int]] = []
+        for replies in await self._read_all([("HGETALL", name) for name in names]):
+            hashes += map(_numbers, replies)
+        return hashes
+
+    async def observe(self, name: str, values: Sequence[str], ttl: float) -> None:
+        (changed,) = await self._write([("PFADD", name, *values)])
+        if changed:
+            await self._write([("PEXPIRE", name, _milliseconds(ttl))])
+
+    async def distinct(self, names: Sequence[str]) -> int:
+        if not names:
+            return 0
+        (reply,) = await self._write([("PFCOUNT", *names)])
+        return _number(reply)
 
     async def names(self, prefix: str, cursor: str, count: int) -> Names:
         if cursor and not _is_cursor(cursor):
@@ -206,6 +236,16 @@ class CommandStore:
         self._start([write])
         return await write.replies
 
+    async def _each(self, commands: list[Command]) -> list[Reply | StoreError]:
+        """As `_write`, with an error as the reply of the command that it is about."""
+        if self._closed:
+            raise StoreRefusedError("the store is closed")
+        if not commands:
+            return []
+        write = _Read(commands, asyncio.get_running_loop().create_future(), each=True)
+        self._start([write])
+        return await write.replies
+
     def _start(self, batch: Sequence[_Read]) -> None:
         task = asyncio.get_running_loop().create_task(self._carry(batch))
         self._running.add(task)
@@ -270,7 +310,24 @@ def _value_or_error(reply: Reply | StoreError) -> bytes | StoreError | None:
 def _number(reply: Reply) -> int:
     if isinstance(reply, int):
         return reply
-    raise StoreError("the store answered with something that is no number")
+    raise _no_number()
+
+
+def _no_number() -> StoreError:
+    return StoreError("the store answered with something that is no number")
+
+
+def _numbers(reply: Reply | Mapping[Any, Any]) -> dict[str, int]:
+    """Of a hash: a mapping, or names and values by turns."""
+    pairs = reply.items() if isinstance(reply, Mapping) else _pairs(_sequence(reply))
+    try:
+        return {_text(name): int(value) for name, value in pairs}
+    except (TypeError, ValueError):
+        raise _no_number() from None
+
+
+def _pairs(reply: Sequence[Reply]) -> Iterator[tuple[Any, Any]]:
+    return zip(reply[::2], reply[1::2], strict=True)
 
 
 def _is_cursor(text: str) -> bool:

@@ -6,12 +6,14 @@ from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 
 from proxy.errors import StoreError
-from proxy.stores.base import Heard, Item, Names
+from proxy.stores.base import Addition, Heard, Item, Names
 from proxy.stores.streams import Streams
+from proxy.stores.tallies import Tallies
 
 _OVERHEAD = 250  # what a value costs beside its bytes: two objects, a table slot, its place in the queue of expiries
 _UNHEARD = 1024  # messages a listener may be behind; beyond that it is told to listen again
 _STREAMS_SHARE = 4  # streams may take, beside the values, one part in so many of their bytes
+_TALLIES_SHARE = 4  # and numbers and sets as many again
 _SWEPT = 16  # expired values that one write removes at most: no write pays for all
 
 
@@ -29,6 +31,7 @@ class MemoryStore:
         self._expiries: list[tuple[float, str]] = []  # a heap; a replaced value leaves its old place behind
         self._bytes = 0
         self._streams = Streams(max_bytes // _STREAMS_SHARE, clock)
+        self._tallies = Tallies(max_bytes // _TALLIES_SHARE, clock)
         self._spaces: OrderedDict[str, dict[str, bytes]] = OrderedDict()
         self._listeners: dict[asyncio.Queue[Heard | None], frozenset[str]] = {}
         self._closed = False
@@ -66,6 +69,13 @@ class MemoryStore:
     async def claim(self, name: str, value: bytes, ttl: float) -> bool:
         self._check_open()
         if self._get(name, self._clock()) is not None:
+            return False
+        await self.set(name, value, ttl)
+        return True
+
+    async def replace(self, name: str, value: bytes, ttl: float) -> bool:
+        self._check_open()
+        if self._get(name, self._clock()) is None:
             return False
         await self.set(name, value, ttl)
         return True
@@ -113,6 +123,22 @@ class MemoryStore:
         self._check_open()
         return self._streams.latest(stream, before, count)
 
+    async def add(self, additions: Sequence[Addition]) -> list[int | StoreError]:
+        self._check_open()
+        return [self._tallies.add(each) for each in additions]
+
+    async def counts(self, names: Sequence[str]) -> list[Mapping[str, int]]:
+        self._check_open()
+        return [self._tallies.counts(name) for name in names]
+
+    async def observe(self, name: str, values: Sequence[str], ttl: float) -> None:
+        self._check_open()
+        self._tallies.observe(name, values, ttl)
+
+    async def distinct(self, names: Sequence[str]) -> int:
+        self._check_open()
+        return self._tallies.distinct(names)
+
     async def names(self, prefix: str, cursor: str, count: int) -> Names:
         self._check_open()
         now = self._clock()
@@ -156,6 +182,7 @@ class MemoryStore:
         self._values.clear()
         self._expiries.clear()
         self._streams.clear()
+        self._tallies.clear()
         self._spaces.clear()
         self._bytes = 0
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from redis.exceptions import ReadOnlyError, ResponseError
 
-from proxy.errors import StoreError
+from proxy.errors import StoreError, StoreRefusedError
 from proxy.stores.access import FAILURES, Access, PlainConnection, explained
 from proxy.stores.commands import Command
 from proxy.stores.conversation import Answer
@@ -66,7 +66,8 @@ class Node:
                 answers = await self._converse(pooled, commands)
         except FAILURES as error:
             self.failing = True
-            raise self._failure(error, stage.name) from None
+            failure = self._failure(error, stage.name)
+            raise (failure if stage.name == "reply" else StoreRefusedError.of(failure)) from None
         if self.failing:
             self.failing = False
             self._disturbed(f"{self.address} is reached again")

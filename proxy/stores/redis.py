@@ -6,7 +6,7 @@ from typing import Literal
 
 from redis.exceptions import ResponseError
 
-from proxy.errors import StoreError
+from proxy.errors import StoreError, StoreRefusedError
 from proxy.stores.access import FAILURES, Access, PlainConnection, explained
 from proxy.stores.base import Heard
 from proxy.stores.cluster import Cluster
@@ -57,7 +57,10 @@ class RedisLink:
         self._closed = False
 
     async def execute(self, commands: Sequence[Command]) -> list[Reply | StoreError]:
-        carrier = await self._carrier()
+        try:
+            carrier = await self._carrier()
+        except StoreError as error:
+            raise StoreRefusedError.of(error) from None
         answers = await carrier.execute(commands)
         return [self._reply(answer) for answer in answers]
 
@@ -158,7 +161,8 @@ class RedisLink:
 
     def _reply(self, answer: Answer) -> Reply | StoreError:
         if isinstance(answer, ResponseError):
-            return explained(answer, self._access, f"{self._access.host}:{self._access.port}")
+            address = f"{self._access.host}:{self._access.port}"
+            return StoreRefusedError.of(explained(answer, self._access, address))
         reply: Reply | StoreError = answer
         return reply
 

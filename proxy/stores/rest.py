@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import orjson
 
-from proxy.errors import ConfigError, StoreError
+from proxy.errors import ConfigError, StoreError, StoreRefusedError
 
 URL_SETTING = "UPSTASH_REDIS_REST_URL"
 TOKEN_SETTING = "UPSTASH_REDIS_REST_TOKEN"
@@ -129,7 +129,7 @@ class Transport:
     def _reply(self, item: Any) -> RestReply:
         if isinstance(item, dict):
             if isinstance(item.get("error"), str):
-                return self._refusal(200, item["error"])
+                return StoreRefusedError.of(self._refusal(200, item["error"]))
             if "result" in item and _is_reply(item["result"]):
                 return item["result"]  # type: ignore[no-any-return]  # just checked
         return StoreError("Upstash answered a command with neither a result nor an error")
@@ -211,7 +211,8 @@ class Transport:
             self._check_open()
             if marks:
                 self._note(lost=True)
-            raise StoreError(self._failure(error)) from None
+            unsent = isinstance(error, aiohttp.ClientConnectorError)
+            raise (StoreRefusedError if unsent else StoreError)(self._failure(error)) from None
 
     def _failure(self, error: aiohttp.ClientError | OSError) -> str:
         if isinstance(error, TimeoutError):
@@ -225,11 +226,12 @@ class Transport:
     def _refusal(self, status: int, text: str) -> StoreError:
         said = self._quotable(text)
         if status in (401, 403) or text.startswith(("WRONGPASS", "NOAUTH")):
-            return StoreError(f"Upstash refuses the token: check {TOKEN_SETTING} ({said or f'HTTP {status}'})")
+            return StoreRefusedError(f"Upstash refuses the token: check {TOKEN_SETTING} ({said or f'HTTP {status}'})")
         if text.startswith("NOPERM"):
-            return StoreError(f"Upstash does not allow this: is {TOKEN_SETTING} a read-only token? ({said})")
+            return StoreRefusedError(f"Upstash does not allow this: is {TOKEN_SETTING} a read-only token? ({said})")
         if status == 429 or text.startswith("ERR max requests limit exceeded"):
-            return StoreError(f"Upstash accepts no more requests at present: its plan's limit ({said or 'HTTP 429'})")
+            limit = f"its plan's limit ({said or 'HTTP 429'})"
+            return StoreRefusedError(f"Upstash accepts no more requests at present: {limit}")
         if text:
             return StoreError(f"Upstash: {said}")
         if status >= 500:

@@ -29,9 +29,11 @@ BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 
 
 # Told from the start with 0: an alert sees the first of a kind only if it has seen none before.
 EVENTS = (
-    "assertion-failed audit-unwritten background-failed doorbell-lost doorbell-works jwks-available jwks-changed "
-    "jwks-expired jwks-unavailable rules-loaded rules-refused rules-widening store-available store-evicts store-full "
-    "store-unavailable tenant-conflict unmatched-write upstream-reachable upstream-unreachable worker-silent"
+    "assertion-failed assertion-unsigned audit-unwritten auth0-events-heard auth0-events-lost background-failed "
+    "counts-lost doorbell-lost doorbell-works jwks-available jwks-changed jwks-expired jwks-unavailable "
+    "logout-of-nobody revocations-overflow role-change-of-nobody rules-loaded rules-refused rules-widening "
+    "store-available store-evicts store-full store-unavailable tenant-conflict unmatched-write upstream-reachable "
+    "upstream-unreachable worker-silent"
 ).split()
 
 _FAILED = frozenset({Reason.UPSTREAM_FAILED.value, Reason.STALE_IF_ERROR.value})

@@ -6,8 +6,7 @@ A listening socket of each worker's own (SO_REUSEPORT) would take the connection
 import asyncio
 import os
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 
 from proxy.addresses import Address
 from proxy.errors import ConfigError
@@ -37,18 +36,17 @@ async def listening(address: Address, flag: str) -> list[socket.socket]:
     return opened
 
 
-@contextmanager
-def usable(address: Address, flag: str) -> Iterator[None]:
-    """ConfigError when the address cannot be listened at."""
-    try:
-        yield
-    except OSError as error:
-        raise cannot_listen(address, error, flag) from None
-
-
 def cannot_listen(address: Address, error: OSError, flag: str) -> ConfigError:
     # a name that does not resolve has an error number of its own kind
     number = None if isinstance(error, socket.gaierror) else error.errno
     reason = os.strerror(number) if number else error.strerror or str(error)
     separator = " " if flag.startswith("-") else "="
     return ConfigError(f"cannot listen on {address}: {reason.lower()}; {flag}{separator}HOST:PORT chooses another")
+
+
+async def bind(listen: Callable[[str, int], Awaitable[None]], address: Address, flag: str) -> None:
+    """ConfigError when it cannot."""
+    try:
+        await listen(address.host, address.port)
+    except OSError as error:
+        raise cannot_listen(address, error, flag) from None

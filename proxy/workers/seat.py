@@ -4,8 +4,8 @@ Its names of messages are the protocol between parent and workers:
 
     to the parent      join (from now on I hear of everything), listening, leaving, reload, tell and ask (pass this on),
                        audit (write these), audited (what was written last)
-    to every worker    purged, doubt (another one ended), rules, bypasses, leave, speak (the admin port is yours)
-    asked of them      unaccepted (purges that the store has not taken), switched, figures; what is given
+    to every worker    purged, revoked, doubt (another one ended), rules, bypasses, leave, speak (for the admin port)
+    asked of them      unaccepted and unrevoked (what the store has not taken), switched, figures; what is given
                        to `answer` (see proxy.admin.sight)
 """
 
@@ -24,6 +24,7 @@ from proxy.cache.background import Background
 from proxy.cache.epochs import Epochs
 from proxy.live_rules import LiveRules
 from proxy.rules.source import Problem
+from proxy.sessions.revocation import Packed, Revocations
 from proxy.settings import Settings
 from proxy.telemetry.metrics import Metrics
 from proxy.telemetry.together import together
@@ -87,12 +88,24 @@ class Seat:
             self._channel.close()
 
     def hear(
-        self, epochs: Epochs, rules: LiveRules, bypasses: Bypasses, metrics: Metrics, background: Background
+        self,
+        epochs: Epochs,
+        revocations: Revocations,
+        rules: LiveRules,
+        bypasses: Bypasses,
+        metrics: Metrics,
+        background: Background,
     ) -> None:
         """Be ready for what others tell."""
 
         async def purged(content: Content) -> None:
             epochs.told(content["accepted"], content["refused"])
+
+        async def revoked(content: Content) -> None:
+            revocations.told(*content)
+
+        async def unrevoked(_: Content) -> Content:
+            return revocations.unaccepted()
 
         async def doubt(_: Content) -> None:
             epochs.distrust()
@@ -114,7 +127,7 @@ class Seat:
 
         self._handlers |= {
             "purged": purged, "doubt": doubt, "unaccepted": unaccepted, "rules": changed, "figures": figures,
-            "bypasses": bypassed, "switched": switched,
+            "bypasses": bypassed, "switched": switched, "revoked": revoked, "unrevoked": unrevoked,
         }  # fmt: skip
 
     def answer(self, question: str, give: Handler) -> None:
@@ -144,11 +157,13 @@ class Seat:
 
         self._handlers["speak"] = spoken
 
-    async def join(self, epochs: Epochs, rules: LiveRules, bypasses: Bypasses) -> None:
+    async def join(self, epochs: Epochs, revocations: Revocations, rules: LiveRules, bypasses: Bypasses) -> None:
         """From here on this worker hears of everything, and knows what it has missed."""
         latest = await self._made().ask("join")
         for purges in await self._made().ask("tell", ["unaccepted", None]):
             epochs.told({}, purges)
+        for packed in await self._made().ask("tell", ["unrevoked", None]):
+            revocations.told(packed, False)
         for switches in (await self._made().ask("ask", ["switched", None]))[:1]:  # all know the same
             bypasses.take_over([Bypass(**each) for each in switches])
         await rules.take_over(*unpacked(latest))
@@ -163,6 +178,10 @@ class Seat:
     async def purged(self, accepted: Mapping[str, Sequence[str]], refused: Mapping[str, Sequence[str]]) -> None:
         """`Siblings` of the epochs."""
         await self._made().ask("tell", ["purged", {"accepted": accepted, "refused": refused}])
+
+    async def revoked(self, packed: Packed, accepted: bool) -> None:
+        """`Siblings` of the revocations."""
+        await self._made().ask("tell", ["revoked", [packed, accepted]])
 
     async def switched(self, bypasses: Bypasses) -> None:
         """Here caching was switched off or on: all know when this returns."""

@@ -20,6 +20,7 @@ NEEDS = {
     "DELETE /api/cache/invalidate": O, "POST /api/cache/bypass": O, "POST /api/rules": O, "POST /api/rules/reload": O,
     "POST /api/cache/events": (Role.OPERATOR, Role.BACKEND), "POST /api/events": (Role.OPERATOR, Role.BACKEND),
     "GET /api/cache/keys": I, "GET /api/cache/entry": I, "GET /api/audit": I,
+    "GET /.well-known/jwks.json": (), "GET /api/sessions": I, "DELETE /api/sessions": O,
     "GET /api/cache/values/{feature}/{identifier}": B, "PUT /api/cache/values/{feature}/{identifier}": B,
     "DELETE /api/cache/values/{feature}/{identifier}": B, "POST /api/cache/values:batch": B,
     "GET /": (), "GET /dashboard/{file}": (), "GET /api/live": V,

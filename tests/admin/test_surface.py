@@ -5,7 +5,7 @@ from tests.admin.test_api import all_endpoints
 
 async def test_every_field_says_what_it_is_and_every_operation_what_it_does(world):
     found = all_endpoints(world)
-    assert len(found) == 28
+    assert len(found) == 31
     for name, endpoint in found.items():
         assert endpoint.summary, name
         assert all(endpoint.query.values()), name

@@ -1,7 +1,7 @@
 """An admin port over a real cache on a memory store: everything but the data port, which is played by `keep`."""
 
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -26,12 +26,14 @@ from proxy.cache.seal import Sealer
 from proxy.cache.stored import Stored
 from proxy.cache.tiers import Cache, Found, Standing
 from proxy.credentials import AdminToken, new_admin_token, read_admin_tokens
+from proxy.identity.sources import AllGood
 from proxy.live_rules import LiveRules
 from proxy.policy.entry import Entry, pack_head
 from proxy.policy.identity import Identity
 from proxy.policy.key import Key, derive
 from proxy.policy.message import Fields, Request
 from proxy.policy.outcome import Outcome
+from proxy.sessions.record import Records
 from proxy.stores.memory import MemoryStore
 from proxy.telemetry.course import Course, State
 from proxy.telemetry.exposition import exposition
@@ -89,6 +91,20 @@ def bearer(who: str | None) -> dict[str, str]:
     return {} if who is None else {"Authorization": f"Bearer {TOKENS[who].token}"}
 
 
+class Ends:
+    """Notes whose sessions end; `takes`: the store does as well."""
+
+    def __init__(self) -> None:
+        self.ended_now: list[tuple[str, ...]] = []
+        self.takes = True
+
+    async def ended(
+        self, subjects: Sequence[str], instant: float, *, why: str, tenant: str | None = None, told: bool = True
+    ) -> bool:
+        self.ended_now.append(tuple(subjects))
+        return self.takes
+
+
 class World:
     """What stands behind the port."""
 
@@ -110,6 +126,8 @@ class World:
         self.switched = 0
         self.told: list[int] = []  # how many switches other processes were told of
         self.bypasses = Bypasses(clock, self._switched)
+        self.ends = Ends()
+        self.records = Records(self.store, AllGood(), clock, self.background)
         self.unwritten: list[str] = []
         self.ledger = Ledger(None, self.unwritten.append)
         self.trail = Trail(self.store, self.background, self.recent)
@@ -124,8 +142,8 @@ class World:
         self.requests = Recent(clock)
         self.lately = Lately(self.metrics, self.requests)
         self.store_up = True
-        self.course = Course(self.lately.taken, lambda: State(self.store_up, self.rules.loaded_at), clock)
         self.events = Events()
+        self.course = Course(self.lately.taken, lambda: State(self.store_up, self.rules.loaded_at), clock)
 
     def _switched(self) -> None:
         self.switched += 1
@@ -147,7 +165,8 @@ class World:
             self.health, self.rules, self.cache, self.epochs, self.purges, self.traffic, self.bypasses,
             self.audit, self.trail, self.sight, self.stored, KEYS, None, self.profile, True,
             lambda: {"kind": "memory"}, self.clock, self.exposition, lambda: self.audit.lost, self.spread,
-            self.gate, self.sessions, self.course, self.lately, self.events.publisher,
+            self.gate, self.sessions, self.records, self.ends, lambda: {"keys": []}, self.course, self.lately,
+            self.events.publisher,
         )  # fmt: skip
 
     def key(self, path: str = "/api/jobs", tenant: str = "org_a") -> Key:

@@ -180,3 +180,31 @@ async def test_of_a_store_that_does_not_answer_at_all_the_doorbell_says_nothing(
         await world.one.doorbell.ring(PURGED)
         await settle()
     assert world.one.reports == []
+
+
+async def test_revocations_ride_along_and_say_themselves_when_they_count(world):
+    said: list[object] = []
+    world.other.doorbell.revoked = said.append
+    world.one.doorbell.revoked = said.append
+    await world.listen(world.one, world.other)
+    await world.one.doorbell.ring({}, revoked=[["u:1", 1, 2, "ended"]])
+    await world.one.doorbell.ring(PURGED)
+    await settle()
+    assert said == [[["u:1", 1, 2, "ended"]]]
+    assert len(world.other.heard) == 2
+
+
+@pytest.mark.parametrize("revoked", [None, 7, "u:1", {}, [[]]])
+async def test_what_is_no_revocation_is_passed_on_for_whoever_reads_it_to_judge(world, revoked):
+    said: list[object] = []
+    world.other.doorbell.revoked = said.append
+    await world.listen(world.other)
+    await world.say(orjson.dumps({"writer": "one", "purged": {}, "revoked": revoked}))
+    assert said == ([] if revoked is None else [revoked])
+
+
+async def test_who_asks_for_no_revocations_is_not_troubled_by_them(world):
+    await world.listen(world.other)
+    await world.one.doorbell.ring({}, revoked=[1])
+    await settle()
+    assert world.other.deaf == 1  # at its subscription

@@ -2,7 +2,7 @@
 
 import pytest
 
-from proxy.events.audience import Reader, covers, is_known
+from proxy.events.audience import Reader, covers, is_known, roles
 from proxy.policy.identity import Identity
 
 ADA = Reader("org_a", "auth0|ada", frozenset({"read:applications"}))
@@ -16,6 +16,9 @@ ADA = Reader("org_a", "auth0|ada", frozenset({"read:applications"}))
         ("role:read:jobs", False),
         ("role:read", False),
         ("role:", False),
+        ("roles:read:applications", True),
+        ("roles:read:applications read:jobs", False),
+        ("roles:", False),
         ("user:auth0|ada", True),
         ("user:auth0|eve", False),
         ("user:", False),
@@ -59,6 +62,11 @@ def test_roles_that_are_not_known_are_none():
 def test_a_topic_covers(topic, name, covered):
     assert covers(topic, name) is covered
     assert is_known(topic, frozenset({"other", name})) is covered
+
+
+def test_an_audience_of_all_that_is_required():
+    assert roles({"b", "a"}) == "roles:a b"
+    assert roles(()) == ""
 
 
 def test_topics_narrow_and_never_widen():

@@ -90,9 +90,9 @@ async def portal(unused_tcp_port: int) -> AsyncIterator[Portal]:
 @asynccontextmanager
 async def sidecar(portal: Portal, port: int, **environ: str) -> AsyncIterator[int]:
     settings = load(
-        {"SIDECACHE_DRAIN_S": "2", "SIDECACHE_ENCRYPTION_KEYS": KEY, **environ}, upstream=portal.url,
-        rules=str(RULES), listen=f"127.0.0.1:{port}", admin="127.0.0.1:0", profile="development", jwt_issuer=f"{portal.url}/", jwt_audience=AUDIENCE,
-        jwks_url=f"{portal.url}/.well-known/jwks.json",
+        {"SIDECACHE_DRAIN_S": "2", "SIDECACHE_ENCRYPTION_KEYS": KEY, **environ},
+        upstream=portal.url, rules=str(RULES), listen=f"127.0.0.1:{port}", admin="127.0.0.1:0", profile="development",
+        jwt_issuer=f"{portal.url}/", jwt_audience=AUDIENCE, jwks_url=f"{portal.url}/.well-known/jwks.json",
     )  # fmt: skip
     async with running(settings) as started:
         yield started.data_port

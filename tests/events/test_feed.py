@@ -6,6 +6,7 @@ import pytest
 
 from proxy.errors import StoreError
 from proxy.events.cursor import Cursor
+from proxy.events.event import Event
 from proxy.events.feed import LINGER, LOOK
 from proxy.events.window import is_gap
 from tests.doubles import settle
@@ -16,6 +17,7 @@ class Noting:
     def __init__(self) -> None:
         self.got: list[int] = []
         self.lost: list[Cursor] = []
+        self.shown: list[Event] = []
 
     def deliver(self, entry) -> None:
         if entry.shown is not None:
@@ -23,6 +25,9 @@ class Noting:
 
     def lose(self, cursor) -> None:
         self.lost.append(cursor)
+
+    def show(self, event) -> None:
+        self.shown.append(event)
 
 
 async def test_who_subscribes_gets_what_comes_once_in_order(world):
@@ -99,6 +104,24 @@ async def test_a_doorbell_of_another_process_is_answered(world, other):
     assert world.clock.slept == []
 
 
+async def test_what_is_shown_reaches_who_reads_now_of_that_tenant_and_is_kept_nowhere(world, other):
+    noting = Noting()
+    listening = world.background.start(world.feeds._answer(), lasting=True)
+    async with world.feeds.open(ORG) as feed:
+        feed.subscribers[noting] = None
+        await settle()
+        await other.mailboxes.show(ORG, event(1))
+        await other.mailboxes.show("org_b", event(2))
+        await world.inner.publish("shared:live", b"org_a " + b"x" * 50)  # what is no record of ours
+        await world.inner.publish("shared:live", b"")
+        await settle(30)
+        assert [each.id for each in noting.shown] == [event(1).id]
+        assert len(await world.mailboxes.load(ORG)) == 1
+    listening.cancel()
+    other.store.down = {"publish"}
+    await other.mailboxes.show(ORG, event(3))
+
+
 async def test_a_mailbox_that_nobody_reads_is_given_up_after_a_while(world, monkeypatch):
     async with world.feeds.open(ORG):
         pass
@@ -109,7 +132,7 @@ async def test_a_mailbox_that_nobody_reads_is_given_up_after_a_while(world, monk
     await settle()
     looking.cancel()
     assert len(world.feeds) == 0
-    assert world.feeds.bytes == 0
+    assert world.feeds.size == 0
 
 
 async def test_a_quiet_mailbox_is_kept_alive(world):

@@ -245,6 +245,19 @@ async def test_how_far_users_are_is_noted_now_and_then_and_again_when_that_fails
     assert await world.mailboxes.arrived(ORG, "ada") == stream.cursor
 
 
+async def test_what_is_kept_nowhere_is_for_those_who_asked_for_it_and_may(world):
+    asked, _ = await world.read(topics=("metrics",))
+    whole, _ = await world.read()
+    eve, _ = await world.read(identity=EVE, topics=("metrics",))
+    listening = world.background.start(world.feeds._answer(), lasting=True)
+    await settle()
+    await world.mailboxes.show(ORG, event(1, "roles:read:applications", name="metrics"))
+    await settle(30)
+    listening.cancel()
+    assert asked.frames[-1] == {"event": "metrics", "data": {"n": 1}}  # nobody resumes from it
+    assert (whole.numbers, eve.numbers) == ([], [])
+
+
 async def test_a_broadcast_lets_others_have_their_turn():
     world = World(limits=Limits(user=1000))
     places = [(await world.read(str(0)))[0] for _ in range(3)]

@@ -3,22 +3,26 @@
 import pytest
 
 from proxy.events.ticket import COOKIE, LIFETIME, MAX_TICKET, Tickets, in_cookies
-from proxy.policy.identity import Identity
+from proxy.policy.identity import Identity, Presented
 from tests.builders import NOW
 
+SHOWN = Presented("auth0|ada", "org_a", "sid-1", NOW - 5, NOW + 600, b"\x00\xffdigest")
 TICKETS = Tickets(b"n" * 32)
-ADA = Identity("org_a", "auth0|ada", frozenset({"read:jobs"}), NOW + 600, {"sub": "auth0|ada", "iat": 5, "secret": "x"})
+ADA = Identity("org_a", "auth0|ada", frozenset({"read:jobs"}), NOW + 600, {"sub": "auth0|ada", "secret": "x"}, SHOWN)
 
 
 def test_its_holder_is_who_it_was_made_for():
     found = TICKETS.read(TICKETS.make(ADA, NOW), NOW)
     assert (found.tenant, found.user, found.roles, found.expires) == (ADA.tenant, ADA.user, ADA.roles, ADA.expires)
-    assert found.claims == {"sub": "auth0|ada", "iat": 5}  # what a revocation may name, and nothing else
+    assert found.presented == SHOWN  # what a revocation may name
+    assert found.claims == {}  # and nothing else
 
 
 def test_what_was_not_known_stays_so():
     found = TICKETS.read(TICKETS.make(Identity("org_a"), NOW), NOW)
-    assert (found.user, found.roles, found.expires) == (None, None, float("inf"))
+    assert (found.user, found.roles, found.expires, found.presented) == (None, None, float("inf"), None)
+    bare = Identity("org_a", presented=Presented("ada"))
+    assert TICKETS.read(TICKETS.make(bare, NOW), NOW).presented == Presented("ada")
 
 
 def test_it_is_good_for_a_minute_and_never_longer_than_the_token():

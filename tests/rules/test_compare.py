@@ -172,3 +172,18 @@ def test_a_value_that_stands_for_a_parameter_is_no_routes_own_word():
     other = text.replace("'GET /{x}', ", "")
     found = compare(accepted(text), accepted(other))
     assert [(each.request, each.what) for each in found.differences] == [("GET /{x}", "removed")]
+
+
+def test_reports_for_whoever_asks_widen_sharing_too():
+    one = accepted(BASE + "reports: {require: [read:analytics, read:jobs]}\n", has_encryption_key=True)
+    other = accepted(BASE + "reports: {require: [read:jobs]}\n", has_encryption_key=True)
+    (problem,) = widening(one, other)
+    assert (problem.path, problem.message) == ("reports.require", "no longer requires read:analytics to read reports")
+    assert widening(other, one) == ()
+
+
+def test_what_a_route_counts_is_a_change_that_keeps_its_entries():
+    found = changed(("'GET /jobs/{job-id}'", "{route: 'GET /jobs/{job-id}', count: {name: views, by: job-id}}"))
+    (difference,) = found.differences
+    assert [str(each) for each in difference.changes] == ["count none -> views by path.job-id"]
+    assert not difference.new_keys

@@ -209,10 +209,6 @@ def test_a_mistake_outside_the_environments_is_told_once():
         ),
         ("a: {read: [GET /a], write: [], honour: false}", "features.a.honour: honour: false stores what the upstream "),
         ("a: {read: [GET /.sidecache/a], write: []}", "features.a.read[0]: shadowed: sidecache answers /.sidecache/a "),
-        (
-            "a: {read: [{route: GET /a, count: {name: c}}], write: []}",
-            "features.a.read[0].count: is checked and has no",
-        ),
     ],
 )
 def test_what_is_doubtful_is_a_warning(text, expected):

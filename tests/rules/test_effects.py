@@ -1,7 +1,9 @@
-"""Counters, events and sessions: every reference names something that exists."""
+"""Counters and events: every reference names something that exists."""
 
 import pytest
 
+from proxy.policy.route import CountRule
+from proxy.rules.effects import ReportRule
 from tests.rules.texts import accepted, features, refused, warned
 
 
@@ -11,24 +13,6 @@ def counted(count: str) -> str:
 
 def published(publish: str) -> str:
     return features(f"a: {{write: [{{route: 'POST /jobs/{{job-id}}', publish: {publish}}}]}}")
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        counted("{name: views}"),
-        counted("{name: views, by: job-id}"),
-        counted("{name: views, by: path.job-id, unique: user}"),
-        counted("{name: views, by: query.q, unique: jwt.https_ns}"),
-        "version: 1\nfeatures: {}\nsession: {logout: GET /auth/logout}",
-        "version: 1\nfeatures: {}\nsession: {logout: [GET /auth/logout, POST /api/logout]}",
-        "version: 1\nfeatures: {}\nsession: {role-change: [PUT /roles, {route: 'PUT /m/{u}/roles', user: path.u}]}",
-        "version: 1\nfeatures: {}\nsession: {enrich: {from: GET /org, every: 15m, headers: {X-Org: plan.name}}}",
-    ],
-)
-def test_what_acts_in_a_later_version_is_one_warning(text):
-    (warning,) = warned(text)
-    assert warning.endswith("is checked and has no effect yet: count and session act in a later version")
 
 
 @pytest.mark.parametrize(
@@ -58,12 +42,6 @@ def test_what_streams_say_of_themselves_is_no_name_for_an_event(name):
     assert "is reserved" in refused(f"version: 1\nfeatures: {{}}\nevents: [{name}]\n")[0]
 
 
-def test_the_one_warning_is_at_the_first_place():
-    text = counted("{name: views}") + "session: {logout: GET /out}\n"
-    assert [each.partition(":")[0] for each in warned(text)] == ["features.a.read[0].count"]
-    assert warned(features("a: {read: [GET /a], write: []}")) == []
-
-
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -75,6 +53,10 @@ def test_the_one_warning_is_at_the_first_place():
             "count.by: 'response.id' is not a reference that begins with path.",
         ),
         (counted("{name: views, by: query.}"), "count.by: 'query.' is not a reference that begins with path."),
+        (
+            counted("{name: views, by: request.q}"),
+            "count.by: 'request.q' is not a reference that begins with path., query., jwt.",
+        ),
         (counted("{name: Views}"), "count.name: 'Views' is not a kebab-case name"),
         (counted("{by: job-id}"), "count: missing key 'name'"),
         (published("{event: A, to: tenant}"), "publish.event: 'A' is not an event name such as application.submitted"),
@@ -90,24 +72,57 @@ def test_a_reference_that_names_nothing_is_refused(text, expected):
 
 
 @pytest.mark.parametrize(
-    ("session", "expected"),
+    ("count", "rule"),
     [
-        ("logout: [GET auth]", "session.logout[0]: 'auth': a path begins with /"),
-        ("logout: GET auth", "session.logout: 'auth': a path begins with /"),
-        ("role-change: [PUT x]", "session.role-change[0]: 'x': a path begins with /"),
-        ("role-change: [{route: PUT x}]", "session.role-change[0].route: 'x': a path begins with /"),
-        ("role-change: [{route: PUT /x, user: path.u}]", "session.role-change[0].user: 'u' is not a path parameter of"),
-        ("role-change: [{route: PUT /x, user: jwt.u}]", "session.role-change[0].user: 'jwt.u' is not a reference that"),
-        ("enrich: {from: GET org, headers: {}}", "session.enrich.from: 'org': a path begins with /"),
-        ("enrich: {from: POST /org, headers: {}}", "session.enrich.from: must be one GET without parameters"),
-        ("enrich: {from: 'GET /o/{x}', headers: {}}", "session.enrich.from: must be one GET without parameters"),
-        ("enrich: {from: GET /org}", "session.enrich: missing key 'headers'"),
-        ("enrich: {from: GET /org, headers: {'a b': x}}", "session.enrich.headers.'a b': 'a b' is not a header name"),
+        ("{name: views}", CountRule("views")),
+        ("{name: views, by: job-id}", CountRule("views", "path.job-id")),
+        ("{name: views, by: path.job-id, unique: user}", CountRule("views", "path.job-id", "user")),
+        ("{name: views, by: query.q, unique: jwt.https_ns}", CountRule("views", "query.q", "jwt.https_ns")),
     ],
 )
-def test_a_session_names_routes_and_parameters_that_exist(session, expected):
-    (found,) = refused(f"version: 1\nfeatures: {{}}\nsession: {{{session}}}\n")
-    assert found.partition(": ")[2].startswith(expected)
+def test_what_is_counted_is_part_of_the_route(count, rule):
+    rules = accepted(counted(count))
+    assert [route.count for route in rules.routes] == [rule]
+    assert warned(counted(count)) == []
+
+
+def two(one: str, other: str) -> str:
+    return features(
+        f"""
+        a: {{read: [{{route: 'GET /jobs/{{job-id}}', count: {one}}}], write: []}}
+        b: {{write: [{{route: 'POST /jobs/{{job-id}}', count: {other}}}]}}
+        """
+    )
+
+
+def test_routes_may_share_a_report_that_they_count_alike():
+    rules = accepted(two("{name: views, by: job-id, unique: user}", "{name: views, by: path.job-id, unique: user}"))
+    routes = ("GET /jobs/{job-id}", "POST /jobs/{job-id}")
+    assert rules.reports == {"views": ReportRule("views", "job-id", True, routes)}
+    assert accepted(features("a: {read: [GET /a], write: []}")).reports == {}
+
+
+@pytest.mark.parametrize("other", ["{name: views}", "{name: views, by: job-id}", "{name: views, unique: user}"])
+def test_one_name_is_one_report(other):
+    (found,) = refused(two("{name: views, by: job-id, unique: user}", other))
+    assert found.startswith("5:")
+    assert "features.b.write[0].count.name: 'views' is counted otherwise in line 4: by and unique must be the" in found
+
+
+@pytest.mark.parametrize("parameter", ["by", "from", "to", "bucket", "limit"])
+def test_what_is_counted_by_is_not_called_like_what_a_report_is_asked_for(parameter):
+    text = features(
+        f"a: {{read: [{{route: 'GET /j/{{{parameter}}}', count: {{name: v, by: {parameter}}}}}], write: []}}"
+    )
+    (found,) = refused(text)
+    assert f"count.by: '{parameter}' is what every report may be asked for: rename the parameter" in found
+
+
+def test_who_may_read_reports_is_said_once():
+    text = features("a: {read: [GET /a], write: []}") + "reports: {require: [read:analytics]}\n"
+    assert accepted(text).reports_require == {"read:analytics"}
+    (found,) = refused(features("a: {read: [GET /a], write: []}") + "reports: {requires: [x]}\n")
+    assert "reports.requires: unknown key (did you mean 'require'?)" in found
 
 
 def test_a_rule_set_knows_what_its_routes_count_and_publish():

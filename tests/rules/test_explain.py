@@ -19,7 +19,8 @@ PORTAL = features(
           count: {name: applied}
           publish: {event: job.applied, to: 'user:response.owner.id', data: {job: path.job-id}}
         - route: PUT /jobs/{job-id}
-          count: {name: changes, by: request.kind}
+          publish: {event: job.changed, to: 'user:request.kind'}
+        - route: DELETE /jobs/{job-id}
           publish: {event: job.changed, to: 'role:read:jobs'}
     search:
       read:
@@ -98,10 +99,10 @@ def test_effects_are_told_as_texts():
     assert told("GET /search").counts == ("searches by nothing",)
     assert told("GET /plan").counts == ("plans by ada",)
     assert told("GET /plan", Caller()).counts == ("plans by nothing",)
-    assert told("PUT /jobs/7", body=b'{"kind": 3}').counts == ("changes by 3",)
-    assert told("PUT /jobs/7", body=b"no json").counts == ("changes by nothing",)
-    assert told("PUT /jobs/7", body=b"[1]").counts == ("changes by nothing",)
-    assert told("PUT /jobs/7").publishes == ("job.changed to role:read:jobs",)
+    assert told("PUT /jobs/7", body=b'{"kind": 3}').publishes == ("job.changed to user:3",)
+    assert told("PUT /jobs/7", body=b"no json").publishes == ("job.changed to user:nothing",)
+    assert told("PUT /jobs/7", body=b"[1]").publishes == ("job.changed to user:nothing",)
+    assert told("DELETE /jobs/7").publishes == ("job.changed to role:read:jobs",)
     applied = told("POST /jobs/7/apply", status=201, document={"owner": {"id": "u9"}})
     assert (applied.counts, applied.publishes) == (("applied",), ("job.applied to user:u9",))
     assert told("POST /jobs/7/apply", status=500).publishes == ()

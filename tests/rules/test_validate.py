@@ -46,7 +46,11 @@ GOOD = "version: 1\nfeatures: {}\n"
             ["3:12 defaults.encrypt: 'everything' is not one of sensitive, all"],
         ),
         (GOOD + "defaults: {codec: brotli}", ["3:12 defaults.codec: 'brotli' is not one of zstd, gzip"]),
-        (GOOD + "identity: {cookie: {name: x}}", ["3:12 identity.cookie: not available in this version"]),
+        (GOOD + "identity: {cookie: {name: x}}", ["3:12 identity.cookie: missing key 'resolve'"]),
+        (
+            GOOD + "identity: {cookie: {name: 'a b', resolve: GET /me}}",
+            ["3:21 identity.cookie.name: 'a b' is not a cookie's name such as __session"],
+        ),
         (GOOD + "compress-passthrough: true", ["3:1 compress-passthrough: not available in this version"]),
         (GOOD + "environments: {prod: {}}", ["3:16 environments.prod: unknown key (did you mean 'production'?)"]),
         (

@@ -112,6 +112,7 @@ async def served(
         world.epochs._copies._trusted, world.epochs._copies._half = float("inf"), 0.0
     serving, metrics, logged = ServingEpoch(), Metrics(), []
     noted: list[Request] = []
+    world.serving = serving
 
     def told(request: Request, reply: Reply) -> None:
         logged.append(request)

@@ -5,12 +5,14 @@ import json
 import math
 import random
 import re
+from functools import partial
 
 import pytest
 
 from proxy.cache.binding import SHARED, hash_of
 from proxy.policy.message import Fields
 from proxy.policy.outcome import Outcome, Reason
+from proxy.rules.counting import Counted
 from proxy.serving.hits import Hits, Prepared, _parted, _render
 from proxy.serving.reply import Reply
 from proxy.serving.unread import IRRELEVANT, UNREAD, _any_of
@@ -430,3 +432,33 @@ def test_a_head_is_taken_apart_at_what_is_ours():
 def test_a_field_is_left_out_in_each_spelling_that_is_in_use(name):
     lone = b"GET / HTTP/1.1\r\nHost: portal.test\r\n\r\n"
     assert UNREAD.sub(b"", lone[:-2] + name.encode() + b": 1\r\n\r\n") == lone
+
+
+# What rules count
+
+COUNTING = """
+version: 1
+identity: {tenant: jwt.org_id}
+features:
+  open: {ttl: 5m, scope: public, read: [{route: GET /open, count: {name: pages}}]}
+"""
+
+
+async def test_no_answer_is_prepared_before_it_is_known_what_it_counts_as():
+    """Of a public route nobody had to know the caller, whose key may have to be learnt first."""
+    known, tally = False, []
+
+    def counted_of(request, match, identity, status):
+        return Counted("org_a", "pages", None, "") if known else None
+
+    made_so = partial(Hits, counted_of=counted_of, count=tally.append)
+    async with served(COUNTING, made=made_so) as made, await prompt(made.port) as client:
+        made.world.upstream.answer = lambda request, n: dated(b"{}")
+        for _ in range(5):
+            await ask(client, head("/open"))
+            await made.settle()
+        known = True
+        for _ in range(5):
+            await ask(client, head("/open"))
+        assert len(tally) == 5
+        assert made.counts[0] > 0

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from contextlib import asynccontextmanager
 
 import pytest
@@ -14,12 +15,17 @@ RULES = """
 version: 1
 identity: {tenant: [jwt.org_id, header.x-org-id], user: jwt.sub, roles: jwt.permissions}
 events: [plan.changed]
+session:
+  logout: POST /api/logout
+  role-change: [{route: "PUT /api/members/{user-id}/roles", user: path.user-id}]
+reports: {require: [read:applications]}
 features:
   applications:
     ttl: 2m
     read: ["GET /api/jobs/{job-id}/applications"]
     write:
       - route: POST /api/jobs/{job-id}/applications
+        count: {name: applications}
         publish:
           event: application.submitted
           to: role:read:applications
@@ -27,6 +33,7 @@ features:
 """
 AUTH = f"Authorization: Bearer {unsigned()}"
 EVENTS = "/.sidecache/events"
+NOW = int(time.time())
 
 
 class Portal:
@@ -276,6 +283,64 @@ async def test_a_ticket_opens_a_stream_without_a_header(side):
     # a ticket makes no ticket, and is nothing to the rest of the sidecar
     again = await wire.fetch(side.data_port, "/.sidecache/ticket", f"Cookie: {cookie.partition(';')[0]}", method="POST")
     assert again.status == 401
+
+
+async def ticket(side, auth=AUTH) -> str:
+    answer = await wire.fetch(side.data_port, "/.sidecache/ticket", auth, method="POST")
+    return f"Cookie: {answer.get('set-cookie').partition(';')[0]}"
+
+
+async def test_who_logs_out_hears_no_more_by_whatever_stream(side):
+    mine = f"Authorization: Bearer {unsigned(iat=NOW)}"
+    cookie = await ticket(side, mine)
+    streams = [(await stream(side, each))[0] for each in (mine, cookie)]
+    theirs = f"Authorization: Bearer {unsigned(sub='u2', iat=NOW)}"
+    other, _ = await stream(side, theirs)
+    for each in (*streams, other):
+        await frame(each)
+    assert (await wire.fetch(side.data_port, "/api/logout", mine, method="POST", body=b"{}")).status == 201
+    for each in streams:
+        assert (await frame(each))["event"] == "session.revoked"
+        await each.close()
+    for each in (mine, cookie):
+        assert (await wire.fetch(side.data_port, EVENTS, each)).status == 401
+    await wire.fetch(side.data_port, "/api/jobs/7/applications", theirs, method="POST", body=b'{"note": "x"}')
+    assert (await frame(other))["event"] == "application.submitted"
+    await other.close()
+
+
+async def test_whose_rights_change_hears_nothing_that_the_old_ones_let_through(side):
+    mine = f"Authorization: Bearer {unsigned(iat=NOW)}"
+    cookie = await ticket(side, mine)
+    client, _ = await stream(side, mine)
+    await frame(client)
+    admin = f"Authorization: Bearer {unsigned(sub='admin', iat=NOW)}"
+    changed = await wire.fetch(side.data_port, "/api/members/u1/roles", admin, method="PUT", body=b"[]")
+    assert changed.status == 201
+    assert (await frame(client))["event"] == "session.changed"
+    await client.close()
+    answer = await wire.fetch(side.data_port, "/api/jobs/7/applications", admin, method="POST", body=b'{"note": "x"}')
+    assert answer.status == 201
+    for each in (mine, cookie):
+        said = json.loads((await wire.fetch(side.data_port, f"{EVENTS}?after=0&wait=0", each)).body)
+        assert said["events"] == []
+    said = json.loads((await wire.fetch(side.data_port, f"{EVENTS}?after=0&wait=0", admin)).body)
+    assert len(said["events"]) == 1
+
+
+async def test_watched_figures_come_while_one_reads_and_are_kept_nowhere(side):
+    client, _ = await stream(side, AUTH, query="?topics=metrics")
+    hello = await frame(client)
+    await apply(side)
+    told = await frame(client)
+    while told.get("event") is None:  # a sign of life
+        told = await frame(client)
+    assert told["event"] == "metrics"
+    assert "id" not in told
+    assert (told["data"]["report"], told["data"]["count"]) == ("applications", 1)
+    await client.close()
+    again = await wire.fetch(side.data_port, f"{EVENTS}?after={hello['id']}&wait=0&topics=metrics", AUTH)
+    assert json.loads(again.body)["events"] == []
 
 
 async def test_too_many_streams_of_one_user(side):

@@ -4,7 +4,7 @@ import asyncio
 import json
 import os
 from base64 import urlsafe_b64encode
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -14,18 +14,29 @@ from proxy.cache.epochs import Epochs
 from proxy.cache.lease import Leases
 from proxy.cache.seal import Sealer
 from proxy.cache.tiers import Cache
+from proxy.credentials import EncryptionKey
 from proxy.errors import UpstreamError
 from proxy.identity.sources import IdentityResolver
 from proxy.identity.tokens import TokenVerifier
 from proxy.policy.key import Keyring
 from proxy.policy.message import Fields, Request, Response
 from proxy.rules.compile import RuleSet, compile_rules
+from proxy.serving.at_once import Hosts
 from proxy.serving.connection import Interim
-from proxy.serving.exchange import Exchange, Hosts
+from proxy.serving.exchange import Exchange
 from proxy.serving.fetch import Fetcher
+from proxy.serving.hits import ServingEpoch
 from proxy.serving.naming import Naming
 from proxy.serving.reply import Reply
 from proxy.serving.upstream import Body
+from proxy.sessions.assertion import Assertions
+from proxy.sessions.cookie import CookieOwners
+from proxy.sessions.enrich import Enriching
+from proxy.sessions.notbefore import Revocation
+from proxy.sessions.observer import Observer
+from proxy.sessions.open_streams import OpenStreams
+from proxy.sessions.revocation import Revocations
+from proxy.sessions.telling import Telling
 from proxy.stores.memory import MemoryStore
 from tests.doubles import FakeClock, StoreDouble
 
@@ -151,6 +162,7 @@ class World:
         self.clock = FakeClock() if beside is None else beside.clock
         self.rules = compiled(rules)
         self.upstream = ScriptedUpstream() if beside is None else beside.upstream
+        self.serving: ServingEpoch | None = None  # of the short way, where there is one
         self.failures: list[BaseException] = []
         self.noted: list[str] = []
         self.off: set[tuple[str, str | None]] = set()  # features and tenants of which caching is switched off
@@ -164,6 +176,28 @@ class World:
         self.cache = Cache(
             self.store, self.epochs, clock=self.clock, sealer=Sealer(b"s" * 32), background=self.background, **settings
         )
+        self.streams = OpenStreams(self.clock)
+        self.applied: list[Revocation] = []
+        self.audited: list[tuple[str, str | None, Mapping[str, object], bool]] = []
+        self.revocations = Revocations(
+            StoreDouble(MemoryStore(1 << 20, self.clock)), self.epochs.doorbell, self.clock, self.background,
+            applied=self._revoked,
+        )  # fmt: skip
+        self.observer = Observer(
+            self.revocations, self.epochs, self.streams, self.background, self.clock,
+            personal=lambda: self.rules.session.personal, noted=self._note,
+            audited=lambda *line: self.audited.append(line),
+        )  # fmt: skip
+        verifier = TokenVerifier(None, "", "", allow_unsigned=True)
+        self.owners = CookieOwners(
+            self.upstream, verifier, self.revocations, self.background, self.clock,
+            lambda: self.revocations.version,
+        )  # fmt: skip
+        self.enriching = Enriching(lambda: self.rules.session.enrich, self.upstream, self.background, self.clock)
+        self.assertions = Assertions([EncryptionKey("a1", bytes(range(32)))], "http://portal.test", self.clock)
+        telling = Telling(
+            lambda: self.rules.session, self.enriching, self.assertions, lambda: self.rules.identity.cookie
+        )
         keys = Keyring(b"k" * 32)
         naming = Naming(keys, Hosts(hosts).home)
         fetcher = Fetcher(
@@ -171,16 +205,24 @@ class World:
             leases=Leases(
                 self.store, self.background, self.clock, others=self.store.shared, sleep=lambda _: asyncio.sleep(0)
             ),
-            background=self.background, clock=self.clock, jitter=lambda: 0.0, noted=self._note,
+            background=self.background, clock=self.clock, jitter=lambda: 0.0, noted=self._note, telling=telling,
         )  # fmt: skip
         self.exchange = Exchange(
-            rules=lambda: self.rules, identity=IdentityResolver(TokenVerifier(None, "", "", allow_unsigned=True)),
+            rules=lambda: self.rules,
+            identity=IdentityResolver(verifier, self.revocations, self.owners),
+            sessions=self.observer, telling=telling,
             cache=self.cache, epochs=self.epochs, fetcher=fetcher, upstream=self.upstream,
             background=self.background, keys=keys, naming=naming, clock=self.clock, hosts=Hosts(hosts),
             random=lambda: self.luck, noted=self._note,
             is_off=lambda feature, tenant: (feature, tenant) in self.off,
             purged=lambda by, purge, accepted: self.purged.append((by, purge, accepted)),
         )  # fmt: skip
+
+    def _revoked(self, news: Sequence[Revocation]) -> None:
+        self.applied += news
+        self.streams.judge(self.revocations)
+        if self.serving is not None:
+            self.serving.advance()
 
     def _note(self, event: str, details: Mapping[str, str]) -> None:
         self.noted.append(event)

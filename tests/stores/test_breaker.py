@@ -6,8 +6,8 @@ from contextlib import aclosing, asynccontextmanager
 
 import pytest
 
-from proxy.errors import StoreError, StoreFullError
-from proxy.stores.base import Store
+from proxy.errors import StoreError, StoreFullError, StoreRefusedError
+from proxy.stores.base import Addition, Store
 from proxy.stores.breaker import Breaker, Guarded
 from proxy.stores.memory import MemoryStore
 from tests.doubles import FakeClock, StoreDouble, settle
@@ -24,6 +24,10 @@ OPERATIONS = {
     "range": lambda store: store.range("s", "", 10),
     "latest": lambda store: store.latest("s", "", 10),
     "names": lambda store: store.names("a", "", 10),
+    "add": lambda store: store.add([Addition("a", "1", 1, 60)]),
+    "counts": lambda store: store.counts(["h"]),
+    "observe": lambda store: store.observe("u", ["a"], 60),
+    "distinct": lambda store: store.distinct(["u"]),
     "publish": lambda store: store.publish("c", b"1"),
     "ping": lambda store: store.ping(),
 }
@@ -167,7 +171,7 @@ async def test_while_it_is_open_no_call_reaches_the_store(world, operation):
     world.inner.down = set(OPERATIONS)
     await world.fail(5)
     calls = len(world.inner.calls)
-    with pytest.raises(StoreError, match="the store is not asked for now: get: the store is down"):
+    with pytest.raises(StoreRefusedError, match="the store is not asked for now: get: the store is down"):
         await OPERATIONS[operation](world.store)
     assert len(world.inner.calls) == calls
     assert world.store.rejected == 1
@@ -192,7 +196,7 @@ async def test_what_requests_wait_for_has_the_short_deadline_and_the_rest_ten_ti
         with pytest.raises(StoreError) as caught:
             await call(world.store)
         waits[operation] = str(caught.value).split()[-2]
-    patient = set("set delete append range latest names publish".split())
+    patient = set("set delete append range latest names add counts observe distinct publish".split())
     assert {operation for operation, wait in waits.items() if wait == "50"} == patient
     await world.store.close()
 

@@ -5,8 +5,8 @@ import gc
 
 import pytest
 
-from proxy.errors import StoreError
-from proxy.stores.base import Heard
+from proxy.errors import StoreError, StoreRefusedError
+from proxy.stores.base import Addition, Heard
 from proxy.stores.commands import MAX_BATCH, CommandStore
 from tests.doubles import settle
 
@@ -69,6 +69,11 @@ def echo(command):
         (lambda s: s.create_epochs("s", {"a": b"1", "b": b"2"}), 1,
          [("HSETNX", "s", "a", b"1"), ("HSETNX", "s", "b", b"2")], None),
         (lambda s: s.advance_epochs("s", {"a": b"1", "b": b"2"}), 2, [("HSET", "s", "a", b"1", "b", b"2")], None),
+        (lambda s: s.add([Addition("a", "9", 2, 60)]), 5, [("HINCRBY", "a", "9", 2)], [5]),
+        (lambda s: s.counts(["a"]), [b"9", b"5", b"10", b"1"], [("HGETALL", "a")], [{"9": 5, "10": 1}]),
+        (lambda s: s.counts(["a"]), {b"9": b"5"}, [("HGETALL", "a")], [{"9": 5}]),
+        (lambda s: s.observe("a", ["x", "y"], 60), 0, [("PFADD", "a", "x", "y")], None),
+        (lambda s: s.distinct(["a", "b"]), 7, [("PFCOUNT", "a", "b")], 7),
         (lambda s: s.publish("c", b"m"), 0, [("PUBLISH", "c", b"m")], None),
         (lambda s: s.ping(), b"PONG", [("PING",)], "PONG"),
         (lambda s: s.ping(), "PONG", [("PING",)], "PONG"),
@@ -240,3 +245,44 @@ async def test_a_defect_of_the_link_ends_the_wait_and_is_not_hidden(caplog):
     gc.collect()
     await settle()
     assert told == [link.failure]
+
+
+async def test_a_hash_gets_its_end_when_a_field_is_new_and_a_set_when_it_changed():
+    link = ScriptedLink(HINCRBY=lambda command: 2 if command[1] == "new" else 9, PFADD=1, PEXPIRE=1)
+    store = CommandStore(link)
+    assert await store.add([Addition("new", "1", 2, 60), Addition("old", "1", 2, 60)]) == [2, 9]
+    await store.observe("set", ["x"], 30)
+    assert link.batches[1:] == [[("PEXPIRE", "new", 60_000)], [("PFADD", "set", "x")], [("PEXPIRE", "set", 30_000)]]
+
+
+async def test_what_was_added_is_told_even_when_its_end_could_not_be_set():
+    link = ScriptedLink(HINCRBY=1)
+    store = CommandStore(link)
+    adding = asyncio.ensure_future(store.add([Addition("a", "1", 1, 60)]))
+    link.gate = asyncio.Event()
+    link.gate.set()
+    link.answers["PEXPIRE"] = StoreError("lost")
+    assert await adding == [1]
+
+
+async def test_each_addition_has_its_number_or_its_own_error():
+    refusal, doubt = StoreRefusedError("wrong kind"), StoreError("the connection was lost")
+    link = ScriptedLink(HINCRBY=lambda command: {"a": 3, "b": refusal, "c": doubt, "d": b"what"}[command[1]])
+    one, two, three, four = await CommandStore(link).add([Addition(name, "1", 1, 60) for name in "abcd"])
+    assert (one, two, three) == (3, refusal, doubt)
+    assert isinstance(four, StoreError)
+    assert not isinstance(four, StoreRefusedError)
+
+
+@pytest.mark.parametrize("failure", [StoreRefusedError("down"), StoreError("lost")])
+async def test_no_reply_at_all_is_the_error_of_each_addition(failure):
+    link = ScriptedLink()
+    link.failure = failure
+    (told,) = await CommandStore(link).add([Addition("a", "1", 1, 60)])
+    assert type(told) is type(failure)
+
+
+@pytest.mark.parametrize("answer", [[b"9", b"x"], [b"9"], b"9", {b"9": None}])
+async def test_what_is_no_hash_of_numbers_is_an_error(answer):
+    with pytest.raises((StoreError, ValueError)):
+        await CommandStore(ScriptedLink(HGETALL=answer)).counts(["a"])

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pytest
 
 from proxy.errors import StoreError
-from proxy.stores.base import EPOCH_BYTES, Heard, Item, Store
+from proxy.stores.base import EPOCH_BYTES, Addition, Heard, Item, Store
 from proxy.stores.breaker import Guarded
 from proxy.stores.commands import CommandStore
 from proxy.stores.memory import MemoryStore
@@ -73,7 +73,11 @@ class OnOurNames(RedisLink):
     """The suite's short names in the name space that we have: the shipped user may touch no other."""
 
     async def execute(self, commands):
-        spaces = {"PUBLISH": "shared:", "PING": None, "SCAN": None}
+        spaces = {"PUBLISH": "shared:", "PING": None, "SCAN": None, "PFCOUNT": None}
+        commands = [
+            (command[0], *(_in("tenant:", name) for name in command[1:])) if command[0] == "PFCOUNT" else command
+            for command in commands
+        ]
         return await super().execute(
             [
                 command
@@ -133,6 +137,17 @@ async def test_values_come_back_in_the_order_of_their_names_with_gaps_and_repeat
     await store.set("a", b"1", 60)
     await store.set("b", b"2", 60)
     assert await store.get(["b", "missing", "a", "b"]) == [b"2", None, b"1", b"2"]
+
+
+async def test_replacing_sets_only_what_is_there(subject):
+    store = subject.store
+    assert await store.replace("a", b"1", 60) is False
+    assert await store.get(["a"]) == [None]
+    await store.set("a", b"1", 60)
+    assert await store.replace("a", b"2", 60) is True
+    assert await store.get(["a"]) == [b"2"]
+    await store.delete(["a"])
+    assert await store.replace("a", b"3", 60) is False
 
 
 async def test_asking_for_no_names_gives_no_values(store):
@@ -433,6 +448,70 @@ async def test_all_that_is_appended_at_the_same_time_is_there_once(store):
     assert {item.fields["n"] for item in items} == {b"%d" % number for number in range(50)}
 
 
+def additions(*named: tuple[str, str, int], ttl: float = 60) -> list[Addition]:
+    return [Addition(name, field, by, ttl) for name, field, by in named]
+
+
+async def test_numbers_are_added_to_and_what_they_are_then_is_told(store):
+    assert await store.add(additions(("a", "9", 2), ("a", "10", 1), ("b", "9", 5))) == [2, 1, 5]
+    assert await store.add(additions(("a", "9", 3), ("a", "9", 1))) == [5, 6]
+    assert await store.counts(["a", "none", "b"]) == [{"9": 6, "10": 1}, {}, {"9": 5}]
+    assert await store.counts([]) == []
+    assert await store.add([]) == []
+
+
+async def test_all_that_is_added_at_the_same_time_is_added_once(store):
+    await asyncio.gather(*(store.add(additions(("a", "0", 1), ("a", str(n % 7), 1))) for n in range(50)))
+    (found,) = await store.counts(["a"])
+    assert sum(found.values()) == 100
+
+
+async def test_more_numbers_than_one_batch_holds_are_all_there(store):
+    wanted = [(f"a{number % 40}", str(number), number + 1) for number in range(1200)]
+    told = [await store.add(additions(*wanted[at : at + 400])) for at in range(0, len(wanted), 400)]
+    assert [each for part in told for each in part] == [by for _, _, by in wanted]
+    found = await store.counts([f"a{number}" for number in range(40)])
+    assert {(f"a{index}", field, by) for index, each in enumerate(found) for field, by in each.items()} == set(wanted)
+
+
+async def test_numbers_are_forgotten_when_none_was_new_for_their_time(subject):
+    await subject.store.add(additions(("a", "1", 1), ttl=10))
+    await subject.fast_forward(6)
+    await subject.store.add(additions(("a", "2", 1), ttl=10))
+    await subject.fast_forward(6)
+    assert await subject.store.counts(["a"]) == [{"1": 1, "2": 1}]
+    await subject.store.add(additions(("a", "2", 1), ttl=10))
+    await subject.fast_forward(6)
+    assert await subject.store.counts(["a"]) == [{}]
+
+
+async def test_distinct_values_are_counted_once_over_several_sets(store):
+    await store.observe("u:{x}:1", ["a", "b", "c"], 60)
+    await store.observe("u:{x}:1", ["c", "a"], 60)
+    await store.observe("u:{x}:2", ["c", "d"], 60)
+    assert await store.distinct(["u:{x}:1"]) == 3
+    assert await store.distinct(["u:{x}:1", "u:{x}:2", "u:{x}:3"]) == 4
+    assert await store.distinct(["u:{x}:3"]) == 0
+    assert await store.distinct([]) == 0
+
+
+@pytest.mark.parametrize("many", [100, 1500, 20_000])
+async def test_many_distinct_values_are_counted_within_four_standard_errors(store, many):
+    for at in range(0, many, 2000):
+        await store.observe("u:{x}", [f"user-{number}" for number in range(at, min(many, at + 2000))], 60)
+    assert abs(await store.distinct(["u:{x}"]) - many) <= 4 * 0.0081 * many
+
+
+async def test_a_set_of_distinct_values_is_forgotten_after_its_time(subject):
+    await subject.store.observe("u", ["a"], 10)
+    await subject.fast_forward(6)
+    await subject.store.observe("u", ["b"], 10)
+    await subject.fast_forward(6)
+    assert await subject.store.distinct(["u"]) == 2
+    await subject.fast_forward(6)
+    assert await subject.store.distinct(["u"]) == 0
+
+
 async def all_names(store, prefix: str, count: int = 10) -> list[str]:
     names: list[str] = []
     cursor = ""
@@ -532,13 +611,19 @@ async def test_ping_gives_the_store_s_own_answer(store):
         lambda store: store.trim("s", "1-1"),
         lambda store: store.range("s", "", 5),
         lambda store: store.latest("s", "", 5),
+        lambda store: store.add([Addition("a", "1", 1, 60)]),
+        lambda store: store.counts(["a"]),
+        lambda store: store.observe("a", ["1"], 60),
+        lambda store: store.distinct(["a"]),
         lambda store: store.names("", "", 10),
         lambda store: store.publish("c", b"1"),
         lambda store: anext(store.listen(["c"])),
         lambda store: store.ping(),
     ],
-    ids="get set claim delete epochs create_epochs advance_epochs append restore trim range latest names publish "
-    "listen ping".split(),
+    ids=(
+        "get set claim delete epochs create_epochs advance_epochs append restore trim range latest "
+        "add counts observe distinct names publish listen ping".split()
+    ),
 )
 async def test_a_closed_store_raises_store_error_for_everything(store, call):
     await store.set("a", b"1", 60)

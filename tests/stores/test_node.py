@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from redis.exceptions import NoPermissionError, ReadOnlyError, ResponseError
 
-from proxy.errors import StoreError
+from proxy.errors import StoreError, StoreRefusedError
 from proxy.stores.node import Node
 from tests.doubles import FakeClock, settle
 
@@ -127,6 +127,19 @@ async def test_an_error_that_the_server_answers_is_an_answer_and_the_connection_
     (answer,) = await world.node.execute([("GET", "a")])
     assert isinstance(answer, ResponseError)
     assert world.server.open == 1
+
+
+async def test_what_was_never_sent_is_told_apart_from_what_was_not_answered():
+    world = World(timeout=0.02)
+    world.server.refusing = True
+    with pytest.raises(StoreRefusedError, match="nothing listens"):
+        await world.node.execute([("HINCRBY", "a", "b", 1)])
+    world.server.refusing = False
+    await world.node.execute([])
+    world.server.gate = asyncio.Event()
+    with pytest.raises(StoreError, match="does not answer in time") as unanswered:
+        await world.node.execute([("HINCRBY", "a", "b", 1)])
+    assert not isinstance(unanswered.value, StoreRefusedError)
 
 
 async def test_a_connection_that_is_not_clean_is_not_used_again(world):

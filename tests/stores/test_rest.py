@@ -8,7 +8,7 @@ from contextlib import aclosing, asynccontextmanager
 import pytest
 from aiohttp import StreamReader
 
-from proxy.errors import ConfigError, StoreError
+from proxy.errors import ConfigError, StoreError, StoreRefusedError
 from proxy.stores import rest
 from proxy.stores.rest import Transport
 from tests.servers import authority
@@ -93,6 +93,31 @@ async def test_a_bad_answer_is_one_line_that_says_where_to_look(answer, said):
     assert len(text) < 300
     assert failed.value.__cause__ is None
     assert failed.value.__suppress_context__ or failed.value.__context__ is None
+
+
+@pytest.mark.parametrize(
+    ("answer", "refused"),
+    [
+        (error("WRONGPASS x", "401 Unauthorized"), True),
+        (http(b"slow down", "429 Too Many Requests", "text/plain"), True),
+        (error("NOPERM x"), True),
+        (http(HTML, "502 Bad Gateway", "text/html"), False),
+        (http(b"x" * 99)[:-9], False),
+        (results(1, 2), False),
+    ],
+)
+async def test_a_refusal_is_told_apart_from_an_answer_that_leaves_open_what_was_done(answer, refused):
+    async def once(writer: asyncio.StreamWriter) -> None:
+        writer.write(answer)
+        writer.close()
+
+    async with service(once) as stub, made(stub.url) as upstash:
+        with pytest.raises(StoreError) as failed:
+            await upstash.send()
+    assert isinstance(failed.value, StoreRefusedError) is refused
+    async with made("http://127.0.0.1:1") as nowhere:
+        with pytest.raises(StoreRefusedError):
+            await nowhere.send()
 
 
 async def test_an_answer_that_does_not_come_is_waited_for_only_so_long():

@@ -1,12 +1,13 @@
 """The sockets that workers inherit, and what is said when there can be none."""
 
+import errno
 import socket
 
 import pytest
 
 from proxy.addresses import Address
 from proxy.errors import ConfigError
-from proxy.workers.listening import listening
+from proxy.workers.listening import bind, listening
 
 
 async def test_a_free_address_is_listened_on():
@@ -29,3 +30,21 @@ async def test_an_address_that_is_taken_is_one_line():
 async def test_an_address_that_is_not_ours_is_one_line(host):
     with pytest.raises(ConfigError, match=f"cannot listen on {host}:0: "):
         await listening(Address(host, 0), "--listen")
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError(errno.EADDRNOTAVAIL, "error while attempting to bind"), "cannot assign requested address"),
+        (PermissionError(errno.EACCES, "error while attempting to bind"), "permission denied"),
+        (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), "name or service not known"),
+        (OSError("no number"), "no number"),
+    ],
+)
+async def test_an_address_that_cannot_be_used_is_one_line(error, reason):
+    async def listen(host: str, port: int) -> None:
+        raise error
+
+    with pytest.raises(ConfigError) as caught:
+        await bind(listen, Address("portal", 80), "--listen")
+    assert str(caught.value) == f"cannot listen on portal:80: {reason}; --listen HOST:PORT chooses another"
