@@ -183,7 +183,10 @@ class _Pooled:
     async def converse(self, commands: Sequence[Command], token: bytes) -> list[Answer]:
         """Send the commands and PING with a token that must come back last: then every reply is its command's own."""
         answers = await self.connection.ask([*commands, ("PING", token)])
-        if answers.pop() != token:
+        last = answers.pop()
+        if isinstance(last, ResponseError):
+            raise last
+        if last != token:
             raise StoreError(f"{self.connection.host}:{self.connection.port} sent a reply that nobody asked for")
         return answers
 
