@@ -637,6 +637,18 @@ async def test_each_access_to_a_sensitive_feature_is_audited_with_who_and_what_a
     assert not [secret for secret in (b"hush", unsigned().encode(), b"asked") if secret in b"".join(written)]
 
 
+async def test_an_access_that_asks_for_another_protocol_is_audited_too(make, rules):
+    rules.write_text(RULES.format(ttl="15m\n    sensitive: true\n    scope: user"))
+    async with portal() as upstream, running(make(f"http://127.0.0.1:{upstream}")) as sidecar:
+        headers = {"Authorization": f"Bearer {unsigned()}", "Connection": "Upgrade", "Upgrade": "x"}
+        async with client() as session:
+            async with session.get(f"http://127.0.0.1:{sidecar.data_port}/api/jobs", headers=headers) as response:
+                assert response.status == 200
+        (line,) = (await administer(sidecar, "GET", "/api/audit?event=sensitive-access"))["lines"]
+    assert (line["actor"]["name"], line["tenant"], line["result"]) == ("u1", "org_a", "upgrade 200")
+    assert line["target"] == {"request": "GET /api/jobs", "feature": "jobs", "key": None}
+
+
 async def test_what_is_not_sensitive_is_counted_by_tenant_hits_in_memory_too(make, tmp_path):
     log = tmp_path / "audit.jsonl"
     async with portal() as upstream:
