@@ -641,9 +641,9 @@ async def test_an_access_that_asks_for_another_protocol_is_audited_too(make, rul
     rules.write_text(RULES.format(ttl="15m\n    sensitive: true\n    scope: user"))
     async with portal() as upstream, running(make(f"http://127.0.0.1:{upstream}")) as sidecar:
         headers = {"Authorization": f"Bearer {unsigned()}", "Connection": "Upgrade", "Upgrade": "x"}
-        async with client() as session:
-            async with session.get(f"http://127.0.0.1:{sidecar.data_port}/api/jobs", headers=headers) as response:
-                assert response.status == 200
+        url = f"http://127.0.0.1:{sidecar.data_port}/api/jobs"
+        async with client() as session, session.get(url, headers=headers) as response:
+            assert response.status == 200
         (line,) = (await administer(sidecar, "GET", "/api/audit?event=sensitive-access"))["lines"]
     assert (line["actor"]["name"], line["tenant"], line["result"]) == ("u1", "org_a", "upgrade 200")
     assert line["target"] == {"request": "GET /api/jobs", "feature": "jobs", "key": None}
