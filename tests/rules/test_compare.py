@@ -2,7 +2,7 @@
 
 import pytest
 
-from proxy.rules.compare import Comparison, compare, widening
+from proxy.rules.compare import Comparison, compare, forgets, widening
 from tests.rules.texts import accepted
 
 BASE = """\
@@ -172,3 +172,19 @@ def test_a_value_that_stands_for_a_parameter_is_no_routes_own_word():
     other = text.replace("'GET /{x}', ", "")
     found = compare(accepted(text), accepted(other))
     assert [(each.request, each.what) for each in found.differences] == [("GET /{x}", "removed")]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "forgotten"),
+    [
+        ("ttl: 10m", "ttl: 20m", False),
+        ("  search:\n", "  x:\n    read: [GET /x]\n    write: []\n  search:\n", False),
+        ("read: ['GET /notes/{note-id}']", "read: [GET /notes/1]", True),
+        ("read: ['GET /notes/{note-id}']", "read: [{route: GET /notes/**, scope: user}]", False),
+    ],
+)
+def test_a_read_that_is_none_any_more_is_told(old, new, forgotten):
+    text = BASE.replace(old, new)
+    assert text != BASE
+    one, other = (accepted(each, has_encryption_key=True) for each in (BASE, text))
+    assert forgets(one, other) is forgotten
