@@ -400,7 +400,7 @@ async def test_a_worker_that_starts_later_knows_too_of_what_was_away_for_a_while
         await made.until(all_wait)
         assert len(made.events("rules-loaded")) == 1
         client = await wire.connect(made.port)
-        answers = [await client.ask("/api/jobs") for _ in range(4)]
+        answers = [await read(client, "/api/jobs") for _ in range(4)]
         await client.close()
         assert {answer.cache for answer in answers} == {"sidecache; fwd=bypass; detail=no-rule"}
 
