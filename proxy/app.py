@@ -168,7 +168,7 @@ class _Composition:
         if seat is not None:
             await seat.open(self._background, leave)
             stack.callback(seat.close)
-        self._rules.load(seat.rules if seat is not None else None)
+        self._rules.load(*((seat.rules, seat.former) if seat is not None else ()))
         self._warn_of_strict()
         if self._tracing is not None:
             stack.push_async_callback(self._tracing.close)
