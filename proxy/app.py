@@ -177,11 +177,6 @@ class _Composition:
         audited = auditing(settings, seat, store, self._metrics, self._background, time.time, self._unwritten)
         self._audit = audited.audit
         stack.push_async_callback(audited.close)
-        self._counting = Counting(
-            store, lambda: self._rules.current, lambda: self._resolver, self._keys, self._background, time.time,
-            metrics=self._metrics, failed=self._lost, lost=self._report,
-        )  # fmt: skip
-        stack.push_async_callback(self._counting.close)
         sole = settings.sole_replica
         epochs = Epochs(
             store, time.monotonic, os.urandom, self._background, sole=sole, siblings=seat, report=self._report
@@ -206,7 +201,7 @@ class _Composition:
             audit=self._audit, changed=self._serving.advance, noted=self._noted, report=self._report,
         )  # fmt: skip
         self._resolver = await sessions.open(stack, self._metrics)
-        exchange = self._exchange(cache, epochs, leases, watched, sessions)
+        exchange = self._exchange(cache, epochs, leases, watched, sessions, store)
         admin_port = await self._admin(health, cache, epochs, store, audited, sessions)
         metrics_port = await self._scraped()
         stack.push_async_callback(self._finish_background)
@@ -266,9 +261,14 @@ class _Composition:
             )  # fmt: skip
 
     def _exchange(
-        self, cache: Cache, epochs: Epochs, leases: Leases, upstream: Watched, sessions: SessionParts
+        self, cache: Cache, epochs: Epochs, leases: Leases, upstream: Watched, sessions: SessionParts, store: Store
     ) -> Exchange:
         background = self._background
+        self._counting = Counting(
+            store, lambda: self._rules.current, self._resolver, self._keys, background, time.time,
+            metrics=self._metrics, failed=self._lost, lost=self._report,
+        )  # fmt: skip
+        self._stack.push_async_callback(self._counting.close)
         keys, hosts = self._keys, self._hosts
         naming = Naming(keys, hosts.home)
         fetcher = Fetcher(
