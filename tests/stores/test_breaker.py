@@ -15,6 +15,7 @@ from tests.doubles import FakeClock, StoreDouble, settle
 OPERATIONS = {
     "get": lambda store: store.get(["a"]),
     "set": lambda store: store.set("a", b"1", 60),
+    "replace": lambda store: store.replace("a", b"1", 60),
     "claim": lambda store: store.claim("c", b"1", 60),
     "delete": lambda store: store.delete(["d"]),
     "epochs": lambda store: store.epochs("s", ["a"]),
@@ -196,7 +197,7 @@ async def test_what_requests_wait_for_has_the_short_deadline_and_the_rest_ten_ti
         with pytest.raises(StoreError) as caught:
             await call(world.store)
         waits[operation] = str(caught.value).split()[-2]
-    patient = set("set delete append range latest names add counts observe distinct publish".split())
+    patient = set("set replace delete append range latest names add counts observe distinct publish".split())
     assert {operation for operation, wait in waits.items() if wait == "50"} == patient
     await world.store.close()
 
