@@ -1,4 +1,4 @@
-"""proxy.stores.conversation: each reply is its command's own, and a connection with anything else on it is done with."""
+"""proxy.stores.conversation: each reply is its command's own; a connection with anything else on it is done with."""
 
 import asyncio
 from collections.abc import AsyncIterator
