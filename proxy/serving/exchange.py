@@ -137,8 +137,8 @@ class Exchange:
         """The outcome of what is not looked up. Who asks for what is sensitive is told, however they ask."""
         route = lookup.sensitive_route(request, match, rules.match)
         if route is None:
-            told = match is not None and reason not in (Reason.HOST, Reason.UPGRADE)
-            return Outcome(reason, forward=Forward.BYPASS, feature=match.route.feature if match and told else None)
+            feature = match.route.feature if match is not None and reason is not Reason.HOST else None
+            return Outcome(reason, forward=Forward.BYPASS, feature=feature)
         who = await self._who(request, match, rules)
         return past_the_cache(route, reason, Forward.BYPASS, who if isinstance(who, Identity) else None)
 

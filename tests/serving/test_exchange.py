@@ -46,6 +46,19 @@ async def test_what_is_asked_of_a_sensitive_feature_says_who_asked_and_nothing_e
     assert not isinstance((await world.get("/api/jobs")).reply.outcome, Accessed)
 
 
+@pytest.mark.parametrize(
+    ("headers", "feature"),
+    [
+        ({"If-Match": '"1"'}, "jobs"),
+        ({"Upgrade": "x"}, "jobs"),
+        ({"X-Original-URL": "/x"}, "jobs"),
+        ({"Host": "x"}, None),
+    ],
+)
+async def test_what_is_passed_on_is_counted_by_its_feature_where_that_is_served(world, headers, feature):
+    assert (await world.get("/api/jobs", headers=headers)).reply.outcome.feature == feature
+
+
 SENSITIVE = RULES.replace("  mine:", "  mine:\n    sensitive: true\n    write: [PUT /api/me]")
 
 
