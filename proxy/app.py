@@ -162,7 +162,7 @@ class _Composition:
         if seat is not None:
             await seat.open(self._background, leave)
             stack.callback(seat.close)
-        self._rules.load(seat.rules if seat is not None else None)
+        self._rules.load(*((seat.rules, seat.former) if seat is not None else ()))
         self._warn_of_strict()
         if self._tracing is not None:
             stack.push_async_callback(self._tracing.close)
@@ -191,7 +191,7 @@ class _Composition:
             audit=self._audit, changed=self._serving.advance, noted=self._noted, report=self._report,
         )  # fmt: skip
         self._resolver = await sessions.open(stack, self._metrics)
-        exchange = self._exchange(cache, epochs, leases, watched, sessions)
+        exchange = self._exchange(cache, epochs, leases, watched, sessions, store)
         admin_port = await self._admin(health, cache, epochs, store, audited, sessions)
         metrics_port = await self._scraped()
         stack.push_async_callback(self._finish_background)
@@ -214,7 +214,7 @@ class _Composition:
         return Running(listener.port, admin_port, metrics_port)
 
     def _kept(self) -> tuple[Store, Auditing]:
-        """The store, and those who keep events, counts and the audit there."""
+        """The store, and those who keep events and the audit there."""
         settings, stack, seat = self._settings, self._stack, self._seat
         store = store_of(settings, self._background, stack, self._report)
         if isinstance(store, Guarded):
@@ -225,11 +225,6 @@ class _Composition:
         stack.push_async_callback(audited.close)
         self._events = EventParts(settings, store, self._sealer, self._keys, self._background, time.time, self._noted)
         self._events.start(stack, self._metrics)
-        self._counting = Counting(
-            store, lambda: self._rules.current, lambda: self._resolver, self._keys, self._background, time.time,
-            metrics=self._metrics, failed=self._lost, lost=self._report, announce=self._events.announce,
-        )  # fmt: skip
-        stack.push_async_callback(self._counting.close)
         return store, audited
 
     def _watch(self, cache: Cache, epochs: Epochs, listener: Listener) -> None:
@@ -253,9 +248,14 @@ class _Composition:
             )  # fmt: skip
 
     def _exchange(
-        self, cache: Cache, epochs: Epochs, leases: Leases, upstream: Watched, sessions: SessionParts
+        self, cache: Cache, epochs: Epochs, leases: Leases, upstream: Watched, sessions: SessionParts, store: Store
     ) -> Exchange:
         background = self._background
+        self._counting = Counting(
+            store, lambda: self._rules.current, self._resolver, self._keys, background, time.time,
+            metrics=self._metrics, failed=self._lost, lost=self._report, announce=self._events.announce,
+        )  # fmt: skip
+        self._stack.push_async_callback(self._counting.close)
         keys, hosts = self._keys, self._hosts
         naming = Naming(keys, hosts.home)
         fetcher = Fetcher(

@@ -31,7 +31,7 @@ class Counting:
         self,
         store: Store,
         rules: Callable[[], RuleSet],
-        identity: Callable[[], IdentityResolver],
+        identity: IdentityResolver,
         keys: Keyring,
         background: Background,
         clock: Callable[[], float],
@@ -97,11 +97,11 @@ class Counting:
             self.add(found)
 
     def _who(self, request: Request, match: Match) -> Identity | Reason | None:
-        return self._identity().resolve_now(request, match.parameters, self._rules().identity, self._clock())
+        return self._identity.resolve_now(request, match.parameters, self._rules().identity, self._clock())
 
     async def _count_later(self, request: Request, match: Match, status: int) -> None:
         """The caller's key must be learnt first: of a public route nobody had to know who asks."""
-        who = await self._identity().resolve(request, match.parameters, self._rules().identity, self._clock())
+        who = await self._identity.resolve(request, match.parameters, self._rules().identity, self._clock())
         if isinstance(who, Identity) and (found := counted(request, match, who, status)) is not None:
             self.add(found)
 
@@ -109,7 +109,7 @@ class Counting:
 
     def pages(self, prefix: str) -> dict[str, Page]:
         """By their names below the prefix; one that ends in a slash stands for all that begin so."""
-        page = ReportsPage(self._reports, self._identity(), self._rules, self._clock, prefix)
+        page = ReportsPage(self._reports, self._identity, self._rules, self._clock, prefix)
         return {PLACE: page, f"{PLACE}/": page}
 
     def _figures(self) -> Iterator[Sample]:

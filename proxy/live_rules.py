@@ -1,16 +1,17 @@
 """Which rules are in force, and how do new ones take over? Validated, tested, swapped; the last good ones stay."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from proxy.errors import ConfigError
-from proxy.rules.compare import widening
+from proxy.rules.compare import forgets, widening
 from proxy.rules.compile import Rejected, RuleSet, compile_rules
 from proxy.rules.scenarios import run
 from proxy.rules.source import MAX_BYTES, Problem, decode
 
+MOST_FORMER = 8  # rule sets with something that is away, which are remembered for when it comes back
 INTERVAL = 0.4  # seconds between two looks at the file; a change is in force after two of them
 
 Report = Callable[[str, Mapping[str, object]], None]
@@ -43,6 +44,7 @@ class LiveRules:
         self._judging = asyncio.Lock()
         self._source = b""
         self._current: RuleSet | None = None
+        self._former: list[tuple[RuleSet, bytes]] = []  # what new rules are compared with beside those in force
         self.loaded_at = 0.0
         self.accepted = ""  # the digest of rules that share more than those before, and may
         self.widening = ""  # the digest of the file's rules, where they only lack that
@@ -67,14 +69,24 @@ class LiveRules:
         """The content of the file that was judged last: that of the rules in force, unless it was refused."""
         return self._judged
 
-    def load(self, source: bytes | None = None) -> None:
-        """The first rules, from the file or `source`; ConfigError with every problem when there are none to be had."""
+    @property
+    def former(self) -> tuple[bytes, ...]:
+        """The texts of rules that were in force and know of something that those now do not."""
+        return tuple(source for _, source in self._former)
+
+    def load(self, source: bytes | None = None, former: Sequence[bytes] = ()) -> None:
+        """The first rules, from the file or `source`; ConfigError with every problem when there are none to be had.
+
+        `former`: of the process that gives the source.
+        """
         data = self._read() if source is None else source
         if isinstance(data, Problem):
             raise ConfigError(f"{self._file}: {data.message}; --rules FILE says where the rules are")
         verdict, _ = self._judge(data)
         if not isinstance(verdict, RuleSet):
             raise ConfigError(*map(str, verdict))
+        judged = [(self._judge(each)[0], each) for each in former]
+        self._former = [(each, text) for each, text in judged if isinstance(each, RuleSet)]
         self._judged = data
         self._take(verdict, data)
 
@@ -116,6 +128,9 @@ class LiveRules:
             self._judged, self.accepted = data, accept
             if isinstance(verdict, RuleSet):
                 assert isinstance(data, bytes), "what could not be read gives no rules"
+                if verdict.digest == accept:
+                    self._former.clear()  # somebody has looked
+                await self._remember(verdict)
                 self._take(verdict, data)
                 self._report("rules-loaded", {"file": str(self._file), "digest": verdict.digest})
             else:
@@ -125,6 +140,14 @@ class LiveRules:
                     self._report("rules-widening", {**said, "digest": self.widening})
                 else:
                     self._report("rules-refused", said)
+
+    async def _remember(self, rules: RuleSet) -> None:
+        """What these do not know any more of those in force."""
+        before = self._current
+        if before is None or self._profile == "development":
+            return
+        if await asyncio.to_thread(forgets, before, rules):
+            self._former = [*self._former[: MOST_FORMER - 1], (before, self._source)]
 
     def _read(self) -> bytes | Problem:
         try:
@@ -158,7 +181,9 @@ class LiveRules:
         """Real leaks came from exactly this: outside development somebody has to have looked (SPEC 4)."""
         if self._current is None or self._profile == "development":
             return ()
-        return tuple(replace(each, message=each.message + _UNACCEPTED) for each in widening(self._current, rules))
+        compared = [self._current, *(former for former, _ in self._former)]
+        wider = dict.fromkeys(problem for before in compared for problem in widening(before, rules))
+        return tuple(replace(each, message=each.message + _UNACCEPTED) for each in wider)
 
     def _take(self, rules: RuleSet, source: bytes) -> None:
         self._current = rules

@@ -101,7 +101,7 @@ async def ask(port: int, path: str = "/api/jobs", token: str | None = None) -> t
         return response.status, response.headers.get("Cache-Status", ""), await response.text()
 
 
-async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+async def until(condition: Callable[[], Awaitable[object]]) -> None:
     async with asyncio.timeout(DEADLINE):
         while not await condition():  # noqa: ASYNC110 - what is waited for is on the other side of a socket
             await asyncio.sleep(0.02)
@@ -615,6 +615,26 @@ async def test_each_access_to_a_sensitive_feature_is_audited_with_who_and_what_a
     written = await asyncio.to_thread(lambda: log.read_bytes().splitlines())
     assert (verify(written).lines, verify(written).broken_at) == (6, None)
     assert not [secret for secret in (b"hush", unsigned().encode(), b"asked") if secret in b"".join(written)]
+
+
+async def test_an_access_that_asks_for_another_protocol_is_audited_too(make, rules):
+    rules.write_text(RULES.format(ttl="15m\n    sensitive: true\n    scope: user"))
+    async with portal() as upstream, running(make(f"http://127.0.0.1:{upstream}")) as sidecar:
+        headers = {"Authorization": f"Bearer {unsigned()}", "Connection": "Upgrade", "Upgrade": "x"}
+        url = f"http://127.0.0.1:{sidecar.data_port}/api/jobs"
+        async with client() as session, session.get(url, headers=headers) as response:
+            assert response.status == 200
+
+        async def told() -> list[dict[str, Any]]:  # a line follows its response
+            lines: list[dict[str, Any]] = (await administer(sidecar, "GET", "/api/audit?event=sensitive-access"))[
+                "lines"
+            ]
+            return lines
+
+        await until(told)
+        (line,) = await told()
+    assert (line["actor"]["name"], line["tenant"], line["result"]) == ("u1", "org_a", "upgrade 200")
+    assert line["target"] == {"request": "GET /api/jobs", "feature": "jobs", "key": None}
 
 
 async def test_what_is_not_sensitive_is_counted_by_tenant_hits_in_memory_too(make, tmp_path):

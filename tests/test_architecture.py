@@ -38,6 +38,10 @@ TESTED_ELSEWHERE = {
     "proxy/store_settings.py": "tests/test_settings.py",
     "proxy/workers/process.py": "tests/workers/test_supervisor.py",  # what is started is tested as a whole
     "proxy/cli/worker.py": "tests/workers/test_supervisor.py",
+    "proxy/serving/at_once.py": "tests/serving/test_hits.py",  # the exchange's decisions that wait for nothing
+    "proxy/serving/callers.py": "tests/serving/test_sought.py",
+    "proxy/serving/unread.py": "tests/serving/test_hits.py",
+    "proxy/cache/reads.py": "tests/cache/test_tiers.py",
     "proxy/serving/fetch.py": "tests/serving/test_exchange.py",  # half of the exchange: tested with it, as scripts
 }
 
@@ -142,7 +146,7 @@ IMPORTED_AS = {
     "opentelemetry-exporter-otlp-proto-http": "opentelemetry",
 }  # fmt: skip
 # Part of a dependency's own interface: it comes with the package that is named.
-COMES_WITH = {"yarl": "aiohttp", "multidict": "aiohttp", "pydantic_core": "pydantic"}
+COMES_WITH = {"yarl": "aiohttp", "hiredis": "redis", "multidict": "aiohttp", "pydantic_core": "pydantic"}
 
 
 def imported() -> set[str]:

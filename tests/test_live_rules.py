@@ -458,6 +458,39 @@ async def test_a_file_that_shares_less_again_is_in_force_at_once(file):
     assert (followed.live.current.routes[0].scope, followed.live.widening, followed.live.problems) == ("user", "", ())
 
 
+NOTHING = "version: 1\nfeatures: {}\n"
+
+
+async def test_what_is_away_for_a_while_comes_back_for_no_more_than_before(file):
+    followed = await refused(file)
+    for text in (NOTHING, scoped("tenant")):
+        await followed.live.take_over(text.encode())
+    assert (followed.live.current.routes, followed.live.widening != "") == ((), True)
+    assert "loosens scope role to tenant of GET /api/jobs" in str(followed.live.problems[0])
+    await followed.live.take_over(scoped("role").encode())
+    assert followed.live.current.routes[0].scope == "role"
+
+
+async def test_what_comes_back_for_more_than_before_can_be_accepted(file):
+    followed = await refused(file)
+    for text in (NOTHING, scoped("tenant")):
+        await followed.live.take_over(text.encode())
+    await followed.live.take_over(scoped("tenant").encode(), followed.live.widening)
+    assert followed.live.current.routes[0].scope == "tenant"
+    for text in (NOTHING, scoped("tenant")):
+        await followed.live.take_over(text.encode())
+    assert followed.live.current.routes[0].scope == "tenant"  # it was accepted for so many before
+
+
+async def test_another_process_that_starts_later_knows_of_what_was_before(file):
+    followed = await refused(file)
+    await followed.live.take_over(NOTHING.encode())
+    later = Followed(file)
+    later.live.load(followed.live.source, followed.live.former)
+    await later.live.take_over(scoped("tenant").encode())
+    assert (later.live.current.routes, later.live.former) == ((), followed.live.former)
+
+
 async def test_that_other_rules_would_share_more_is_told_beforehand(file):
     followed = await refused(file)
     verdict = await followed.live.validate(scoped("public").encode())

@@ -63,20 +63,16 @@ class Audit:
         reason: str | None = None,
     ) -> bool:
         """Write one line. False: there are too many of its kind, it was only counted."""
-        minute = int(self._clock() // 60)
-        if minute != self._minute:
-            self._tell_of_the_uncounted()
-            self._minute = minute
-        if event in _UNBIDDEN:
-            self._counted[event] += 1
-            if self._counted[event] > MOST_A_MINUTE:
-                return False
+        if not self._has_room(event, unbidden=event in _UNBIDDEN):
+            return False
         who = None if actor is None else {"name": actor.name, "role": actor.role, "peer": actor.peer}
         self._append(event, who, result, tenant, target, reason)
         return True
 
     def accessed(self, request: Request, outcome: Accessed, status: int) -> None:
         """Somebody asked for what is sensitive: who, what, and what became of it; never the token, query or body."""
+        if not self._has_room("sensitive-access", unbidden=not outcome.tenant):
+            return
         who = {"name": outcome.user, "role": None, "peer": request.peer}
         target = {"request": f"{request.method} {request.path}", "feature": outcome.feature, "key": outcome.key}
         result = f"{'hit' if outcome.hit else outcome.reason.value} {status}"
@@ -92,6 +88,15 @@ class Audit:
         self._tell_of_the_uncounted()
         if self._carrying is not None:
             await self._carrying
+
+    def _has_room(self, event: str, *, unbidden: bool) -> bool:
+        """Whether it is to be a line; otherwise it is counted. `unbidden`: anybody can cause it."""
+        minute = int(self._clock() // 60)
+        if minute != self._minute:
+            self._tell_of_the_uncounted()
+            self._minute = minute
+        self._counted[event] += unbidden
+        return not unbidden or self._counted[event] <= MOST_A_MINUTE
 
     def _append(
         self, event: str, actor: Mapping[str, object] | None, result: str, tenant: str | None,

@@ -1,8 +1,9 @@
 """Can nobody rewrite the audit log unseen? Each line holds the hash of the one before (SPEC 14).
 
 A line's `hash` is the SHA-256 of the line without it; `previous` is the hash of the line before. Whoever changes, drops
-or moves a line breaks the chain from there on. Lines cut off at the end leave a shorter, whole chain, and so does
-whoever makes all hashes anew: `verify` tells the last hash, to compare with one that was kept elsewhere.
+or moves a line breaks the chain from there on. Lines cut off at either end leave a shorter, whole chain, and so does
+whoever makes all hashes anew: `verify` tells the last hash, to compare with one that was kept elsewhere, and which one
+the first line follows, to compare with the last of the file before.
 
 In the native form a line has `number`, `previous` and `hash` itself; an OCSF event has them in `unmapped.chain`.
 """
@@ -51,6 +52,7 @@ class Verdict:
     last_hash: str
     broken_at: int | None = None  # a line's place in the file, from 1
     problem: str = ""
+    follows: str | None = None  # the hash of a line before the first one, which is not among these
 
 
 def verify(lines: Iterable[bytes], *, among_others: bool = False) -> Verdict:
@@ -60,6 +62,7 @@ def verify(lines: Iterable[bytes], *, among_others: bool = False) -> Verdict:
     look so is missed by the one behind it.
     """
     previous: str | None = None
+    follows: str | None = None
     count = 0
     for place, line in enumerate(lines, 1):
         record = _parsed(line)
@@ -75,8 +78,10 @@ def verify(lines: Iterable[bytes], *, among_others: bool = False) -> Verdict:
         begins = chain.get("previous") == START and chain.get("number") == 1
         if previous is not None and chain.get("previous") != previous and not begins:
             return Verdict(count, previous, place, "does not follow the line before: lines were dropped or moved")
+        if previous is None and not begins:
+            follows = str(chain.get("previous"))
         previous = said
-    return Verdict(count, previous or START)
+    return Verdict(count, previous or START, follows=follows)
 
 
 def _hash(line: Mapping[str, object]) -> str:

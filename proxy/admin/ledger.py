@@ -24,12 +24,16 @@ class AuditFile:
         self._path = path
 
     def last_hash(self) -> str:
-        """Of the last line there is, so that a restart goes on with the chain; START when there is none."""
+        """Of the last whole line there is, so that a restart goes on with the chain; START when there is none."""
         with self._path.open("a+b") as file:  # made here, so that a place that cannot be written is known at the start
             file.seek(0, 2)
             file.seek(max(0, file.tell() - _TAIL))
-            lines = file.read().splitlines()
-        return (hash_of(lines[-1]) if lines else None) or START
+            tail = file.read()
+            if tail and not tail.endswith(b"\n"):
+                file.write(
+                    b"\n"
+                )  # half a line, as a machine that went down leaves it: the next one is a line by itself
+        return next(filter(None, map(hash_of, reversed(tail.splitlines()))), START)
 
     def write(self, lines: bytes) -> None:
         with self._path.open("ab", buffering=0) as file:

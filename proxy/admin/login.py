@@ -49,11 +49,13 @@ class Login:
             raise Refused("This token is not known here.", status=401)
         if not actor.may(Role.VIEWER):
             raise Refused(f"A {actor.role} has nothing to look at here: a viewer's token is needed.", status=403)
+        name = cookie_name(asked.request.host)
+        self._sessions.end(asked.request.cookies.get(name, ""))  # this browser's, of which it keeps no cookie
         self._audit.record("login", actor, tenant=actor.tenant)
         made = answer(self._said(actor))
         origin = asked.request.headers.get("Origin", "")
         made.set_cookie(
-            cookie_name(asked.request.host), self._sessions.begin(actor), max_age=int(LIFETIME), path="/",
+            name, self._sessions.begin(actor), max_age=int(LIFETIME), path="/",
             httponly=True, samesite="Strict", secure=origin.startswith("https:") or None,
         )  # fmt: skip
         return made

@@ -22,6 +22,7 @@ RECENT = 60.0  # seconds for which a failure of the upstream is news
 _MOST = 100
 _BY = ("tenants", "features", "reasons")
 _SHOWN_TENANTS = 10
+_OF_ALL = frozenset({"operations", "failed", "not_tried", "calls"})  # what is counted over all tenants
 
 
 class Status:
@@ -68,7 +69,7 @@ class Status:
             "verdict": self._verdict(store, tenant, seen),
             "uptime": round(self._clock() - self._started_at, 1),
             "processes": seen.processes,
-            "store": {"healthy": isinstance(store, str), **self._about_store()},
+            "store": {"healthy": isinstance(store, str), **self._known_of_store(tenant)},
             "rules": details["rules"],
             "purges_pending": seen.pending,
             "bypasses": switching.shown(self._bypasses, tenant),
@@ -76,6 +77,10 @@ class Status:
         if isinstance(store, StoreError):
             told["store"]["error"] = str(store)
         return told
+
+    def _known_of_store(self, tenant: str | None) -> Mapping[str, object]:
+        about = self._about_store()
+        return about if tenant is None else {name: value for name, value in about.items() if name not in _OF_ALL}
 
     async def held(self, tenant: str | None) -> dict[str, Any]:
         """Who keeps and asks how much; with many tenants this takes a moment."""
@@ -113,7 +118,7 @@ class Status:
             faults["rules"] = f"the rules file has {problems} problems: the last good rules are in force"
         failing = self._upstream_failing(seen)
         if failing:
-            faults["upstream"] = failing
+            faults["upstream"] = failing if tenant is None else "the upstream fails"
         off = switching.shown(self._bypasses, tenant)
         if off:
             faults["bypass"] = f"caching is switched off by {off[0]['by']} ({len(off)} switches)"

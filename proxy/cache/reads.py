@@ -12,7 +12,7 @@ from proxy.cache.background import Background
 from proxy.errors import StoreError
 from proxy.stores.base import Store
 
-_GATHERED = 0.001  # seconds at most
+_GATHERED = 0.001  # seconds between two looks
 _ENOUGH = 64  # names that need not gather any further
 
 Value = bytes | None | StoreError
@@ -26,25 +26,40 @@ class Reads:
         self._store = store
         self._background = background
         self._asked: list[tuple[str, Tell]] = []
-        self._sending: asyncio.Handle | None = None
+        self._sending = False  # in the next turn of the loop
         self._under_way = 0
+        self._watched = False
+        self._waited = False  # what is gathered was there at the last look
 
     def ask(self, name: str, tell: Tell) -> None:
         """`tell` is called once, in a later turn; what it raises is its own affair."""
         self._asked.append((name, tell))
-        if self._sending is None:
-            loop = asyncio.get_running_loop()
-            self._sending = loop.call_later(_GATHERED, self._send) if self._under_way else loop.call_soon(self._send)
-        elif len(self._asked) == _ENOUGH and self._under_way:
+        if self._sending:
+            return
+        if not self._under_way or len(self._asked) >= _ENOUGH:
             self._send_soon()
+        elif not self._watched:
+            self._watched = True
+            asyncio.get_running_loop().call_later(_GATHERED, self._watch)
+
+    def _watch(self) -> None:
+        """One timer for all that gathers, as timers are dear: nothing is gathered at two looks at it."""
+        self._watched = False
+        if not self._asked:
+            return
+        if self._waited:
+            self._send_soon()
+        else:
+            self._waited = self._watched = True
+            asyncio.get_running_loop().call_later(_GATHERED, self._watch)
 
     def _send_soon(self) -> None:
-        if self._sending is not None:
-            self._sending.cancel()
-            self._sending = asyncio.get_running_loop().call_soon(self._send)
+        if self._asked and not self._sending:
+            self._sending = True
+            asyncio.get_running_loop().call_soon(self._send)
 
     def _send(self) -> None:
-        self._sending = None
+        self._sending = self._waited = False
         asked, self._asked = self._asked, []
         self._under_way += 1
         _ = self._background.start(self._read(asked))
@@ -57,7 +72,7 @@ class Reads:
             values = [error] * len(asked)
         finally:
             self._under_way -= 1
-        self._send_soon()
+            self._send_soon()
         soon = asyncio.get_running_loop().call_soon
         for (_, tell), value in zip(asked, values, strict=True):
             soon(tell, value)

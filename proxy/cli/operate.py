@@ -254,11 +254,15 @@ def _verify(file: Path, json_: bool) -> None:
         typer.echo(
             as_json(
                 {"whole": whole, "lines": verdict.lines, "last_hash": verdict.last_hash,
-                 "broken_at": verdict.broken_at, "problem": verdict.problem or None}
+                 "broken_at": verdict.broken_at, "problem": verdict.problem or None, "follows": verdict.follows}
             )
         )  # fmt: skip
     elif whole:
         typer.echo(f"{file}: {verdict.lines} lines, none changed, dropped or moved; last hash {verdict.last_hash}")
+        if verdict.follows is not None:
+            typer.echo(
+                f"the first one follows the hash {verdict.follows}: lines before it are elsewhere, or were cut off"
+            )
     else:
         typer.echo(f"{file}:{verdict.broken_at}: {verdict.problem}")
     raise typer.Exit(0 if whole else 1)

@@ -36,6 +36,7 @@ _REFUSED_HEADERS = frozenset(_REASONS)
 
 # Whole segments of visible ASCII that every server reads alike: not empty, not dots, nothing encoded, no `\`, `;`, `#`.
 _CLEAN_PATH = re.compile(r"(?:/(?!\.{1,2}(?:/|\Z))[!-\"$&-.0-:<->@-\[\]-~]+)*/?")
+_PLAINEST_PATH = re.compile(r"(?:/[a-z0-9_-]+)+")  # it has no other spelling
 _ENCODED = re.compile(r"(?:%[0-9A-Fa-f]{2})+")
 # What must not hide behind a percent-encoding: characters that need none, and those that could split or end a path.
 _HIDDEN = re.compile(r"[A-Za-z0-9._~/\\;#?%\x00-\x1f\x7f-\x9f-]")
@@ -134,6 +135,18 @@ def routes_meant(request: Request, find: Find) -> Iterator[Route]:
     exact = _found(methods, (request.path, *others), find)
     yield from _found(methods, others, find)
     yield from (route for route in _found(methods, map(str.lower, paths), find) if route not in exact)
+
+
+def sensitive_route(request: Request, match: Match | None, find: Find) -> Route | None:
+    """The sensitive route that this asks for, by whatever spelling an upstream may take for its path.
+
+    What the cache does not recognise is forwarded all the same, and must not be asked for untold.
+    """
+    if match is not None and match.route.sensitive:
+        return match.route
+    if _PLAINEST_PATH.fullmatch(request.path) is not None and PATH_OVERRIDES.isdisjoint(request.fields.names()):
+        return None
+    return next((route for route in routes_meant(request, find) if route.sensitive), None)
 
 
 def _found(methods: Iterable[str], paths: Iterable[str], find: Find) -> list[Route]:

@@ -85,6 +85,16 @@ def widening(before: RuleSet, after: RuleSet) -> tuple[Problem, ...]:
     return compare(before, after).widening
 
 
+def forgets(before: RuleSet, after: RuleSet) -> bool:
+    """Whether some read is none any more: what comes in its place later has nothing in `after` to be compared with."""
+    return any(
+        each.before is not None
+        and each.before.kind is Kind.READ
+        and (each.after is None or each.after.kind is not Kind.READ)
+        for each in _differences(before, after)
+    )
+
+
 def _problems(before: RuleSet, after: RuleSet, differences: tuple[Difference, ...]) -> Iterator[Problem]:
     if _asks_differently(before.identity, after.identity):
         yield Problem(after.file, 1, 1, "error", "identity", "changes who is asking")

@@ -177,13 +177,15 @@ class AtOnce:
         match = rules.match(request.method, request.path)
         if lookup.is_write(request, match) or rules.session.event(request) is not None:
             return None
+        if lookup.sensitive_route(request, match, rules.match) is not None:
+            return None  # each access is told in full
         reason, feature = None, None
         if not lookup.is_served(request, self._hosts.names):
             reason = Reason.HOST
         elif match is None:
             reason = Reason.NO_RULE
-        elif match.route.sensitive or match.route.count is not None:
-            return None  # each access is told in full
+        elif match.route.count is not None:
+            return None
         else:
             feature = match.route.feature
             reason = self._bypassed_now(request, match, rules)
@@ -205,8 +207,13 @@ class AtOnce:
         return request.with_fields(onward(forwarding.passing(request), self._telling.fields(identity, request)))
 
     def has_no_rule(self, method: str, path: str) -> bool:
-        rules = self._rules()
-        return rules.match(method, path) is None and rules.session.event(Request(method, path)) is None
+        """Nor is it another spelling of what has one that is to be told of."""
+        request, rules = Request(method, path), self._rules()
+        return (
+            rules.match(method, path) is None
+            and rules.session.event(request) is None
+            and lookup.sensitive_route(request, None, rules.match) is None
+        )
 
     def _bypassed_now(self, request: Request, match: Match, rules: RuleSet) -> Reason | None:
         """Why a matched read is not looked up, where that can be told without waiting or reporting."""

@@ -12,11 +12,12 @@ from proxy.sessions.telling import Pairs
 
 
 class Admitted(NamedTuple):
-    """A request for another protocol as it may go on, what goes along, and what it hangs on."""
+    """A request for another protocol as it may go on, what goes along, what it hangs on, and what is said of it."""
 
     request: Request
     told: Pairs
     presented: Presented | None
+    outcome: Outcome
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,9 +114,11 @@ class Exchange:
             # by whatever host name: what it changes is the same
             return await self._write(request, body, interim, match, rules, event)
         if not lookup.is_served(request, self._hosts.names):
-            return await self._pass(request, body, interim, Outcome(Reason.HOST, forward=Forward.BYPASS), rules)
+            outcome = await self._past(request, match, rules, Reason.HOST)
+            return await self._pass(request, body, interim, outcome, rules)
         if match is None:
-            return await self._pass(request, body, interim, Outcome(Reason.NO_RULE, forward=Forward.BYPASS), rules)
+            outcome = await self._past(request, None, rules, Reason.NO_RULE)
+            return await self._pass(request, body, interim, outcome, rules)
         return await self._read(request, body, interim, match, rules)
 
     def is_write(self, request: Request) -> bool:
@@ -130,7 +132,18 @@ class Exchange:
         if who is Reason.REVOKED:
             return unauthorized(Outcome(Reason.REVOKED))
         told = self._telling.fields(who if isinstance(who, Identity) else None, request)
-        return Admitted(request, told, await self._identity.presented(request, rules.identity, self._clock()))
+        presented = await self._identity.presented(request, rules.identity, self._clock())
+        match = rules.match(request.method, request.path)
+        return Admitted(request, told, presented, await self._past(request, match, rules, Reason.UPGRADE))
+
+    async def _past(self, request: Request, match: Match | None, rules: RuleSet, reason: Reason) -> Outcome:
+        """The outcome of what is not looked up. Who asks for what is sensitive is told, however they ask."""
+        route = lookup.sensitive_route(request, match, rules.match)
+        if route is None:
+            feature = match.route.feature if match is not None and reason is not Reason.HOST else None
+            return Outcome(reason, forward=Forward.BYPASS, feature=feature)
+        who = await self._who(request, match, rules)
+        return past_the_cache(route, reason, Forward.BYPASS, who if isinstance(who, Identity) else None)
 
     # Reading
 
@@ -164,7 +177,7 @@ class Exchange:
         route = match.route
         reason = never_looked_up(request, match, rules)
         if reason is not None:
-            return bypassed(request, body, route, reason)
+            return Bypass(request, body, await self._past(request, match, rules, reason))
         identity = await self._who(request, match, rules) if route.scope is not Scope.PUBLIC else None
         if isinstance(identity, Reason):
             return bypassed(request, body, route, identity)
@@ -223,10 +236,11 @@ class Exchange:
         written, identity = await asyncio.shield(
             self._background.start(self._forward_and_purge(request, body, interim, match, rules, event))
         )
-        if match is None:
+        route = lookup.sensitive_route(request, match, rules.match) or (match.route if match is not None else None)
+        if route is None:
             outcome = Outcome(reason, forward=forward)
         else:
-            outcome = past_the_cache(match.route, reason, forward, identity)
+            outcome = past_the_cache(route, reason, forward, identity)
         if written is None:
             return unauthorized(outcome)
         if isinstance(written, UpstreamError):

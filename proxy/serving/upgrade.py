@@ -29,7 +29,7 @@ Watch = Callable[[Presented, Callable[[], None]], Callable[[], None]]
 
 
 async def _anybody(request: Request) -> Admitted:
-    return Admitted(request, (), None)
+    return Admitted(request, (), None, _OUTCOME)
 
 
 def _for_ever(presented: Presented, end: Callable[[], None]) -> Callable[[], None]:
@@ -67,29 +67,30 @@ class UpgradeBridge:
         )
 
     async def __call__(self, incoming: web.BaseRequest, request: Request) -> web.StreamResponse | Reply:
+        admitted = await self._admit(request)
         transport, protocol = incoming.transport, incoming.protocol
         if transport is None or protocol._messages:
             # what follows on the connection was read as HTTP, and may not have been meant so
             return self._said(request, _refused())
-        admitted = await self._admit(request)
         if isinstance(admitted, Reply):
             return self._said(request, admitted)
+        outcome = admitted.outcome
         if _protocols(request.fields) != ["websocket"]:
             transport.pause_reading()  # aiohttp parses what follows, except behind a WebSocket's handshake
         try:
             answer = await self._upstream.switch(replace(request, fields=_asking(admitted)))
         except UpstreamError as failure:
             transport.resume_reading()
-            return self._said(request, _failed(failure))
+            return self._said(request, _failed(failure, outcome))
         if not isinstance(answer, Switched):
             transport.resume_reading()
-            return self._said(request, from_stream(answer, request, None, _OUTCOME))
+            return self._said(request, from_stream(answer, request, None, outcome))
         if not _is_granted(request.fields, answer.response):
             answer.close()
             transport.resume_reading()
-            return self._said(request, _failed(UpstreamError("http_protocol_error")))
+            return self._said(request, _failed(UpstreamError("http_protocol_error"), outcome))
         await self._tunnel(incoming, answer, admitted.presented)
-        self._finished(request, _OUTCOME, 101)
+        self._finished(request, outcome, 101)
         return _Switched()
 
     async def close(self) -> None:
@@ -171,9 +172,9 @@ def _head(response: Response) -> bytes:
     return "\r\n".join([*lines, "", ""]).encode("latin-1")
 
 
-def _failed(failure: UpstreamError) -> Reply:
+def _failed(failure: UpstreamError, outcome: Outcome) -> Reply:
     fields, body = upstream_problem(failure)
-    return Reply.own(failure.status, fields, body, replace(_OUTCOME, reason=Reason.UPSTREAM_FAILED))
+    return Reply.own(failure.status, fields, body, replace(outcome, reason=Reason.UPSTREAM_FAILED))
 
 
 def _refused() -> Reply:

@@ -22,7 +22,7 @@ from proxy.errors import StoreError
 from proxy.policy.identity import Presented, Standing
 from proxy.sessions.notbefore import Kind, NotBefore, Revocation, unpacked
 from proxy.stores.base import Store
-from proxy.stores.deadline import Deadline
+from proxy.stores.deadline import Patience
 from proxy.stores.streams import position
 
 LOG = "shared:revocations"
@@ -83,7 +83,7 @@ class Revocations:
         self._applied = applied
         self._siblings = siblings
         self._keep = keep  # seconds after which the longest-lived token has expired
-        self._timeout = timeout  # for what the answer to a logout waits for
+        self._patience = Patience(timeout)  # for what the answer to a logout waits for
         self._sleep = sleep
         self._report = report
         self._set = NotBefore()
@@ -203,7 +203,7 @@ class Revocations:
         try:
             for at in range(0, len(revocations), _AT_ONCE):
                 packed = [each.packed() for each in revocations[at : at + _AT_ONCE]]
-                async with Deadline(self._timeout):  # somebody waits for the answer to a logout
+                async with self._patience():  # somebody waits for the answer to a logout
                     await self._store.append(LOG, {_FIELD: orjson.dumps(packed)}, _LONGEST, kept)
                 _ = self._background.start(self._doorbell.ring({}, revoked=packed))
         except (StoreError, TimeoutError):

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar
 
 from proxy.errors import StoreError, StoreFullError, StoreRefusedError
 from proxy.stores.base import Addition, Heard, Item, Names, Store
-from proxy.stores.deadline import Deadline
+from proxy.stores.deadline import Patience
 
 State = Literal["closed", "open", "half-open"]
 Report = Callable[[str, Mapping[str, object]], None]
@@ -120,7 +120,8 @@ class Guarded:
         self.rejected = 0
         self.calls: dict[str, Calls] = {}
         self._store = store
-        self._timeout = timeout
+        self._prompt = Patience(timeout)
+        self._patient = Patience(_BACKGROUND * timeout)
         self._clock = clock
         self._report = report
         self._breaker = breaker or Breaker(clock)
@@ -137,85 +138,85 @@ class Guarded:
 
     async def get(self, names: Sequence[str]) -> list[bytes | None]:
         self._admit()
-        return await self._call("get", self._store.get(names), self._timeout)
+        return await self._call("get", self._store.get(names), self._prompt)
 
     async def get_each(self, names: Sequence[str]) -> list[bytes | StoreError | None]:
         """One deadline for all; each counts as a call of its own."""
         self._admit(len(names))
-        return await self._call("get", self._store.get_each(names), self._timeout, len(names), _errors_among)
+        return await self._call("get", self._store.get_each(names), self._prompt, len(names), _errors_among)
 
     async def set(self, name: str, value: bytes, ttl: float) -> None:
         self._admit()
-        await self._call("set", self._store.set(name, value, ttl), _BACKGROUND * self._timeout)
+        await self._call("set", self._store.set(name, value, ttl), self._patient)
 
     async def claim(self, name: str, value: bytes, ttl: float) -> bool:
         self._admit()
-        return await self._call("claim", self._store.claim(name, value, ttl), self._timeout)
+        return await self._call("claim", self._store.claim(name, value, ttl), self._prompt)
 
     async def replace(self, name: str, value: bytes, ttl: float) -> bool:
         self._admit()
-        return await self._call("replace", self._store.replace(name, value, ttl), _BACKGROUND * self._timeout)
+        return await self._call("replace", self._store.replace(name, value, ttl), self._patient)
 
     async def delete(self, names: Sequence[str]) -> int:
         self._admit()
-        return await self._call("delete", self._store.delete(names), _BACKGROUND * self._timeout)
+        return await self._call("delete", self._store.delete(names), self._patient)
 
     async def epochs(self, space: str, fields: Sequence[str]) -> list[bytes | None]:
         self._admit()
-        return await self._call("epochs", self._store.epochs(space, fields), self._timeout)
+        return await self._call("epochs", self._store.epochs(space, fields), self._prompt)
 
     async def create_epochs(self, space: str, values: Mapping[str, bytes]) -> None:
         self._admit()
-        await self._call("create_epochs", self._store.create_epochs(space, values), self._timeout)
+        await self._call("create_epochs", self._store.create_epochs(space, values), self._prompt)
 
     async def advance_epochs(self, space: str, values: Mapping[str, bytes]) -> None:
         self._admit()
-        await self._call("advance_epochs", self._store.advance_epochs(space, values), self._timeout)
+        await self._call("advance_epochs", self._store.advance_epochs(space, values), self._prompt)
 
     async def append(self, stream: str, fields: Mapping[str, bytes], max_length: int, ttl: float) -> str:
         self._admit()
         call = self._store.append(stream, fields, max_length, ttl)
-        return await self._call("append", call, _BACKGROUND * self._timeout)
+        return await self._call("append", call, self._patient)
 
     async def restore(self, stream: str, item: Item, ttl: float) -> bool:
         self._admit()
-        return await self._call("restore", self._store.restore(stream, item, ttl), _BACKGROUND * self._timeout)
+        return await self._call("restore", self._store.restore(stream, item, ttl), self._patient)
 
     async def trim(self, stream: str, oldest: str) -> None:
         self._admit()
-        await self._call("trim", self._store.trim(stream, oldest), _BACKGROUND * self._timeout)
+        await self._call("trim", self._store.trim(stream, oldest), self._patient)
 
     async def range(self, stream: str, after: str, count: int) -> list[Item]:
         self._admit()
-        return await self._call("range", self._store.range(stream, after, count), _BACKGROUND * self._timeout)
+        return await self._call("range", self._store.range(stream, after, count), self._patient)
 
     async def latest(self, stream: str, before: str, count: int) -> list[Item]:
         self._admit()
-        return await self._call("latest", self._store.latest(stream, before, count), _BACKGROUND * self._timeout)
+        return await self._call("latest", self._store.latest(stream, before, count), self._patient)
 
     async def add(self, additions: Sequence[Addition]) -> list[int | StoreError]:
         self._admit()
-        return await self._call("add", self._store.add(additions), _BACKGROUND * self._timeout)
+        return await self._call("add", self._store.add(additions), self._patient)
 
     async def counts(self, names: Sequence[str]) -> list[Mapping[str, int]]:
         self._admit()
-        return await self._call("counts", self._store.counts(names), _BACKGROUND * self._timeout)
+        return await self._call("counts", self._store.counts(names), self._patient)
 
     async def observe(self, name: str, values: Sequence[str], ttl: float) -> None:
         self._admit()
-        await self._call("observe", self._store.observe(name, values, ttl), _BACKGROUND * self._timeout)
+        await self._call("observe", self._store.observe(name, values, ttl), self._patient)
 
     async def distinct(self, names: Sequence[str]) -> int:
         self._admit()
-        return await self._call("distinct", self._store.distinct(names), _BACKGROUND * self._timeout)
+        return await self._call("distinct", self._store.distinct(names), self._patient)
 
     async def names(self, prefix: str, cursor: str, count: int) -> Names:
         self._admit()
-        return await self._call("names", self._store.names(prefix, cursor, count), _BACKGROUND * self._timeout)
+        return await self._call("names", self._store.names(prefix, cursor, count), self._patient)
 
     async def publish(self, channel: str, message: bytes) -> None:
         self._admit()
-        await self._call("publish", self._store.publish(channel, message), _BACKGROUND * self._timeout)
+        await self._call("publish", self._store.publish(channel, message), self._patient)
 
     async def listen(self, channels: Sequence[str]) -> AsyncGenerator[Heard | None, None]:
         """Past the breaker: whoever listens waits for nothing, and tries again by themselves."""
@@ -229,7 +230,7 @@ class Guarded:
 
     async def ping(self) -> str:
         self._admit()
-        return await self._call("ping", self._store.ping(), self._timeout)
+        return await self._call("ping", self._store.ping(), self._prompt)
 
     async def watch(self) -> None:
         """Find out without a request that the store cannot be reached, from the start on; until cancelled.
@@ -266,16 +267,16 @@ class Guarded:
         self,
         operation: str,
         call: Coroutine[Any, Any, T],
-        timeout: float,
+        patience: Patience,
         times: int = 1,
         errors_in: Callable[[T], Sequence[StoreError]] = lambda result: (),
     ) -> T:
         began = self._clock()
         try:
-            async with Deadline(timeout) as deadline:
+            async with patience() as deadline:
                 result = await call
         except TimeoutError:
-            error = StoreError(f"the store did not answer within {timeout * 1000:.0f} ms")
+            error = StoreError(f"the store did not answer within {patience.seconds * 1000:.0f} ms")
             self._failed(operation, began, error, times)
             raise error from None
         except StoreFullError as error:
@@ -333,7 +334,7 @@ class Guarded:
             if not self._breaker.begin_probe():
                 return
             try:
-                async with Deadline(self._timeout):
+                async with self._prompt():
                     await self._store.ping()
                     await self._store.epochs(_PROBED[0], _PROBED[1:])  # a server may answer PING and serve nothing
             except (TimeoutError, StoreError) as error:

@@ -11,6 +11,7 @@ from proxy.errors import StoreError, StoreRefusedError
 from proxy.stores.access import FAILURES, Access, PlainConnection, explained
 from proxy.stores.commands import Command
 from proxy.stores.conversation import Answer
+from proxy.stores.deadline import Patience
 
 # What a server says of itself: its answer to HELLO, with "run_id" and "maxmemory_policy" where INFO is allowed.
 Greeting = Mapping[str, str]
@@ -41,7 +42,7 @@ class Node:
         self.address = f"{host}:{port}"
         self.failing = False
         self._access = access
-        self._timeout = timeout
+        self._patience = Patience(timeout)
         self._clock = clock
         self._disturbed = disturbed
         self._admit = admit
@@ -59,7 +60,7 @@ class Node:
         """The replies; an error that the server answered is one of them. StoreError when there are none."""
         stage = _Stage()
         try:
-            async with asyncio.timeout(self._timeout), self._free:
+            async with self._patience(), self._free:
                 stage.name = "connect"
                 pooled = await self._take()
                 stage.name = "reply"
@@ -80,7 +81,7 @@ class Node:
         """Open connections ahead of need, one after the other: greetings over TLS would stop the loop together."""
         while len(self._idle) < min(count, self._size) and not self._closed:
             try:
-                async with asyncio.timeout(self._timeout), self._free:
+                async with self._patience(), self._free:
                     self._give_back(await self._open())
             except FAILURES as error:
                 raise self._failure(error, "connect") from None
@@ -184,7 +185,10 @@ class _Pooled:
     async def converse(self, commands: Sequence[Command], token: bytes) -> list[Answer]:
         """Send the commands and PING with a token that must come back last: then every reply is its command's own."""
         answers = await self.connection.ask([*commands, ("PING", token)])
-        if answers.pop() != token:
+        last = answers.pop()
+        if isinstance(last, ResponseError):
+            raise last
+        if last != token:
             raise StoreError(f"{self.connection.host}:{self.connection.port} sent a reply that nobody asked for")
         return answers
 

@@ -67,7 +67,8 @@ class Recent:
         self._room = HITS_A_TURN
 
     def since(self, number: int) -> list[Seen]:
-        """Those that came after this one and are still here, the oldest first."""
+        """Those that came after this one and are still here, the oldest first. All, if none has that number yet."""
+        number = number if number <= self._number else 0  # it is of a process in whose place this one was started
         found: list[Seen] = []
         for each, at, method, path, status, seconds, outcome in reversed(self._noted):
             if each <= number:

@@ -37,7 +37,7 @@ class Ports:
 
 
 async def start(
-    number: int, settings: Settings, rules: bytes, ports: Ports, boot: str
+    number: int, settings: Settings, rules: bytes, former: tuple[bytes, ...], ports: Ports, boot: str
 ) -> tuple[asyncio.subprocess.Process, socket.socket]:
     """The process, and the parent's end of its channel."""
     ours, theirs = socket.socketpair()
@@ -47,7 +47,7 @@ async def start(
         assignment = Assignment(
             number, settings, rules, theirs.fileno(), tuple(each.fileno() for each in ports.data),
             tuple(each.fileno() for each in ports.admin), ports.shares.descriptor,
-            tuple(each.fileno() for each in ports.metrics),
+            tuple(each.fileno() for each in ports.metrics), former,
         )  # fmt: skip
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-P", "-c", boot, "sidecache-worker", str(number),

@@ -46,6 +46,7 @@ class Assignment:
     admin: tuple[int, ...]
     shares: int
     metrics: tuple[int, ...] = ()
+    former: tuple[bytes, ...] = ()  # rules, as `LiveRules.load` takes them
 
 
 class Seat:
@@ -53,7 +54,7 @@ class Seat:
 
     def __init__(self, assignment: Assignment, *, orphaned: Callable[[], None] = lambda: os._exit(LOST)) -> None:
         self.number = assignment.number
-        self.rules = assignment.rules
+        self.rules, self.former = assignment.rules, assignment.former
         self.data = [socket.socket(fileno=number) for number in assignment.data]
         self.admin = [socket.socket(fileno=number) for number in assignment.admin]
         self.metrics = [socket.socket(fileno=number) for number in assignment.metrics]

@@ -169,7 +169,8 @@ class Supervisor:
             self._restarts += 1
 
     async def _start(self, number: int, ports: Ports) -> _Worker:
-        process, ours = await start(number, self._settings, self._rules.source, ports, self._boot)
+        rules = self._rules
+        process, ours = await start(number, self._settings, rules.source, rules.former, ports, self._boot)
         handlers: dict[str, Handler] = {}
         channel = Channel(handlers, start=self._background.start, lost=lambda: None)
         await asyncio.get_running_loop().create_unix_connection(lambda: channel, sock=ours)

@@ -75,12 +75,26 @@ async def test_an_access_says_who_what_and_the_outcome_and_nothing_secret():
     assert "hush" not in str((hit, refused))
 
 
-async def test_accesses_are_told_in_full_however_many():
+async def test_accesses_by_somebody_are_told_in_full_however_many():
     written = Written()
-    outcome = Accessed(Reason.FRESH, hit=True, feature="applications")
+    outcome = Accessed(Reason.FRESH, hit=True, feature="applications", tenant="org_a", user="u1")
     for _ in range(MOST_A_MINUTE * 3):
         written.audit.accessed(Request("GET", "/"), outcome, 200)
     assert len(await written.lines()) == MOST_A_MINUTE * 3
+
+
+async def test_accesses_that_need_no_rights_do_not_fill_a_disk():
+    written = Written()
+    nobody = Accessed(Reason.NO_CREDENTIALS, forward=Forward.BYPASS, feature="applications")
+    for _ in range(MOST_A_MINUTE + 7):
+        written.audit.accessed(Request("GET", "/"), nobody, 401)
+    written.audit.accessed(Request("GET", "/"), Accessed(Reason.FRESH, hit=True, tenant="org_a"), 200)
+    written.clock.advance(60)
+    written.audit.accessed(Request("GET", "/"), nobody, 401)
+    lines = await written.lines()
+    assert len([line for line in lines if line["result"] == "no-credentials 401"]) == MOST_A_MINUTE + 1
+    assert [line["target"] for line in lines if line["result"] == "counted"] == [{"more": 7}]
+    assert [line["tenant"] for line in lines if line["tenant"]] == ["org_a"]
 
 
 @pytest.mark.parametrize(

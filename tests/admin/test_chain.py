@@ -53,6 +53,14 @@ def test_a_chain_may_begin_anew_only_where_a_process_does():
     assert verify([*first, *second[1:]]).broken_at == 4
 
 
+@pytest.mark.parametrize("form", ["native", "ocsf"])
+def test_lines_cut_off_at_the_beginning_are_told_by_the_hash_that_is_followed(form):
+    lines = chained(form)
+    assert verify(lines).follows is None
+    cut = verify(lines[1:])
+    assert (cut.lines, cut.broken_at, cut.follows) == (2, None, hash_of(lines[0]))
+
+
 def test_one_chain_may_go_on_in_the_other_form():
     first = chained("native")
     second = chained("ocsf", previous=hash_of(first[-1]))

@@ -111,6 +111,17 @@ async def test_half_a_line_is_taken_back(tmp_path, monkeypatch):
     assert file.read_bytes() == before
 
 
+@pytest.mark.parametrize("half", [b'{"log": "audit", "ti', b"\xff"])
+async def test_behind_half_a_line_of_a_machine_that_went_down_the_chain_goes_on(tmp_path, half):
+    file = tmp_path / "audit"
+    first = await written(file, 2)
+    file.write_bytes(file.read_bytes() + half)
+    lines = await written(file, 2)
+    assert lines[:3] == [*first, half]
+    assert verify(lines).broken_at == 3  # it is said that something is missing there
+    assert verify([*first, *lines[3:]]).broken_at is None
+
+
 def test_a_place_that_cannot_be_written_is_known_at_the_start(tmp_path):
     with pytest.raises(ConfigError, match=r"SIDECACHE_AUDIT_LOG: cannot use .*no such file"):
         opened(str(tmp_path / "nowhere" / "audit"), pytest.fail)

@@ -84,6 +84,14 @@ async def test_log_out_ends_it_at_once(world: World, client: TestClient):
     assert [line["actor"]["name"] for line in world.audited("logout")] == ["vera"]
 
 
+async def test_who_logs_in_again_ends_the_session_before(client: TestClient):
+    _, _, cookies = await login(client, "inspector")
+    (before,) = cookies.values()
+    assert (await login(client, "viewer", Origin=origin(client)))[0] == 200
+    async with client.get("/api/cache/status", cookies={before.key: before.value}) as answer:
+        assert answer.status == 401
+
+
 async def test_a_session_ends_after_its_time(world: World, client: TestClient):
     await login(client, "viewer")
     world.clock.advance(LIFETIME)

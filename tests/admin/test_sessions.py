@@ -1,7 +1,7 @@
 """Sessions of the dashboard: whose they are, how long, and that their ids are nowhere."""
 
 from proxy.admin.access import Actor, Role
-from proxy.admin.sessions import LIFETIME, MOST, Sessions
+from proxy.admin.sessions import LIFETIME, MOST, MOST_OF_ONE, Sessions
 from tests.doubles import FakeClock, counted
 
 VERA = Actor("vera", Role.VIEWER)
@@ -34,9 +34,17 @@ def test_what_was_never_given_out_is_nobodys():
 
 def test_there_are_so_many_at_most_and_the_first_makes_room():
     sessions = Sessions(FakeClock(), counted())
-    names = [sessions.begin(VERA) for _ in range(MOST + 1)]
+    names = [sessions.begin(Actor(f"vera-{number}", Role.VIEWER)) for number in range(MOST + 1)]
     assert sessions.find(names[0]) is None
-    assert sessions.find(names[1]) is VERA
+    assert sessions.find(names[1]) is not None
+
+
+def test_who_begins_too_many_ends_their_own_and_nobody_elses():
+    sessions = Sessions(FakeClock(), counted())
+    first = sessions.begin(Actor("otto", Role.OPERATOR))
+    names = [sessions.begin(VERA) for _ in range(MOST_OF_ONE + 1)]
+    assert sessions.find(first) is not None
+    assert [sessions.find(each) for each in names[:2]] == [None, VERA]
 
 
 def test_ids_are_long_and_not_kept():

@@ -107,12 +107,16 @@ async def test_a_viewer_of_one_tenant_is_told_nothing_of_others(world, client):
     await world.keep("/api/jobs", "org_b")
     await world.keep("/api/countries")
     world.seen("GET", "/api/jobs", COLD)
+    world.seen("GET", "/api/jobs", FAILED)
+    world.about_store |= {"operations": 7, "failed": 1, "not_tried": 0, "calls": []}
     world.bypasses.on(None, "org_b", 60, "otto", "why org_b")
     told = await ask(client, "/api/cache/status", "viewer-a")
     assert [row["tenant"] for row in told["tenants"]] == ["org_a"]
     assert "share" not in told["tenants"][0]
     assert {"features", "first_tier"}.isdisjoint(told)
-    assert (told["verdict"]["level"], "org_b" in str(told)) == ("ok", False)
+    assert told["store"] == {"healthy": True, "kind": "memory"}  # not how often it was asked
+    assert told["verdict"]["line"] == "DEGRADED: the upstream fails"  # how often is of all of them
+    assert "org_b" not in str(told)
     assert [row["tenant"] for row in (await ask(client, "/api/cache/top?by=tenants", "viewer-a"))["top"]] == ["org_a"]
     for by in ("features", "reasons"):
         await ask(client, f"/api/cache/top?by={by}", "viewer-a", 403)

@@ -143,6 +143,7 @@ class World:
         self.lately = Lately(self.metrics, self.requests)
         self.store_up = True
         self.events = Events()
+        self.about_store: dict[str, object] = {"kind": "memory"}
         self.course = Course(self.lately.taken, lambda: State(self.store_up, self.rules.loaded_at), clock)
 
     def _switched(self) -> None:
@@ -164,7 +165,7 @@ class World:
         return Parts(
             self.health, self.rules, self.cache, self.epochs, self.purges, self.traffic, self.bypasses,
             self.audit, self.trail, self.sight, self.stored, KEYS, None, self.profile, True,
-            lambda: {"kind": "memory"}, self.clock, self.exposition, lambda: self.audit.lost, self.spread,
+            lambda: self.about_store, self.clock, self.exposition, lambda: self.audit.lost, self.spread,
             self.gate, self.sessions, self.records, self.ends, lambda: {"keys": []}, self.course, self.lately,
             self.events.publisher,
         )  # fmt: skip

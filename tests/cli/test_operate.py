@@ -200,6 +200,8 @@ def test_a_log_is_verified_without_asking_anybody(log):
     assert code == 0
     assert out.startswith(f"{log}: 3 lines, none changed, dropped or moved; last hash ")
     lines = log.read_bytes().splitlines(keepends=True)
+    log.write_bytes(lines[1] + lines[2])
+    assert f"follows the hash {json.loads(lines[0])['hash']}" in run("audit", "--verify", str(log))[1]
     log.write_bytes(lines[0] + lines[2])
     code, out = run("audit", "--verify", str(log))
     assert (code, out) == (1, f"{log}:2: does not follow the line before: lines were dropped or moved\n")

@@ -16,6 +16,7 @@ from proxy.policy.lookup import (
     methods_meant,
     plain_path,
     routes_meant,
+    sensitive_route,
 )
 from proxy.policy.outcome import Reason
 from proxy.policy.route import IdentifierShape, Scope
@@ -286,3 +287,28 @@ def test_a_write_may_mean_the_routes_of_other_paths(target, headers, meant):
     known = {("GET", "/api/jobs"): match(route())}
     found = routes_meant(request(target, headers, method="POST"), lambda method, path: known.get((method, path)))
     assert [one.feature for one in found] == meant
+
+
+@pytest.mark.parametrize(
+    ("target", "headers", "asked_for"),
+    [
+        # realistic
+        ("/api/me", {}, True),
+        ("/api/jobs", {}, False),
+        ("/api/me/", {}, True),
+        # pathological
+        ("/api/ME", {}, True),
+        ("/api/%6de;x", {}, True),
+        ("/x", {"X-Original-URL": "/api/me"}, True),
+        ("/api/jobs", {"X-Rewrite-URL": "/x"}, False),
+        ("/API/jobs", {}, False),
+    ],
+)
+def test_a_sensitive_route_is_asked_for_by_any_spelling_of_its_path(target, headers, asked_for):
+    known = {("GET", "/api/me"): match(route(sensitive=True)), ("GET", "/api/jobs"): match(route())}
+
+    def find(method, path):
+        return known.get((method, path))
+
+    asked = request(target, headers)
+    assert (sensitive_route(asked, find("GET", asked.path), find) is not None) is asked_for

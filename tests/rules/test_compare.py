@@ -2,7 +2,7 @@
 
 import pytest
 
-from proxy.rules.compare import Comparison, compare, widening
+from proxy.rules.compare import Comparison, compare, forgets, widening
 from tests.rules.texts import accepted
 
 BASE = """\
@@ -187,3 +187,19 @@ def test_what_a_route_counts_is_a_change_that_keeps_its_entries():
     (difference,) = found.differences
     assert [str(each) for each in difference.changes] == ["count none -> views by path.job-id"]
     assert not difference.new_keys
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "forgotten"),
+    [
+        ("ttl: 10m", "ttl: 20m", False),
+        ("  search:\n", "  x:\n    read: [GET /x]\n    write: []\n  search:\n", False),
+        ("read: ['GET /notes/{note-id}']", "read: [GET /notes/1]", True),
+        ("read: ['GET /notes/{note-id}']", "read: [{route: GET /notes/**, scope: user}]", False),
+    ],
+)
+def test_a_read_that_is_none_any_more_is_told(old, new, forgotten):
+    text = BASE.replace(old, new)
+    assert text != BASE
+    one, other = (accepted(each, has_encryption_key=True) for each in (BASE, text))
+    assert forgets(one, other) is forgotten

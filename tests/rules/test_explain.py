@@ -20,8 +20,7 @@ PORTAL = features(
           publish: {event: job.applied, to: 'user:response.owner.id', data: {job: path.job-id}}
         - route: PUT /jobs/{job-id}
           publish: {event: job.changed, to: 'user:request.kind'}
-        - route: DELETE /jobs/{job-id}
-          publish: {event: job.changed, to: 'role:read:jobs'}
+        - {route: 'PATCH /jobs/{job-id}', publish: {event: job.changed, to: 'role:read:jobs'}}
     search:
       read:
         - {route: GET /search, count: {name: searches, by: query.q}}
@@ -102,7 +101,7 @@ def test_effects_are_told_as_texts():
     assert told("PUT /jobs/7", body=b'{"kind": 3}').publishes == ("job.changed to user:3",)
     assert told("PUT /jobs/7", body=b"no json").publishes == ("job.changed to user:nothing",)
     assert told("PUT /jobs/7", body=b"[1]").publishes == ("job.changed to user:nothing",)
-    assert told("DELETE /jobs/7").publishes == ("job.changed to role:read:jobs",)
+    assert told("PATCH /jobs/7").publishes == ("job.changed to role:read:jobs",)
     applied = told("POST /jobs/7/apply", status=201, document={"owner": {"id": "u9"}})
     assert (applied.counts, applied.publishes) == (("applied",), ("job.applied to user:u9",))
     assert told("POST /jobs/7/apply", status=500).publishes == ()

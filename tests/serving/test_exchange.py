@@ -46,6 +46,54 @@ async def test_what_is_asked_of_a_sensitive_feature_says_who_asked_and_nothing_e
     assert not isinstance((await world.get("/api/jobs")).reply.outcome, Accessed)
 
 
+@pytest.mark.parametrize(
+    ("headers", "feature"),
+    [
+        ({"If-Match": '"1"'}, "jobs"),
+        ({"Upgrade": "x"}, "jobs"),
+        ({"X-Original-URL": "/x"}, "jobs"),
+        ({"Host": "x"}, None),
+    ],
+)
+async def test_what_is_passed_on_is_counted_by_its_feature_where_that_is_served(world, headers, feature):
+    assert (await world.get("/api/jobs", headers=headers)).reply.outcome.feature == feature
+
+
+SENSITIVE = RULES.replace("  mine:", "  mine:\n    sensitive: true\n    write: [PUT /api/me]")
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "headers"),
+    [
+        ("GET", "/api/me", {"Host": "other.test"}),
+        ("GET", "/api/me", {"If-Match": '"1"'}),
+        ("GET", "/api/me", {"X-Original-URL": "/x"}),
+        ("GET", "/api/%6de", {}),
+        ("GET", "/api/ME", {}),
+        ("GET", "/api//me", {}),
+        ("GET", "/api/me/", {}),
+        ("GET", "/api/me;a", {}),
+        ("GET", "/x", {"X-Original-URL": "/api/me"}),
+        ("GET", "/api/jobs/../me", {}),
+        ("GET", "/api/jobs", {"X-Rewrite-URL": "/api/me"}),
+        ("PUT", "/api/%6de", {}),
+    ],
+)
+async def test_however_a_sensitive_feature_is_asked_for_past_the_cache_it_is_told_who_did(
+    world, method, target, headers
+):
+    world.rules = compiled(SENSITIVE)
+    outcome = (await world.send(method, target, headers=headers)).reply.outcome
+    assert isinstance(outcome, Accessed)
+    assert (outcome.feature, outcome.tenant, outcome.user) == ("mine", "org_a", "u1")
+
+
+@pytest.mark.parametrize("target", ["/api/jobs/A.b", "/X", "/x/", "/api/%6dine", "/api/me/x"])
+async def test_what_no_upstream_takes_for_a_sensitive_path_is_no_access(world, target):
+    world.rules = compiled(SENSITIVE)
+    assert not isinstance((await world.get(target)).reply.outcome, Accessed)
+
+
 async def test_the_other_tenant_gets_its_own_answer(world):
     await world.get("/api/jobs", token=unsigned("org_a"))
     other = await world.get("/api/jobs", token=unsigned("org_b"))

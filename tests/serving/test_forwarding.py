@@ -91,6 +91,15 @@ async def test_reads_that_are_not_looked_up_are_forwarded_at_once_and_decided_ea
         assert len(up.requests) == 4
 
 
+async def test_no_access_to_a_sensitive_feature_is_forwarded_at_once_however_it_is_spelled():
+    async with scene(RULES.replace("  mine:", "  mine:\n    sensitive: true")) as (made, _, client):
+        for target in ("/x", "/x/y", "/api/me/", "/api/%6de", "/api/ME"):
+            for number in range(3):
+                await ask(client, head(target, f"Referer: {number}"))
+            await ask(client, head(target, "Host: other.test").replace(b"Host: portal.test\r\n", b""))
+        assert made.forwarded == (0, 6, 2)  # those of /x and /x/y
+
+
 async def test_nothing_is_remembered_under_other_rules():
     async with scene() as (made, _, client):
         for _ in range(3):

@@ -273,14 +273,23 @@ async def together(chance: random.Random, a: Side, b: Side) -> None:
         await each.made.settle()
 
 
-async def compare(seed: int, steps: int, made: Callable[..., Hits] = Hits, **more: Any) -> tuple[int, int, int]:
-    """Play the same to both sides. How many hits were answered each of the short ways."""
+async def compare(
+    seed: int, steps: int, made: Callable[..., Hits] = Hits, *, forgetful: float = 0.0, **more: Any
+) -> tuple[int, ...]:
+    """Play the same to both sides. How many hits were answered each of the short ways: the last one is by the store.
+
+    `forgetful`: the chance that nothing is left in memory.
+    """
     chance = random.Random(seed)
     async with side(made=made, **more) as a, side(short=False, **more) as b:
         heads = Heads(chance)
         for step in range(steps):
             if chance.random() < 0.08:
                 await together(chance, a, b)
+            if forgetful and chance.random() < forgetful:
+                for memory in (each.made.world.cache._memory for each in (a, b)):
+                    for key in sorted(memory._table):
+                        memory.drop(key)
             if chance.random() < 0.02:
                 body = b"GET /api/jobs HTTP/1.1\r\nHost: portal.test\r\n\r\n"
                 target = chance.choice(("/api/jobs", "/api/jobs/7", "/open/a", "/nowhere"))
@@ -295,18 +304,24 @@ async def compare(seed: int, steps: int, made: Callable[..., Hits] = Hits, **mor
             assert got == await b.play(cut, methods), (step, cut)
             assert a.asked() == b.asked(), (step, cut)
             assert step % 50 or a.made.counted() == b.made.counted()
-        return a.made.counts
+        return *a.made.counts, a.made.hits.sought
 
 
 @pytest.mark.parametrize("trusts", [False, True], ids=["untrusted peers", "trusted peers"])
 async def test_the_two_ways_give_the_same_answers_and_ask_the_same(trusts):
-    repeated, chosen, decided = await compare(20261126 + trusts, STEPS // 2, trusts=trusts)
+    repeated, chosen, decided, _ = await compare(20261126 + trusts, STEPS // 2, trusts=trusts)
     assert min(repeated, chosen, decided) > 40  # it was about all three
 
 
 async def test_the_two_ways_are_the_same_where_room_is_short_and_epochs_are_read_again():
     counts = await compare(20261127, STEPS // 4, sole=False, l1_bytes=12_000, max_bytes=6_000)
     assert sum(counts) > 60
+
+
+@pytest.mark.parametrize("sole", [False, True], ids=["epochs are read again", "epochs last"])
+async def test_the_two_ways_are_the_same_where_most_is_in_the_store(sole):
+    *_, sought = await compare(20261129, STEPS // 3, sole=sole, forgetful=0.4)
+    assert sought > 60
 
 
 # The same bytes, whatever they are
@@ -473,7 +488,31 @@ class Undated(Hits):
         return super()._answer(prepared, trusted)
 
 
-@pytest.mark.parametrize("broken", [Trusting, Timeless, Faithful, Deaf, Uncounted, Undated])
+class Loyal(Hits):
+    """Takes a caller for who it was, whatever time it is."""
+
+    def _by_caller(self, choice, trusted):
+        kept = self._callers._kept
+        for rest, each in kept.items():
+            kept[rest] = each._replace(valid_until=float("inf"))
+        return super()._by_caller(choice, trusted)
+
+
+class Anonymous(Hits):
+    """Knows callers without their credentials."""
+
+    def __init__(self, *args, **more):
+        super().__init__(*args, **more)
+        find, keep = self._callers.find, self._callers.keep
+
+        def without(choice):
+            return b"\r\n".join(x for x in choice.split(b"\r\n") if not x.startswith(b"Authorization"))
+
+        self._callers.find = lambda choice, *rest: find(without(choice), *rest)
+        self._callers.keep = lambda choice, *rest: keep(without(choice), *rest)
+
+
+@pytest.mark.parametrize("broken", [Trusting, Timeless, Faithful, Deaf, Uncounted, Undated, Loyal, Anonymous])
 async def test_a_broken_short_way_is_found_out(broken):
     with pytest.raises((AssertionError, Cut)):
         await compare(20261126, STEPS, made=broken)

@@ -13,6 +13,7 @@ import pytest
 import uvloop
 from aiohttp import WSMsgType, web
 
+from proxy.serving.exchange import Exchange
 from tests.wire import LIMIT, Message, Peer, connect, fetch, response, sidecar, upstream
 
 Serve = Callable[[web.WebSocketResponse, web.Request], Awaitable[None]]
@@ -264,6 +265,26 @@ async def test_nothing_may_follow_before_the_answer(tmp_path):
         assert (await end.response()).status == 400
         assert await end.ended()
         assert len(up.requests) == 1
+
+
+async def test_nor_while_it_is_found_out_whose_connection_it_will_be(tmp_path, monkeypatch):
+    gate, asked, admit = asyncio.Event(), asyncio.Event(), Exchange.admit
+
+    async def slowly(self, request):
+        asked.set()
+        await gate.wait()  # as for the keys of an issuer
+        return await admit(self, request)
+
+    monkeypatch.setattr(Exchange, "admit", slowly)
+    async with upstream(switching) as up, sidecar(up.port, tmp_path) as it, await connect(it.data_port) as end:
+        await end.send(ECHO)
+        await asked.wait()
+        await end.send(b"GET /other HTTP/1.1\r\nHost: h\r\n\r\n")
+        await asyncio.sleep(0.05)  # it was read as HTTP, and may have been meant for the tunnel
+        gate.set()
+        assert (await end.response()).status == 400
+        assert await end.ended()
+        assert up.requests == []
 
 
 # Handshakes that fail

@@ -7,7 +7,7 @@ from contextlib import aclosing, asynccontextmanager
 import pytest
 
 from proxy.errors import StoreError, StoreFullError, StoreRefusedError
-from proxy.stores.base import Addition, Store
+from proxy.stores.base import Addition, Item, Store
 from proxy.stores.breaker import Breaker, Guarded
 from proxy.stores.memory import MemoryStore
 from tests.doubles import FakeClock, StoreDouble, settle
@@ -15,12 +15,15 @@ from tests.doubles import FakeClock, StoreDouble, settle
 OPERATIONS = {
     "get": lambda store: store.get(["a"]),
     "set": lambda store: store.set("a", b"1", 60),
+    "replace": lambda store: store.replace("a", b"1", 60),
     "claim": lambda store: store.claim("c", b"1", 60),
     "delete": lambda store: store.delete(["d"]),
     "epochs": lambda store: store.epochs("s", ["a"]),
     "create_epochs": lambda store: store.create_epochs("s", {"a": b"1"}),
     "advance_epochs": lambda store: store.advance_epochs("s", {"a": b"1"}),
     "append": lambda store: store.append("s", {"a": b"1"}, 10, 60),
+    "restore": lambda store: store.restore("s", Item("1-1", {"a": b"1"}), 60),
+    "trim": lambda store: store.trim("s", "1-1"),
     "range": lambda store: store.range("s", "", 10),
     "latest": lambda store: store.latest("s", "", 10),
     "names": lambda store: store.names("a", "", 10),
@@ -156,7 +159,7 @@ async def world():
 
 def test_it_is_a_store_with_every_operation_of_one():
     operations = {name for name, member in inspect.getmembers(Store, inspect.isfunction) if not name.startswith("_")}
-    assert operations - set(OPERATIONS) == {"listen", "on_disturbance", "close"}
+    assert operations - set(OPERATIONS) == {"get_each", "listen", "on_disturbance", "close"}  # see below
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
@@ -196,14 +199,18 @@ async def test_what_requests_wait_for_has_the_short_deadline_and_the_rest_ten_ti
         with pytest.raises(StoreError) as caught:
             await call(world.store)
         waits[operation] = str(caught.value).split()[-2]
-    patient = set("set delete append range latest names add counts observe distinct publish".split())
+    patient = set(
+        "set replace delete append restore trim range latest names add counts observe distinct publish".split()
+    )
     assert {operation for operation, wait in waits.items() if wait == "50"} == patient
     await world.store.close()
 
 
-async def test_answers_slower_than_half_the_deadline_count_as_failures_and_are_answers(world):
+async def test_answers_slower_than_half_the_deadline_count_as_failures_and_are_answers():
+    world = World(timeout=0.4)
+
     async def slow() -> list[bytes | None]:
-        await asyncio.sleep(0.07)
+        await asyncio.sleep(0.35)  # however busy the machine is, half of it counts
         world.clock.advance(0.07)
         return [b"late"]
 
@@ -212,6 +219,37 @@ async def test_answers_slower_than_half_the_deadline_count_as_failures_and_are_a
     assert world.store.state == "open"
     assert world.reports == [("store-unavailable", {"store": "memory", "error": "get took 70 ms"})]
     assert world.store.calls["get"].failed == 0
+    await world.store.close()
+
+
+async def test_what_is_read_together_counts_as_often_as_it_is_asked_for(world):
+    assert await world.store.get_each(["a", "b", "c"]) == [None] * 3
+    assert sum(world.store.calls["get"].buckets) == 3
+    world.inner.down = {"get"}
+    with pytest.raises(StoreError):
+        await world.store.get_each(["a", "b", "c", "d", "e"])
+    assert (world.store.calls["get"].failed, world.store.state) == (5, "open")
+    with pytest.raises(StoreError):
+        await world.store.get_each(["a", "b"])
+    assert world.store.rejected == 2
+
+
+async def test_what_fails_of_a_batch_counts_and_the_rest_is_answered(world):
+    async def half() -> list[bytes | StoreError | None]:
+        return [b"1", *[StoreError("that node is gone")] * 9]
+
+    world.inner.get_each = lambda names: half()
+    read = await world.store.get_each([str(number) for number in range(10)])
+    assert (read[0], list(map(str, read[1:]))) == (b"1", ["that node is gone"] * 9)
+    assert world.store.calls["get"].failed == 9
+    assert world.reports == [("store-unavailable", {"store": "memory", "error": "that node is gone"})]
+
+
+async def test_one_good_answer_in_a_large_batch_does_not_fill_the_whole_window():
+    made = Breaker(FakeClock())
+    made.record(True, times=1000)
+    assert not made.record(False, times=9)
+    assert made.record(False, times=1)
 
 
 async def test_a_caller_that_goes_away_says_nothing_about_the_store(world):

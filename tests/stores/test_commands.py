@@ -151,6 +151,14 @@ async def test_an_error_of_one_command_is_the_error_of_who_sent_it():
     assert isinstance(read[1], StoreError)
 
 
+async def test_an_error_of_one_name_is_its_own_where_each_is_read_for_itself():
+    answers = {"bad": StoreError("WRONGTYPE"), "odd": 7}
+    store = CommandStore(ScriptedLink(GET=lambda command: answers.get(command[1]) or echo(command)))
+    good, bad, odd, other = await store.get_each(["a", "bad", "odd", "b"])
+    assert (good, other) == (b"a", b"b")
+    assert [str(each) for each in (bad, odd)] == ["WRONGTYPE", "the store answered with something that is no value"]
+
+
 async def test_no_reply_at_all_is_everybody_s_error_and_each_has_their_own():
     link = ScriptedLink()
     link.failure = StoreError("refused")

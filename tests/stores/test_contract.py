@@ -154,6 +154,13 @@ async def test_asking_for_no_names_gives_no_values(store):
     assert await store.get([]) == []
 
 
+async def test_names_that_are_read_for_themselves_are_read_in_their_order(store):
+    for name, value in (("a", b"1"), ("b", b"2")):
+        await store.set(name, value, 60)
+    assert await store.get_each(["b", "missing", "a", "b"]) == [b"2", None, b"1", b"2"]
+    assert await store.get_each([]) == []
+
+
 @pytest.mark.parametrize(
     "value",
     [

@@ -29,6 +29,12 @@ def test_what_came_after_a_request_is_told_and_nothing_twice():
     assert recent.since(3) == []
 
 
+def test_a_process_that_began_anew_tells_all_that_it_has():
+    recent = Recent(FakeClock())
+    recent.note(Request("GET", "/a"), MISS, 200, 0.0)
+    assert [each.path for each in recent.since(400)] == ["/a"]  # so far those of the one before it were told
+
+
 def test_the_oldest_make_room():
     recent = Recent(FakeClock())
     for number in range(KEPT + 2):

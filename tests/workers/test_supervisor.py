@@ -380,6 +380,31 @@ async def test_rules_that_share_more_are_accepted_once_for_all_workers(server, t
         assert len(made.events("rules-loaded")) == len(made.events("rules-widening")) == 1
 
 
+async def test_a_worker_that_starts_later_knows_too_of_what_was_away_for_a_while(server, tmp_path):
+    environ = {"SIDECACHE_PROFILE": "staging", "SIDECACHE_DEV_AUTH": "0"}
+    wide = PUBLIC.format(ttl="1m")
+    async with workers(server, tmp_path, 2, rules=wide.replace("scope: public", "scope: tenant"), **environ) as made:
+        (tmp_path / "rules.yaml").write_text("version: 1\nfeatures: {}\n")
+        await made.has("rules-loaded")
+        os.kill(made.pids[0], signal.SIGKILL)
+        await made.has("worker-started", 3)
+        (tmp_path / "rules.yaml").write_text(wide)
+        await made.has("rules-widening")
+
+        async def all_wait() -> bool:
+            client = await wire.connect(made._port("admin"))
+            answer = await client.ask("/metrics", host="127.0.0.1")
+            await client.close()
+            return b"\nsidecache_workers 2" in answer.body and b"\nsidecache_rules_valid 0" in answer.body
+
+        await made.until(all_wait)
+        assert len(made.events("rules-loaded")) == 1
+        client = await wire.connect(made.port)
+        answers = [await read(client, "/api/jobs") for _ in range(4)]
+        await client.close()
+        assert {answer.cache for answer in answers} == {"sidecache; fwd=bypass; detail=no-rule"}
+
+
 # One for all
 
 
