@@ -223,7 +223,9 @@ class _Composition:
         audited = auditing(settings, seat, store, self._metrics, self._background, time.time, self._unwritten)
         self._audit = audited.audit
         stack.push_async_callback(audited.close)
-        self._events = EventParts(settings, store, self._sealer, self._keys, self._background, time.time, self._noted)
+        self._events = EventParts(
+            settings, store, self._sealer, self._keys, self._background, time.time, self._noted, self._metrics.note
+        )
         self._events.start(stack, self._metrics)
         return store, audited
 

@@ -35,6 +35,10 @@ from proxy.telemetry.metrics import Metrics, Sample
 Noted = Callable[[str, Mapping[str, str]], None]
 
 
+_TOLD = 60.0  # seconds between two lines about the same
+_MOST_TOLD = 1000
+
+
 class EventParts:
     """`noted` is what an operator should hear of. `streams.end` ends the streams of a user, a session, a tenant."""
 
@@ -47,8 +51,11 @@ class EventParts:
         background: Background,
         clock: Callable[[], float],
         noted: Noted,
+        counted: Callable[[str], None],
     ) -> None:
+        """`counted` counts what is too frequent to be told each time."""
         self._settings = settings
+        noted = _Seldom(noted, counted, clock)
         self._clock = clock
         codec = Codec(sealer, KEPT_FOR, clock)
         self.mailboxes = Mailboxes(store, codec, keys.digest, clock, noted=noted)
@@ -147,3 +154,23 @@ class EventParts:
         )  # fmt: skip
         yield Sample("sidecache_event_mailboxes", "Mailboxes that are followed here.", len(self.feeds))
         yield Sample("sidecache_event_bytes", "Bytes of events in memory.", self.feeds.size)
+
+
+class _Seldom:
+    """What any request may cause is told once a minute for each event, and counted each time."""
+
+    def __init__(self, noted: Noted, counted: Callable[[str], None], clock: Callable[[], float]) -> None:
+        self._noted = noted
+        self._counted = counted
+        self._clock = clock
+        self._told: dict[tuple[str, str], float] = {}
+
+    def __call__(self, event: str, details: Mapping[str, str]) -> None:
+        now, key = self._clock(), (event, details.get("name", ""))
+        if abs(now - self._told.get(key, float("-inf"))) < _TOLD:
+            self._counted(event)
+            return
+        if len(self._told) >= _MOST_TOLD:
+            self._told.clear()
+        self._told[key] = now
+        self._noted(event, details)

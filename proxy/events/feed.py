@@ -14,7 +14,7 @@ from proxy.cache.background import Background
 from proxy.errors import StoreError
 from proxy.events.cursor import Cursor
 from proxy.events.event import Event
-from proxy.events.mailbox import DOORBELL, LIVE, Mailboxes
+from proxy.events.mailbox import DOORBELL, Mailboxes
 from proxy.events.window import Entry, Window, is_gap
 from proxy.stores.base import Heard
 
@@ -241,25 +241,23 @@ class Feeds:
         pause = _FIRST_PAUSE
         while True:
             try:
-                async with aclosing(self._listen((DOORBELL, LIVE))) as heard:
+                async with aclosing(self._listen((DOORBELL,))) as heard:
                     async for each in heard:
                         if each is None:
                             pause = _FIRST_PAUSE
                             self._all_rung()  # what was rung before now was not heard
-                        elif each.channel == LIVE:
-                            self._show(each.message)
                         else:
-                            self.rung(each.message.decode("ascii", "replace"))
+                            self._heard(*self._mailboxes.heard(each.message))
             except StoreError:
                 await self._sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
 
-    def _show(self, message: bytes) -> None:
-        heard = self._mailboxes.heard(message)
-        feed = self._feeds.get(heard[0]) if heard is not None else None
-        if heard is not None and feed is not None:
+    def _heard(self, tenant: str, shown: Event | None) -> None:
+        if shown is None:
+            self.rung(tenant)
+        elif (feed := self._feeds.get(tenant)) is not None:
             for reader in list(feed.subscribers):
-                reader.show(heard[1])
+                reader.show(shown)
 
     async def _look_around(self) -> None:
         while True:

@@ -18,7 +18,6 @@ from proxy.stores.base import Item, Store
 from proxy.stores.streams import last_before, position
 
 DOORBELL = "shared:events"
-LIVE = "shared:live"  # events that are kept nowhere
 KEPT = 500  # entries of a tenant
 KEPT_FOR = 72 * 3600.0  # seconds
 _CURSORS_KEPT_FOR = 30 * 86400.0  # seconds: so that who comes back late hears that something may be missing
@@ -136,14 +135,13 @@ class Mailboxes:
     async def show(self, tenant: str, event: Event) -> None:
         """Tell who reads now, and keep nothing. At most once: the next one will be newer."""
         with suppress(StoreError):
-            await self._store.publish(LIVE, tenant.encode() + b" " + self._codec.pack(tenant, event))
+            await self._store.publish(DOORBELL, tenant.encode() + b" " + self._codec.pack(tenant, event))
 
-    def heard(self, message: bytes) -> tuple[str, Event] | None:
-        """What somebody shows; None for what is no record of that tenant's."""
-        name, _, record = message.partition(b" ")
+    def heard(self, message: bytes) -> tuple[str, Event | None]:
+        """Whose mailbox has something new; or what is shown to that tenant and kept nowhere."""
+        name, _, record = message.partition(b" ")  # in a tenant's name there is none
         tenant = name.decode("ascii", "replace")
-        event = self._codec.unpack(tenant, record)
-        return None if event is None else (tenant, event)
+        return tenant, self._codec.unpack(tenant, record) if record else None
 
     async def _read(self, tenant: str, after: str) -> list[Entry]:
         entries: list[Entry] = []

@@ -30,7 +30,9 @@ BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 
 # Told from the start with 0: an alert sees the first of a kind only if it has seen none before.
 EVENTS = (
     "assertion-failed assertion-unsigned audit-unwritten auth0-events-heard auth0-events-lost background-failed "
-    "counts-lost doorbell-lost doorbell-works jwks-available jwks-changed jwks-expired jwks-unavailable "
+    "counts-lost doorbell-lost doorbell-works event-data-missing event-refused event-too-large event-withheld "
+    "event-without-audience event-without-tenant events-lost events-not-stored "
+    "jwks-available jwks-changed jwks-expired jwks-unavailable "
     "logout-of-nobody revocations-overflow role-change-of-nobody rules-loaded rules-refused rules-widening "
     "store-available store-evicts store-full store-unavailable tenant-conflict unmatched-write upstream-reachable "
     "upstream-unreachable worker-silent"

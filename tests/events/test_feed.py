@@ -8,6 +8,7 @@ from proxy.errors import StoreError
 from proxy.events.cursor import Cursor
 from proxy.events.event import Event
 from proxy.events.feed import LINGER, LOOK
+from proxy.events.mailbox import DOORBELL
 from proxy.events.window import is_gap
 from tests.doubles import settle
 from tests.events.world import ORG, event
@@ -112,8 +113,8 @@ async def test_what_is_shown_reaches_who_reads_now_of_that_tenant_and_is_kept_no
         await settle()
         await other.mailboxes.show(ORG, event(1))
         await other.mailboxes.show("org_b", event(2))
-        await world.inner.publish("shared:live", b"org_a " + b"x" * 50)  # what is no record of ours
-        await world.inner.publish("shared:live", b"")
+        await world.inner.publish(DOORBELL, b"org_a " + b"x" * 50)  # what is no record of ours
+        await world.inner.publish(DOORBELL, b"")
         await settle(30)
         assert [each.id for each in noting.shown] == [event(1).id]
         assert len(await world.mailboxes.load(ORG)) == 1

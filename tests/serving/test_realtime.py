@@ -6,6 +6,7 @@ import time
 from contextlib import asynccontextmanager
 
 import pytest
+import structlog
 
 from proxy.events.ticket import COOKIE
 from tests import wire
@@ -160,11 +161,15 @@ async def test_the_long_poll_twin_and_unread(side):
     assert json.loads(unread.body)["count"] == 1
 
 
-async def test_what_a_response_lacks_is_counted_and_the_answer_is_the_upstream_s(side):
-    answer = await wire.fetch(side.data_port, "/api/jobs/7/applications", AUTH, method="POST", body=b"no json")
-    assert answer.status == 201
+async def test_what_is_missing_is_counted_each_time_and_told_now_and_then(side):
+    with structlog.testing.capture_logs() as logged:
+        for _ in range(3):
+            answer = await wire.fetch(side.data_port, "/api/jobs/7/applications", AUTH, method="POST", body=b"no json")
+            assert answer.status == 201
+    (line,) = [each for each in logged if each["event"] == "event-data-missing"]
+    assert (line["name"], line["missing"]) == ("application.submitted", "note")
     metrics = await wire.fetch(side.admin_port, "/metrics", host=f"127.0.0.1:{side.admin_port}")
-    assert b'sidecache_events_total{event="event-data-missing"} 1.0' in metrics.body
+    assert b'sidecache_events_total{event="event-data-missing"} 3.0' in metrics.body
 
 
 async def test_who_may_not_see_it_sees_nothing(side):
