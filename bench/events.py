@@ -11,7 +11,7 @@ import resource
 import statistics
 import sys
 import time
-from asyncio.subprocess import DEVNULL
+from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -33,6 +33,8 @@ identity: {tenant: jwt.org_id, user: jwt.sub, roles: jwt.permissions}
 events: [note]
 features:
   notes:
+    ttl: 10m
+    read: [GET /hit]
     write:
       - POST /quiet
       - route: POST /told
@@ -46,7 +48,10 @@ BOUNDS = {
     "messages per second of the sidecar's CPU": (50_000.0, "/s"),
     "added to a write by its event, median": (5.0, "ms"),
     "added to a write by its event, p99": (5.0, "ms"),
+    "p99 of a hit beside broadcasts to 2,000 streams, times that without": (2.0, "x"),
 }
+BROADCASTS = 4  # tenants of OF_TENANT readers each, to which something is told every BETWEEN seconds
+BETWEEN = 0.1
 
 
 @dataclass
@@ -164,11 +169,55 @@ async def streams(at: Sidecar, count: int) -> dict[str, float]:
     await reached("messages", goal)
     took, spent = time.perf_counter() - began, at.cpu - cpu
     await publishing
+    figures |= await hits(at)
     for transport in transports:
         transport.close()
     figures["messages per second, from the first publish to the last frame"] = goal / took
     figures["messages per second of the sidecar's CPU"] = goal / spent
     return figures
+
+
+async def hit(port: int, count: int) -> list[float]:
+    """Seconds of each of so many hits, one after the other."""
+    auth = f"Authorization: Bearer {unsigned('org_hits')}"
+    async with await wire.connect(port) as client:
+        times = []
+        for number in range(count + 500):
+            began = time.perf_counter()
+            assert (await client.ask("/hit", auth)).status == 200
+            if number >= 500:
+                times.append(time.perf_counter() - began)
+        return times
+
+
+async def p99_of_hits(port: int) -> float:
+    """Measured in a process of its own: this one is busy with its readers."""
+    command = [sys.executable, "-m", "bench.events", "--hits", str(port)]
+    process = await asyncio.create_subprocess_exec(*command, stdout=PIPE)
+    said, _ = await process.communicate()
+    return float(said)
+
+
+async def hits(at: Sidecar) -> dict[str, float]:
+    """While the streams are open that `streams` has opened."""
+
+    async def broadcast() -> None:
+        async with await wire.connect(at.admin) as client:
+            while True:
+                for tenant in range(BROADCASTS):
+                    body = orjson.dumps({"tenant": f"org_{tenant}", "event": "note"})
+                    kind = "Content-Type: application/json"
+                    await client.ask("/api/events", kind, method="POST", body=body, host=f"127.0.0.1:{at.admin}")
+                await asyncio.sleep(BETWEEN)
+
+    quiet = await p99_of_hits(at.port)
+    telling = asyncio.ensure_future(broadcast())
+    beside = await p99_of_hits(at.port)
+    telling.cancel()
+    await asyncio.wait((telling,))
+    return {
+        "p99 of a hit beside broadcasts to 2,000 streams, times that without": beside / quiet,
+    }
 
 
 async def writes(at: Sidecar) -> dict[str, float]:
@@ -199,7 +248,8 @@ async def measured(count: int) -> dict[str, float]:
         nonlocal made
         made += 1
         body = b'{"id": "app_%d"}' % made
-        await peer.send(wire.response(body, "Content-Type: application/json", status="201 Created"))
+        status = "200 OK" if request.start[0] == b"GET" else "201 Created"
+        await peer.send(wire.response(body, "Content-Type: application/json", status=status))
 
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory()))
@@ -213,7 +263,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--streams", type=int, default=5000)
+    parser.add_argument("--hits", type=int, metavar="PORT", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.hits is not None:
+        print(_p99(uvloop.run(hit(options.hits, 10_000))))
+        return
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, options.streams + 1000)), hard))
     figures = uvloop.run(measured(options.streams))

@@ -70,7 +70,7 @@ class Feeds:
         background: Background,
         *,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-        turn: int = 200,
+        turn: int = 50,
     ) -> None:
         """`turn`: deliveries after which others in this process get their turn."""
         self._mailboxes = mailboxes
