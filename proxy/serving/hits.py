@@ -1,14 +1,18 @@
 """Which requests are answered in the very call that brings their bytes? Fresh hits in memory, and nothing else.
 
-Three ways, each taken only where it gives the bytes that the ordinary path would give (a test compares them):
+Four ways, each taken only where it gives the bytes that the ordinary path would give (a test compares them):
 
     the same head      the bytes of a whole request head were answered before: they hold credentials, path and every
                        field, so they would be decided alike
     the same choice    the bytes are the same but for whole, well-formed lines of fields that no decision reads, and
                        that the parser takes any number of: trace ids, cookies, referers
-    decided anew       after the parser, `Exchange.at_once`: the ordinary decisions, without waiting
+    the same caller    the bytes are the same but for such lines and the target, which is matched and looked up anew
+                       (`callers`): for as long as a prepared answer would hold
+    decided anew       after the parser, `AtOnce.at_once`: the ordinary decisions, without waiting
 
-A prepared answer holds only while all of this does, and is otherwise made anew by the third way or the ordinary one:
+What the last two do not find in memory is looked for in the store without a task (`seek`).
+
+A prepared answer holds only while all of this does, and is otherwise made anew by the last two ways or the ordinary one:
 
     serving epoch      no rules, keys, revocations or switches have changed since
     entry              it is still in the first tier, and the same; it was found under the first key, which hangs on
