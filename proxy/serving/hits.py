@@ -12,7 +12,7 @@ Four ways, each taken only where it gives the bytes that the ordinary path would
 
 What the last two do not find in memory is looked for in the store without a task (`seek`).
 
-A prepared answer holds only while all of this does, and is otherwise made anew by the last two ways or the ordinary one:
+A prepared answer holds only while all of this does; otherwise the last two ways or the ordinary one make it anew:
 
     serving epoch      no rules, keys, revocations or switches have changed since
     entry              it is still in the first tier, and the same; it was found under the first key, which hangs on
