@@ -32,7 +32,7 @@ $(DEBIAN):
 	fi
 
 test: $(STAMP) | $(DEBIAN)
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -n auto --dist worksteal $(ARGS)
 
 check: $(STAMP)
 	$(BIN)/ruff check .

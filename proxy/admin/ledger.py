@@ -1,6 +1,7 @@
 """Who writes the audit log? One process of a sidecar: the lines of all its workers are one chain."""
 
 import asyncio
+import os
 import sys
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -17,6 +18,11 @@ _TAIL = 256 << 10  # enough of a file's end to hold its last line
 Failed = Callable[[str], None]
 
 
+def _private(path: str, flags: int) -> int:
+    """Names of people are in it: a new file is for its owner."""
+    return os.open(path, flags, 0o600)
+
+
 class AuditFile:
     """Where lines go, whole and in order."""
 
@@ -25,18 +31,18 @@ class AuditFile:
 
     def last_hash(self) -> str:
         """Of the last whole line there is, so that a restart goes on with the chain; START when there is none."""
-        with self._path.open("a+b") as file:  # made here, so that a place that cannot be written is known at the start
+        # made here, so that a place that cannot be written is known at the start
+        with open(self._path, "a+b", opener=_private) as file:
             file.seek(0, 2)
             file.seek(max(0, file.tell() - _TAIL))
             tail = file.read()
             if tail and not tail.endswith(b"\n"):
-                file.write(
-                    b"\n"
-                )  # half a line, as a machine that went down leaves it: the next one is a line by itself
+                # half a line, as a machine that went down leaves it: the next one is a line by itself
+                file.write(b"\n")
         return next(filter(None, map(hash_of, reversed(tail.splitlines()))), START)
 
     def write(self, lines: bytes) -> None:
-        with self._path.open("ab", buffering=0) as file:
+        with open(self._path, "ab", buffering=0, opener=_private) as file:
             whole = file.seek(0, 2)
             try:
                 written = file.write(lines)

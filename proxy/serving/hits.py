@@ -1,14 +1,18 @@
 """Which requests are answered in the very call that brings their bytes? Fresh hits in memory, and nothing else.
 
-Three ways, each taken only where it gives the bytes that the ordinary path would give (a test compares them):
+Four ways, each taken only where it gives the bytes that the ordinary path would give (a test compares them):
 
     the same head      the bytes of a whole request head were answered before: they hold credentials, path and every
                        field, so they would be decided alike
     the same choice    the bytes are the same but for whole, well-formed lines of fields that no decision reads, and
                        that the parser takes any number of: trace ids, cookies, referers
-    decided anew       after the parser, `Exchange.at_once`: the ordinary decisions, without waiting
+    the same caller    the bytes are the same but for such lines and the target, which is matched and looked up anew
+                       (`callers`): for as long as a prepared answer would hold
+    decided anew       after the parser, `AtOnce.at_once`: the ordinary decisions, without waiting
 
-A prepared answer holds only while all of this does, and is otherwise made anew by the third way or the ordinary one:
+What the last two do not find in memory is looked for in the store without a task (`seek`).
+
+A prepared answer holds only while all of this does; otherwise the last two ways or the ordinary one make it anew:
 
     serving epoch      no rules, keys, revocations or switches have changed since
     entry              it is still in the first tier, and the same; it was found under the first key, which hangs on
@@ -52,6 +56,8 @@ Tell = Callable[[Request, Reply | None], None]
 
 RECHECKED = 10.0
 _OVERHEAD = 600  # bytes that a prepared answer costs beside its head and key
+_FEW = 4  # of the bytes for prepared answers: as much is taken by whatever comes first
+_DECIDED = 65_536  # choices that were decided about once
 _SEEN = 8192  # heads that came once: only one that comes again is worth a place
 
 _AGE, _TTL = "\0age", "\0ttl"  # stand-ins that no field holds
@@ -140,6 +146,8 @@ class Hits:
         self._unfound: Reading | None = None  # what `known` was asked for last, by a caller it knows
         self._choice_of = choices or Choices()
         self._seen: dict[int, None] = {}
+        self._few = max_bytes // _FEW
+        self._decided: set[int] = set()
         self._closed = False
         self.repeated = 0
         self.chosen = 0
@@ -306,11 +314,28 @@ class Hits:
         self._noted(reading.request, reply)
         if self._logged is not None:
             self._logged(reading.request, reply)
-        elif reply.status in (entry.status, 304) and (counted is not None or reading.route.count is None):
+        elif (
+            choice
+            and reply.status in (entry.status, 304)
+            and (counted is not None or reading.route.count is None)
+            and self._is_worth_preparing(choice)
+        ):
             prepared = self._prepared(hit, reply, cell, counted, now)
-            if prepared is not None and choice:
+            if prepared is not None:
                 self._choices.put(choice, prepared, prepared.size() + len(choice))
         return head_of(reply), body
+
+    def _is_worth_preparing(self, choice: bytes) -> bool:
+        """Preparing costs as much as answering: of very many, only what comes again is worth it."""
+        if self._choices.size < self._few:
+            return True
+        seen = hash(choice)
+        if seen in self._decided:
+            return True
+        if len(self._decided) >= _DECIDED:
+            self._decided.clear()
+        self._decided.add(seen)
+        return False
 
     def _prepared(
         self, hit: Hit, reply: Reply, cell: list[int], counted: Counted | None, now: float

@@ -7,6 +7,7 @@ from pathlib import Path
 import orjson
 import pytest
 
+from proxy.admin import ledger
 from proxy.admin.chain import START, verify
 from proxy.admin.ledger import KEPT, MAX_WAITING, AuditFile, AuditStream, Ledger, opened
 from proxy.errors import ConfigError
@@ -14,10 +15,10 @@ from tests.admin.test_chain import RECORD
 
 
 async def written(file: Path, count: int = 3, form="native") -> list[bytes]:
-    ledger = Ledger(AuditFile(file), pytest.fail, form=form)
+    made = Ledger(AuditFile(file), pytest.fail, form=form)
     for _ in range(count):
-        await ledger.enter([RECORD])
-    await ledger.close()
+        await made.enter([RECORD])
+    await made.close()
     return await asyncio.to_thread(lambda: file.read_bytes().splitlines())
 
 
@@ -30,6 +31,11 @@ async def test_a_restart_goes_on_with_the_chain_in_whatever_form(tmp_path, form)
     assert (verdict.lines, verdict.broken_at) == (6, None)
     assert verify(lines[3:]).broken_at is None
     assert START not in {orjson.loads(lines[3]).get("previous"), str(orjson.loads(lines[3]).get("unmapped"))[-66:-2]}
+
+
+async def test_a_new_file_is_for_its_owner_alone(tmp_path):
+    await written(tmp_path / "audit")
+    assert (tmp_path / "audit").stat().st_mode & 0o077 == 0
 
 
 async def test_what_many_enter_at_the_same_time_is_one_chain_with_all_of_it(tmp_path):
@@ -104,7 +110,7 @@ async def test_half_a_line_is_taken_back(tmp_path, monkeypatch):
         def write(self, data: bytes) -> int:  # type: ignore[override]  # as a full disk does
             return super().write(data[:5])
 
-    monkeypatch.setattr(Path, "open", lambda self, mode, buffering=-1: Short(self, mode.replace("b", "")))
+    monkeypatch.setattr(ledger, "open", lambda path, mode, **how: Short(path, mode.replace("b", "")), raising=False)
     with pytest.raises(OSError, match="no room"):
         AuditFile(file).write(b"x" * 100)
     monkeypatch.undo()

@@ -488,16 +488,6 @@ class Undated(Hits):
         return super()._answer(prepared, trusted)
 
 
-class Loyal(Hits):
-    """Takes a caller for who it was, whatever time it is."""
-
-    def _by_caller(self, choice, trusted):
-        kept = self._callers._kept
-        for rest, each in kept.items():
-            kept[rest] = each._replace(valid_until=float("inf"))
-        return super()._by_caller(choice, trusted)
-
-
 class Anonymous(Hits):
     """Knows callers without their credentials."""
 
@@ -512,7 +502,7 @@ class Anonymous(Hits):
         self._callers.keep = lambda choice, *rest: keep(without(choice), *rest)
 
 
-@pytest.mark.parametrize("broken", [Trusting, Timeless, Faithful, Deaf, Uncounted, Undated, Loyal, Anonymous])
+@pytest.mark.parametrize("broken", [Trusting, Timeless, Faithful, Deaf, Uncounted, Undated, Anonymous])
 async def test_a_broken_short_way_is_found_out(broken):
     with pytest.raises((AssertionError, Cut)):
         await compare(20261126, STEPS, made=broken)
