@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any
 
 from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
@@ -15,49 +15,14 @@ from proxy.serving.chunks import ChunkSizes
 from proxy.serving.outgoing import REST_OF_THE_LINE, Limits, Outgoing, reset
 from proxy.serving.pace import Pace
 from proxy.serving.response import REFUSALS, HttpResponse, refused
-from proxy.serving.turns import Taker, Turn, wake
+from proxy.serving.turns import Taker, wake
+from proxy.serving.ways import Forwards, Seeks, Short, Turns
 
 CRLF = b"\r\n"
 MAX_HEAD = 16 << 10  # longer ones take the ordinary way
 _HEAD_END = CRLF * 2
 _SMALLEST_CHUNK = 8  # bytes that a byte may cost, at most: 1 CR LF x CR LF, and some
 _FIELD_LINE = 4  # bytes of a field's line beside name and value
-
-
-class Short(Protocol):
-    """Answers heads in the call that brings them: head and body, or None for the ordinary way."""
-
-    def known(self, data: bytes, trusted: bool) -> tuple[bytes, bytes] | None: ...
-
-    def parsed(
-        self, data: bytes, message: RawRequestMessage, peer: str, trusted: bool
-    ) -> tuple[bytes, bytes] | None: ...
-
-
-class Forwards(Protocol):
-    """Forwards heads in the call that brings them, in a turn; or says no: the ordinary way."""
-
-    def known(self, protocol: "ServerProtocol", data: bytes) -> bool: ...
-
-    def shaped(self, protocol: "ServerProtocol", data: bytes) -> bool: ...
-
-    def parsed(self, protocol: "ServerProtocol", data: bytes, message: RawRequestMessage) -> bool: ...
-
-
-# Looks in the store for what `Short` did not find: the answer to a head (None: it is not parsed), in a turn. False: it
-# is not there, or the ordinary way finds it.
-Seeks = Callable[["ServerProtocol", bytes, RawRequestMessage | None], bool]
-
-# The turn of a request without a body. None: it takes the ordinary way.
-Turns = Callable[["ServerProtocol", RawRequestMessage, str, bool], Turn | None]
-
-
-def _no_turns(*_: Any) -> None:
-    return None
-
-
-def _seeks_nothing(*_: Any) -> bool:
-    return False
 
 
 class Server(web.Server):
@@ -104,8 +69,8 @@ class ServerProtocol(Outgoing):
         hits: Short | None = None,
         forwarding: Forwards | None = None,
         trusts: Callable[[str], bool] = lambda peer: False,
-        turns: Turns = _no_turns,
-        seeks: Seeks = _seeks_nothing,
+        turns: Turns = lambda *_: None,
+        seeks: Seeks = lambda *_: False,
         **settings: Any,
     ) -> None:
         super().__init__(

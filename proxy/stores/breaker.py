@@ -129,6 +129,7 @@ class Guarded:
         self._disturbed: list[Callable[[str], None]] = []
         self._last_error = ""
         self._full_at = float("-inf")
+        self._slow_at = float("-inf")  # when the last answer came that was slow
         self._probing: asyncio.Task[None] | None = None
         self._closed = False
 
@@ -291,8 +292,13 @@ class Guarded:
         took = self._count(operation, began, times)
         errors = errors_in(result)
         self.calls[operation].failed += len(errors)
-        if self._breaker.record(not deadline.half_over, times - len(errors)):
-            self._open(StoreError(f"{operation} took {took * 1000:.0f} ms"))
+        if not deadline.half_over:
+            self._breaker.record(True, times - len(errors))
+        elif began >= self._slow_at:
+            # all that was under way while the store stood still is one sign, however much it was
+            self._slow_at = began + took
+            if self._breaker.record(False):
+                self._open(StoreError(f"{operation} took {took * 1000:.0f} ms"))
         if self._breaker.record(False, len(errors)):
             self._open(errors[0])
         return result

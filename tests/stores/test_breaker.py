@@ -222,6 +222,24 @@ async def test_answers_slower_than_half_the_deadline_count_as_failures_and_are_a
     await world.store.close()
 
 
+async def test_a_store_that_stands_still_for_a_moment_is_slow_once():
+    """However many wait for it: opening for that would cost a thousand times as many misses."""
+    world = World(timeout=0.4)
+
+    async def slow() -> list[bytes | None]:
+        await asyncio.sleep(0.35)
+        return [b"late"]
+
+    world.inner.get = lambda names: slow()
+    calls = [asyncio.ensure_future(world.store.get(["a"])) for _ in range(30)]
+    await asyncio.sleep(0.3)
+    world.clock.advance(0.35)
+    assert await asyncio.gather(*calls) == [[b"late"]] * 30
+    assert (world.store.state, world.reports) == ("closed", [])
+    assert [good for _, good in world.store._breaker._calls] == [False]
+    await world.store.close()
+
+
 async def test_what_is_read_together_counts_as_often_as_it_is_asked_for(world):
     assert await world.store.get_each(["a", "b", "c"]) == [None] * 3
     assert sum(world.store.calls["get"].buckets) == 3
