@@ -127,4 +127,4 @@ class Counting:
             "sidecache_count_values_total", "Times that a value was one too many, and counted among the others.",
             values.turned_away, counter=True,
         )  # fmt: skip
-        yield Sample("sidecache_count_values", "Values that were counted by today.", len(values))
+        yield Sample("sidecache_counted_values", "Values that were counted by today.", len(values))

@@ -194,4 +194,4 @@ async def test_what_counting_does_is_told_as_metrics(tmp_path):
         text = (await wire.fetch(made.sidecars[0].admin_port, "/metrics", host="127.0.0.1")).body.decode()
         assert 'sidecache_count_additions_total{fate="lost"} 0.0' in text
         assert "sidecache_counts_waiting 0.0" in text
-        assert "sidecache_count_values 1.0" in text
+        assert "sidecache_counted_values 1.0" in text
