@@ -7,7 +7,7 @@ import os
 import random
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -28,12 +28,11 @@ from proxy.cache.seal import Sealer
 from proxy.cache.tiers import Cache
 from proxy.counting import Counting
 from proxy.event_parts import EventParts
+from proxy.finished import Finished
 from proxy.links import store_of
 from proxy.live_rules import LiveRules
-from proxy.policy.identity import Identity
 from proxy.policy.key import Keyring
-from proxy.policy.message import Request
-from proxy.policy.outcome import Accessed, Outcome
+from proxy.reporting import Reports
 from proxy.serving.at_once import Hosts
 from proxy.serving.exchange import Exchange
 from proxy.serving.fetch import Fetcher
@@ -42,8 +41,7 @@ from proxy.serving.hits import Hits, IsOwn, RequestOf, ServingEpoch
 from proxy.serving.listener import Listener, require_c_parser
 from proxy.serving.naming import Naming
 from proxy.serving.reachability import Watched
-from proxy.serving.relay import Relays, Told
-from proxy.serving.reply import Reply
+from proxy.serving.relay import Relays
 from proxy.serving.reserved import Reserved
 from proxy.serving.traced import TracedUpstream, traced
 from proxy.serving.under_way import UnderWay
@@ -57,7 +55,6 @@ from proxy.signals import on_signals
 from proxy.stores.base import Store
 from proxy.stores.breaker import Guarded
 from proxy.telemetry import tracing
-from proxy.telemetry.access_line import access_line
 from proxy.telemetry.exposition import exposition
 from proxy.telemetry.logs import Logger, logger
 from proxy.telemetry.loop_lag import LoopLag
@@ -74,15 +71,6 @@ _FINISHING = 0.8
 
 _FORWARDED_SHARE = 16  # the same for heads that are forwarded
 _PREPARED_SHARE = 4  # answers ready to be written may take this part of the first tier's bytes on top of them
-
-# What anybody's request may cause: the counter tells.
-_COUNTED = frozenset({"unmatched-write", "logout-of-nobody"})
-
-# Reports of a change for the better.
-_GOOD_NEWS = frozenset(
-    "store-available doorbell-works rules-loaded jwks-available jwks-changed upstream-reachable "
-    "auth0-events-heard".split()
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,11 +127,12 @@ class _Composition:
         self._stack = stack
         self._log = log
         self._metrics = Metrics()
-        self._background = Background(self._lost)
         self._serving = ServingEpoch()
+        self._reports = Reports(log, self._metrics, self._serving, self._then)
+        self._background = Background(self._reports.lost)
         self._sealer = Sealer(settings.name_key.encode(), settings.encryption_keys)
         self._rules = LiveRules(
-            settings.rules, settings.profile, time.time, self._report if seat is None else self._heard,
+            settings.rules, settings.profile, time.time, self._reports.changed if seat is None else self._reports.heard,
             has_encryption_key=bool(settings.encryption_keys),
             elsewhere=seat.read_rules if seat is not None else None,
         )  # fmt: skip
@@ -169,7 +158,7 @@ class _Composition:
         store, audited = self._kept()
         sole = settings.sole_replica
         epochs = Epochs(
-            store, time.monotonic, os.urandom, self._background, sole=sole, siblings=seat, report=self._report
+            store, time.monotonic, os.urandom, self._background, sole=sole, siblings=seat, report=self._reports.changed
         )
         stack.push_async_callback(epochs.close)
         epochs.start()
@@ -185,10 +174,10 @@ class _Composition:
         )
         stack.push_async_callback(upstream.close)
         asked: Upstream = upstream if self._tracing is None else TracedUpstream(upstream, self._tracing)
-        watched = Watched(asked, settings.upstream, self._report)
+        watched = Watched(asked, settings.upstream, self._reports.changed)
         sessions = SessionParts(
             settings, store, epochs, self._rules, self._background, time.time, upstream=watched, seat=seat,
-            audit=self._audit, changed=self._serving.advance, noted=self._noted, report=self._report,
+            audit=self._audit, changed=self._serving.advance, noted=self._noted, report=self._reports.changed,
         )  # fmt: skip
         self._resolver = await sessions.open(stack, self._metrics)
         exchange = self._exchange(cache, epochs, leases, watched, sessions, store)
@@ -216,12 +205,13 @@ class _Composition:
     def _kept(self) -> tuple[Store, Auditing]:
         """The store, and those who keep events and the audit there."""
         settings, stack, seat = self._settings, self._stack, self._seat
-        store = store_of(settings, self._background, stack, self._report)
+        store = store_of(settings, self._background, stack, self._reports.changed)
         if isinstance(store, Guarded):
             self._metrics.watch(partial(figures.of_store, store))
         stack.push_async_callback(store.close)
-        audited = auditing(settings, seat, store, self._metrics, self._background, time.time, self._unwritten)
+        audited = auditing(settings, seat, store, self._metrics, self._background, time.time, self._reports.unwritten)
         self._audit = audited.audit
+        self._noted = self._reports.noting(audited.audit)
         stack.push_async_callback(audited.close)
         self._events = EventParts(
             settings, store, self._sealer, self._keys, self._background, time.time, self._noted, self._metrics.note
@@ -240,6 +230,10 @@ class _Composition:
         lag.start()
         self._stack.callback(lag.close)
 
+    def _then(self, event: str) -> None:
+        if event == "rules-loaded":
+            self._warn_of_strict()
+
     def _warn_of_strict(self) -> None:
         """Upstash answers from replicas that lag: there `consistency: strict` is as strict as sync tokens make it."""
         strict = sorted({route.feature for route in self._rules.current.routes if route.strict})
@@ -255,9 +249,14 @@ class _Composition:
         background = self._background
         self._counting = Counting(
             store, lambda: self._rules.current, self._resolver, self._keys, background, time.time,
-            metrics=self._metrics, failed=self._lost, lost=self._report, announce=self._events.announce,
+            metrics=self._metrics, failed=self._reports.lost, lost=self._reports.changed,
+            announce=self._events.announce,
         )  # fmt: skip
         self._stack.push_async_callback(self._counting.close)
+        self._finished = Finished(
+            self._metrics, self._traffic, self._counting, self._recent, self._audit, self._rules, self._resolver,
+            self._keys, time.time, log=self._log if self._settings.access_log else None, spans=self._tracing,
+        )  # fmt: skip
         keys, hosts = self._keys, self._hosts
         naming = Naming(keys, hosts.home)
         fetcher = Fetcher(
@@ -277,17 +276,10 @@ class _Composition:
     def _hits(
         self, exchange: Exchange, cache: Cache, epochs: Epochs, request_of: RequestOf, is_own: IsOwn, choices: Choices
     ) -> Hits:
-        spans, access_log = self._tracing, self._settings.access_log
-
-        def logged(request: Request, reply: Reply) -> None:
-            if access_log:
-                self._log_request(request, reply.outcome, reply.status, 0.0)
-            if spans is not None:
-                spans.at_once(request, reply.outcome, reply.status)
-
+        finished = self._finished
         return Hits(
             cache, epochs, prompt=exchange.prompt, request_of=request_of, is_own=is_own, cell_of=self._metrics.cell,
-            logged=logged if access_log or spans is not None else None, serving=self._serving, clock=time.time,
+            logged=finished.hit if finished.logs_hits else None, serving=self._serving, clock=time.time,
             max_bytes=self._settings.l1_bytes // _PREPARED_SHARE, choices=choices,
             noted=lambda request, reply: self._recent.note_hit(request, reply.outcome, reply.status),
             counted_of=self._counting.of, count=self._counting.add,
@@ -298,22 +290,15 @@ class _Composition:
         health: Health, sessions: SessionParts,
     ) -> Listener:  # fmt: skip
         settings = self._settings
-
-        def finished(request: Request, reply: Reply, seconds: float) -> None:
-            self._finished(request, reply.outcome, reply.status, seconds, _saved(reply))
-
+        finished = self._finished
         own = self._events.pages(self._resolver, self._rules, sessions)
         pages = {**sessions.pages(), **self._counting.pages(settings.prefix), **own}
         reserved = Reserved(settings.prefix, health.word, health.ready, pages)
         choices = Choices()
-        bridge = UpgradeBridge(
-            upstream,
-            lambda request, outcome, status: self._finished(request, outcome, status, 0.0),
-            exchange.is_write, exchange.admit, sessions.observer.watch,
-        )  # fmt: skip
+        bridge = UpgradeBridge(upstream, finished.ended, exchange.is_write, exchange.admit, sessions.observer.watch)
 
         def forwarding(request_of: RequestOf, under_way: UnderWay) -> Forwarding:
-            relays = Relays(upstream, watched, under_way, finished)
+            relays = Relays(upstream, watched, under_way, finished.replied)
             relays.watch = sessions.watch_head
             return Forwarding(
                 relays,
@@ -322,7 +307,7 @@ class _Composition:
                 is_reserved=lambda path: reserved(path) is not None,
                 choices=choices,
                 request_of=request_of,
-                told_of=self._told,
+                told_of=finished.told,
                 serving=self._serving,
                 remembers=not settings.access_log,
                 max_bytes=settings.l1_bytes // _FORWARDED_SHARE,
@@ -333,7 +318,7 @@ class _Composition:
             reserved,
             trusted_peers=settings.trusted_peers,
             drain=settings.drain * _FINISHING,
-            finished=finished,
+            finished=finished.replied,
             upgrade=bridge,
             hits=lambda request_of, is_own: self._hits(exchange, cache, epochs, request_of, is_own, choices),
             # it knows no caller, whom the access log names, and leaves no spans
@@ -415,69 +400,6 @@ class _Composition:
         left = self._drained_by - asyncio.get_running_loop().time()
         share = self._settings.drain * (1 - _LEAVING - _FINISHING)
         await self._background.drain(share if left == float("inf") else max(left, share))
-
-    # What the parts report
-
-    def _finished(self, request: Request, outcome: Outcome, status: int, seconds: float, saved: int = 0) -> None:
-        self._metrics.count(outcome, seconds, saved)
-        self._traffic.note(request, outcome)
-        self._counting.finished(request, outcome, status)
-        self._recent.note(request, outcome, status, seconds)
-        if isinstance(outcome, Accessed):
-            self._audit.accessed(request, outcome, status)
-        if self._settings.access_log:
-            self._log_request(request, outcome, status, seconds)
-
-    def _told(self, request: Request, outcome: Outcome) -> Told:
-        """What `_finished` does, for responses to this request that are passed on, as often as it comes."""
-        count, cause = self._metrics.counter(outcome), self._traffic.cause(request, outcome)
-        note = self._recent.noting(request, outcome)
-
-        def told(status: int, seconds: float) -> None:
-            count(seconds)
-            self._traffic.caused(cause)
-            note(status, seconds)
-
-        return told
-
-    def _log_request(self, request: Request, outcome: Outcome, status: int, seconds: float) -> None:
-        rules = self._rules.current
-        match = rules.match(request.method, request.path)
-        parameters = match.parameters if match is not None else {}
-        who = self._resolver.resolve_now(request, parameters, rules.identity, time.time())
-        identity = who if isinstance(who, Identity) else None
-        self._log.info("request", **access_line(request, outcome, status, seconds, identity, self._keys))
-
-    def _noted(self, event: str, details: Mapping[str, object]) -> None:
-        self._metrics.note(event)
-        if event == "tenant-conflict":
-            self._audit.record(event, result="denied", target=details)
-        if event not in _COUNTED:
-            self._log.warning(event, **details)
-
-    def _report(self, event: str, details: Mapping[str, object]) -> None:
-        self._serving.advance()  # whatever it is: these are rare, and each may change an answer
-        self._metrics.note(event)
-        (self._log.info if event in _GOOD_NEWS else self._log.warning)(event, **details)
-        if event == "rules-loaded":
-            self._warn_of_strict()
-
-    def _heard(self, event: str, details: Mapping[str, object]) -> None:
-        """Of the rules: the parent has reported it."""
-        self._serving.advance()
-
-    def _unwritten(self, why: str) -> None:
-        self._metrics.note("audit-unwritten")
-        self._log.error("audit-unwritten", detail=why)
-
-    def _lost(self, error: BaseException) -> None:
-        self._metrics.note("background-failed")
-        self._log.error("background-failed", error=type(error).__name__, detail=str(error))
-
-
-def _saved(reply: Reply) -> int:
-    """Bytes of a body that came from the cache."""
-    return len(reply.body) if reply.outcome.hit and isinstance(reply.body, bytes) else 0
 
 
 def _where(metrics: Address | None, port: int) -> dict[str, str]:
