@@ -9,11 +9,11 @@ ARGS ?=
 .PHONY: run test check bench bench-full lock clean
 .DEFAULT_GOAL := run
 
-$(STAMP): requirements.lock pyproject.toml
+$(STAMP): requirements-dev.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "sidecache needs Python 3.11 or newer (set PYTHON=)"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing the pinned dependencies into $(VENV) ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements-dev.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
@@ -47,8 +47,12 @@ bench: $(STAMP)
 bench-full: $(STAMP)
 	$(BIN)/python -m bench --full $(ARGS)
 
+# requirements-dev.lock has everything; the other two are parts of it, for the image: what runs, and what builds the wheel.
+COMPILE = $(BIN)/uv pip compile --generate-hashes --no-emit-index-url --universal --no-header --quiet
 lock: $(STAMP)
-	$(BIN)/uv pip compile pyproject.toml --extra dev --generate-hashes --no-emit-index-url --universal --no-header --quiet --output-file requirements.lock
+	$(COMPILE) pyproject.toml --extra dev --extra aws --extra otel --output-file requirements-dev.lock
+	$(COMPILE) pyproject.toml --extra aws --extra otel --constraint requirements-dev.lock --output-file requirements.lock
+	$(COMPILE) --group build --constraint requirements-dev.lock --output-file requirements-build.lock
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .import_linter_cache .hypothesis .pytest_cache bench/results

@@ -140,6 +140,7 @@ def normal(name: str) -> str:
 OPTIONAL = PROJECT["project"]["optional-dependencies"]
 RUN_TIME = names(PROJECT["project"]["dependencies"]) | names(OPTIONAL["aws"]) | names(OPTIONAL["otel"])
 ALL = RUN_TIME | names(OPTIONAL["dev"])
+LOCKS = ("requirements.lock", "requirements-build.lock", "requirements-dev.lock")
 
 # Distribution -> the package one imports, where they differ.
 IMPORTED_AS = {
@@ -172,15 +173,27 @@ def test_every_dependency_has_its_reason():
     assert ALL - reasons == set()
 
 
-def test_the_lock_names_no_address_and_has_a_hash_for_everything():
-    lock = (ROOT / "requirements.lock").read_text()
+def locked(name: str) -> dict[str, str]:
+    """The requirements of a lock, each with its version and hashes."""
+    requirements = re.findall(r"(?m)^([A-Za-z0-9._-]+)(==.+(?:\n +--hash=.+)*)", (ROOT / name).read_text())
+    return {normal(requirement): pinned for requirement, pinned in requirements}
+
+
+@pytest.mark.parametrize("name", LOCKS)
+def test_a_lock_names_no_address_and_has_a_hash_for_everything(name):
+    lock = (ROOT / name).read_text()
     assert re.findall(r"https?://|--index|--extra-index|--find-links|--trusted-host", lock) == []
-    requirements = re.split(r"\n(?=[A-Za-z0-9])", lock)
-    assert [each for each in requirements if "==" in each.partition("\n")[0] and "--hash=sha256:" not in each] == []
+    assert [each for each, pinned in locked(name).items() if "--hash=sha256:" not in pinned] == []
 
 
-def test_the_lock_has_every_declared_dependency():
-    locked = {
-        normal(name) for name in re.findall(r"(?m)^([A-Za-z0-9._-]+)==", (ROOT / "requirements.lock").read_text())
-    }
-    assert ALL - locked == set()
+def test_the_locks_have_every_declared_dependency_and_agree():
+    everything = locked("requirements-dev.lock")
+    assert ALL - set(everything) == set()
+    for name in LOCKS:
+        assert locked(name).items() <= everything.items()
+
+
+def test_what_runs_has_nothing_that_only_development_needs():
+    runs = set(locked("requirements.lock"))
+    assert runs >= RUN_TIME
+    assert (ALL - RUN_TIME) & runs == set()
