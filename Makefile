@@ -20,9 +20,9 @@ $(STAMP): requirements-dev.lock pyproject.toml
 run: $(STAMP)
 	@$(BIN)/sidecache demo $(ARGS)
 
-# The tests in a browser need Debian's chromium, those of the stores its redis-server: installed when this is root, else
+# The tests in a browser need Debian's chromium, those of the stores its redis-server, those of Amplify its nodejs: installed when this is root, else
 # those tests are skipped and say so. The server is for the tests to start; Debian's service is kept from starting.
-DEBIAN := /usr/bin/chromium /usr/bin/redis-server
+DEBIAN := /usr/bin/chromium /usr/bin/redis-server /usr/bin/nodejs
 
 $(DEBIAN):
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \

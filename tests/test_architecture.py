@@ -29,6 +29,8 @@ TESTED_ELSEWHERE = {
     "proxy/event_parts.py": "tests/serving/test_realtime.py",  # put together: tested over real sockets
     "proxy/figures.py": "tests/test_app.py",  # what a scrape of the whole finds
     "proxy/signals.py": "tests/test_app.py",
+    "proxy/finished.py": "tests/test_app.py",  # what a request leaves in log, counters and audit of the whole
+    "proxy/reporting.py": "tests/test_app.py",
     "proxy/admin_port.py": "tests/test_app.py",  # composes what the tests of admin/ compose in their world
     "proxy/session_parts.py": "tests/sessions/test_replicas.py",  # composition: tested as a whole
     "proxy/serving/decided.py": "tests/serving/test_exchange.py",  # values, and how bypasses are made: its own
