@@ -16,19 +16,31 @@ from proxy.policy.message import Request
 from proxy.policy.outcome import Reason
 from proxy.policy.route import Route, Scope
 from proxy.rules.compile import RuleSet
+from proxy.serving.encoding import preferred
 from proxy.serving.unread import IRRELEVANT
 
 _MOST_FRAMES = 256  # of one caller
 _SEEN = 8192  # heads that came once
 _OVERHEAD = 1500  # bytes that a caller costs beside the bytes of the head
 
+# With one of these a client says what it has, wants or may be given.
+_PARTIAL = frozenset("cache-control if-modified-since if-none-match if-range pragma range".split())
+
 _PLAIN = re.compile(rb"GET (/[A-Za-z0-9/_.~-]{0,1000}(?:\?[A-Za-z0-9/_.~=&%+,:@-]{0,1000})?) HTTP/1\.1")
+
+
+class Place(NamedTuple):
+    """Under which names answers to a caller on one route are shared with other callers, and where they are counted."""
+
+    beginning: str
+    end: str
+    cell: list[int]
 
 
 class Caller:
     """What is known of one client's requests, whatever their target: for as long as the rules are these."""
 
-    __slots__ = ("_fields", "_peer", "_scheme", "frames", "identity", "nameless", "rules", "trusted")
+    __slots__ = ("_fields", "_peer", "_scheme", "frames", "identity", "nameless", "places", "rules", "trusted")
 
     def __init__(
         self, request: Request, rules: RuleSet, identity: Identity | None, speaking_parameters: frozenset[str]
@@ -41,6 +53,17 @@ class Caller:
         self.identity = identity  # None: it is not known
         self.nameless = speaking_parameters  # a path with one of these has a say in who it is
         self.frames: dict[int, Frame | Reason] = {}
+        self.places: dict[int, Place] = {}
+
+    @property
+    def asks_for_the_whole(self) -> bool:
+        """Whether a fresh entry answers it as a whole, whatever the client has already."""
+        return _PARTIAL.isdisjoint(self._fields.names())
+
+    @property
+    def coding(self) -> str:
+        """Of the body, where there is a choice."""
+        return preferred(self._fields.get("accept-encoding")) or "identity"
 
     @property
     def expires(self) -> float:
@@ -58,6 +81,7 @@ class Caller:
     def keep(self, route: Route, framed: Frame | Reason) -> Frame | Reason:
         if len(self.frames) >= _MOST_FRAMES:
             self.frames.clear()
+            self.places.clear()
         self.frames[id(route)] = framed  # the rules keep it alive
         return framed
 
@@ -78,24 +102,25 @@ class Callers:
         self._seen: set[int] = set()
         self.size = 0
 
-    def find(self, choice: bytes, number: int, now: float, trusted: bool) -> tuple[Caller, str] | None:
-        """The caller and target of a head without what nobody reads. `number` is the serving epoch."""
+    def find(self, choice: bytes, number: int, now: float, trusted: bool) -> tuple[Caller, str, float] | None:
+        """Of a head without what nobody reads: caller, target, and until when. `number` is the serving epoch."""
         line, _, rest = choice.partition(b"\r\n")
         kept = self._kept.get(rest)
         if kept is None:
             return None
         caller = kept.caller
         if kept.number != number or not kept.kept_at <= now < kept.valid_until or caller.trusted is not trusted:
-            self._drop(rest)
-            return None
+            return None  # it stays as one that has come before
         plain = _PLAIN.fullmatch(line)
-        return (caller, plain[1].decode("ascii")) if plain is not None else None
+        return (caller, plain[1].decode("ascii"), kept.valid_until) if plain is not None else None
 
     def is_worth_keeping(self, choice: bytes) -> bool:
         """Whether it came before: most of what is in no two heads alike comes once."""
         line, _, rest = choice.partition(b"\r\n")
         if _PLAIN.fullmatch(line) is None:
             return False
+        if rest in self._kept:
+            return True
         seen = hash(rest)
         if seen in self._seen:
             return True
