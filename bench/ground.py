@@ -1,11 +1,12 @@
 """How is a workload set up? Start the servers, see that each does the job, fill them, then let them take turns."""
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from bench import load
-from bench.compare import Comparison, Contestant, Target, interleaved, measure
+from bench.compare import Comparison, Contestant, Target, interleaved
 from bench.filled import ASKED_FOR
 from bench.heads import Head
 from bench.machine import NotAvailable
@@ -57,10 +58,9 @@ class Ground:
     def take_turns(
         self, comparison: Comparison, contestants: Sequence[Contestant], *, warm: bool = False
     ) -> Comparison:
-        """`warm`: each has a turn that does not count before those that do."""
+        """`warm`: before each turn a second of the same load that does not count."""
         if warm:
-            for each in contestants:
-                measure(each, self.place)
+            contestants = [replace(each, prepare=each.send) for each in contestants]
         interleaved(contestants, self.place, self.rounds, comparison)
         return comparison
 
@@ -84,21 +84,23 @@ class Ground:
                     + answer.head.decode("latin-1")
                 )
 
-    def fill(self, server: Server, head: Head, *, seconds: float = 120.0) -> None:
+    def fill(self, server: Server, head: Head, until: float) -> None:
         """Ask for each key (or with each token) once, and once again: what is timed was there, and met as well."""
         many = head.many
-        if server.name == "sidecache" and many > 2 * ASKED_FOR and not head.tokens:
-            self._each(server, head, seconds, 0, ASKED_FOR)
-            self._each(server, head, seconds, many - 1, many)
+        if server.fills_itself and many > 2 * ASKED_FOR:
+            self._each(server, head, until, 0, ASKED_FOR)
+            self._each(server, head, until, many - 1, many)  # which stands for all between (`bench.filled`)
         else:
-            self._each(server, head, seconds, 0, many)
-        self._each(server, head, seconds, 0, many)
+            self._each(server, head, until, 0, many)
+        self._each(server, head, until, 0, many)
 
-    def _each(self, server: Server, head: Head, seconds: float, first: int, end: int) -> None:
-        place = self.place
-        done = load.each_once(head, server.port, place.cores, place.folder, first=first, end=end, seconds=seconds)
+    def _each(self, server: Server, head: Head, until: float, first: int, end: int) -> None:
+        place, left = self.place, until - time.monotonic()
+        done = 0
+        if left > 1:
+            done = load.each_once(head, server.port, place.cores, place.folder, first=first, end=end, seconds=left)
         if done < end - first:
-            raise NotAvailable(f"{server.name}: {done:,} of {end - first:,} were answered in {seconds:.0f} s")
+            raise NotAvailable(f"{done:,} of {end - first:,} were answered before the time for filling was over")
 
     def comparison(self, workload: str, question: str, *targets: Target) -> Comparison:
         self.begun.append(made := Comparison(workload, question, targets=targets))

@@ -37,6 +37,7 @@ class Server:
     name: str
     port: int
     processes: Tree
+    fills_itself: bool = False  # with all keys up to the last one, when it is asked for that one (`bench.filled`)
 
 
 Started = AbstractContextManager[Server]

@@ -3,7 +3,8 @@
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from functools import cache, partial
+from dataclasses import replace
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.error import URLError
 from urllib.request import ProxyHandler, build_opener
@@ -112,9 +113,15 @@ def sidecache(
 
 def holding(many: int) -> Callable[[Place], AbstractContextManager[Server]]:
     """A sidecar with room for so many entries, most of which it does not have to be asked for (`bench.filled`)."""
-    program = (beside_python("python"), "-m", "bench.filled")
-    room = {"SIDECACHE_L1_BYTES": str(10 << 30), "BENCH_MANY": str(many)}
-    return partial(sidecache, program=program, **room)
+
+    @contextmanager
+    def sidecache_that_fills_itself(place: Place) -> Iterator[Server]:
+        program = (beside_python("python"), "-m", "bench.filled")
+        room = {"SIDECACHE_L1_BYTES": str(10 << 30), "BENCH_MANY": str(many)}
+        with sidecache(place, program=program, **room) as server:
+            yield replace(server, fills_itself=True)
+
+    return sidecache_that_fills_itself
 
 
 def _await_keys(admin: int) -> None:

@@ -1,7 +1,8 @@
 """What is compared? One function a question; `make bench` asks those of `SHORT`, `make bench-full` all of them."""
 
 import asyncio
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -17,6 +18,7 @@ from bench.sidecar import holding, many_rules, sidecache, tokens
 PATH = "/api/jobs/b2048-77"
 _REDIS_KEYS = 20_000
 _LOAD = 0.7  # of what the server can do
+_FILLING_SECONDS = 420.0  # for all servers of a workload; who is not full by then is left out
 _CONDITION = 'If-None-Match: "v1-2048"\n'
 
 Workload = Callable[[Ground], Comparison]
@@ -147,7 +149,7 @@ def second_tier(ground: Ground) -> Comparison:
             with ground.up(comparison, _with_redis(redis, SIDECACHE_L1_BYTES=str(1 << 20)), lua) as servers:
                 ground.verify(servers, request)
                 for server in servers:
-                    ground.fill(server, request)
+                    ground.fill(server, request, time.monotonic() + _FILLING_SECONDS / len(servers))
                 return ground.take_turns(comparison, [ground.contestant(each, request) for each in servers])
     except NotAvailable as reason:
         comparison.skipped["redis-server"] = str(reason)
@@ -277,24 +279,25 @@ def tenants(ground: Ground) -> Comparison:
     def requests(many: int) -> dict[str, Head]:
         return {"": head(PATH, [tokens().of(f"org_{number}") for number in range(many)], distinct=True)}
 
-    starters = (sidecache, peers.nginx, peers.varnish)
+    starters = (partial(sidecache, SIDECACHE_L1_BYTES=str(512 << 20)), peers.nginx, peers.varnish)
     return _filled(ground, comparison, dict.fromkeys((1, 100, 10_000), starters), requests)
 
 
 def _filled(
     ground: Ground,
     comparison: Comparison,
-    sizes: dict[int, tuple[Starter, ...]],
+    sizes: Mapping[int, tuple[Starter, ...]],
     requests: Callable[[int], dict[str, Head]],
 ) -> Comparison:
     """Servers of their own for each size, all filled before the first turn; which one could not be filled is noted."""
     contestants = []
+    until = time.monotonic() + _FILLING_SECONDS
     with ExitStack() as stack:
         for size, starters in sizes.items():
             wanted = requests(size)
             for server in stack.enter_context(ground.up(comparison, *starters)):
                 try:
-                    ground.fill(server, wanted[""])
+                    ground.fill(server, wanted[""], until)
                 except NotAvailable as reason:
                     comparison.skipped[f"{server.name} {size}"] = str(reason)
                     continue
