@@ -5,6 +5,7 @@ make bench-full       all workloads beside the peers, the shared store, and the 
 python -m bench NAME  one
 """
 
+import json
 import math
 import os
 import signal
@@ -32,6 +33,7 @@ def measure(name: str, full: bool, until: float) -> str:
     if left < 5:
         return "left out: the time was over"
     print(f"== {name}", flush=True)
+    (RESULTS / f"{name}.json").unlink(missing_ok=True)  # an old one is no figure of this run
     command = [sys.executable, "-m", f"bench.{name}", "--json", str(RESULTS / f"{name}.json")]
     if name == "versus":
         command += ["--within", str(VERSUS[full]), *(["--full"] if full else ["--rounds", "3"])]
@@ -65,6 +67,7 @@ def main(arguments: list[str]) -> int:
             missed[name] = why
             print(f"{name}: {why}", flush=True)
     if full and not names:
+        (RESULTS / "missed.json").write_text(json.dumps(missed, indent=2) + "\n")
         for command in (["bench.plots"], ["bench.report", "--write"]):
             if subprocess.run([sys.executable, "-m", *command], check=False).returncode:
                 missed[command[0]] = "failed"

@@ -85,14 +85,17 @@ class Ground:
                 )
 
     def fill(self, server: Server, head: Head, until: float) -> None:
-        """Ask for each key (or with each token) once, and once again: what is timed was there, and met as well."""
+        """Ask for each key once, and once again: what is timed was there, and met as well. With each token three times
+        again: a caller is known by the second time, and what is for a tenant alone prepared by the third.
+        """
         many = head.many
         if server.fills_itself and many > 2 * ASKED_FOR:
             self._each(server, head, until, 0, ASKED_FOR)
             self._each(server, head, until, many - 1, many)  # which stands for all between (`bench.filled`)
         else:
             self._each(server, head, until, 0, many)
-        self._each(server, head, until, 0, many)
+        for _ in range(3 if head.tokens else 1):
+            self._each(server, head, until, 0, many)
 
     def _each(self, server: Server, head: Head, until: float, first: int, end: int) -> None:
         place, left = self.place, until - time.monotonic()

@@ -102,6 +102,18 @@ def lines(results: Path) -> Iterator[str]:
     for name in there:
         for line in READERS[name](json.loads((results / f"{name}.json").read_text())):
             yield f"| {line.what} | {_figure(line.measured, line.unit)} | {_bound(line)} | {_verdict(line)} | {name} |"
+    without = list(missed(results))
+    if without:
+        yield "\nNot measured, and why:\n"
+        yield from without
+
+
+def missed(results: Path) -> Iterator[str]:
+    """What has no figures in the last `make bench-full`, and why; what only missed a bound has them."""
+    file = results / "missed.json"
+    for name, why in (json.loads(file.read_text()) if file.exists() else {}).items():
+        if name in READERS and not (results / f"{name}.json").exists():
+            yield f"- {name}: {why}"
 
 
 def _figure(value: float, unit: str) -> str:

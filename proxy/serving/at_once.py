@@ -138,6 +138,14 @@ class AtOnce:
         caller = Caller(reading.request, self._rules(), reading.identity, self._identity.parameters)
         return caller if caller.is_known_on(reading.route, reading.match.parameters) else None
 
+    def is_still(self, caller: Caller) -> bool:
+        """Whether the credentials of a caller say now what they said: also whoever watches callers hears of it."""
+        rules, before = self._rules(), caller.identity
+        if before is None or caller.rules is not rules:
+            return False
+        now = self._identity.resolve_now(caller.asks("/"), {}, rules.identity, self._clock())
+        return isinstance(now, Identity) and now == before and now.standing is before.standing
+
     def at_once_by(self, caller: Caller, target: str) -> Hit | Reading | None:
         """The same for another target of a caller who is known; a reading: what `seek_by` may look for."""
         rules = self._rules()
@@ -159,8 +167,8 @@ class AtOnce:
         found = self._cache.find_in_memory(reading.key, route.digest)
         return self._plainly_fresh(reading, found) if found is not None else reading
 
-    def place(self, caller: Caller, target: str) -> tuple[str, list[int]] | None:
-        """Under which name the answer for this caller is shared, and where it is counted; None: it must be decided.
+    def place(self, caller: Caller, target: str) -> tuple[str, Outcome] | None:
+        """Under which name the answer for this caller is shared, and what it counts as; None: it must be decided.
 
         Everything that hangs on the route was decided when the place was learnt (`learnt_place`): for these rules, and
         for as long as the caller is known. What hangs on the target is whether it can be read in two ways or ends a
@@ -176,11 +184,12 @@ class AtOnce:
             return None
         route = match.route
         name = identifier(route.identifier, route.feature, match.parameters, target, self._keys)
-        return f"{place.beginning}{name}{place.end}", place.cell
+        return f"{place.beginning}{name}{place.end}", place.outcome
 
-    def learnt_place(self, caller: Caller, reading: Reading, cell: list[int]) -> str | None:
+    def learnt_place(self, caller: Caller, hit: Hit) -> str | None:
         """The name under which this hit's answer may be shared with every caller who has a place there, if it may."""
-        route, framed = reading.route, caller.frames.get(id(reading.route))
+        reading, route = hit.reading, hit.reading.route
+        framed = caller.frames.get(id(route))
         if not isinstance(framed, Frame) or not caller.asks_for_the_whole or route.count is not None:
             return None
         if route.identifier.rest or self._naming.hears_origin(route):
@@ -188,7 +197,7 @@ class AtOnce:
         if lookup.PLAINEST_PATH.fullmatch(reading.request.target) is None:
             return None
         beginning, end = f"{caller.coding} {framed.prefix}", f"{framed.scope}{framed.variant}"
-        caller.places[id(route)] = Place(beginning, end, cell)
+        caller.places[id(route)] = Place(beginning, end, hit.outcome)
         return f"{caller.coding} {reading.key.full}"
 
     def _plainly_fresh(self, reading: Reading, found: Found) -> Hit | None:

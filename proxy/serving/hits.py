@@ -158,14 +158,30 @@ class Hits:
         known = self._callers.find(choice, self._serving.number, now, trusted)
         if known is None or self._closed or self._logged is not None:
             return None
-        caller, target, until = known
-        if self._is_own(target.partition("?")[0]):
-            return None
-        placed = self._prompt.place(caller, target)
-        if placed is not None:
-            answer = self._shared_answer(data, *placed, until, trusted)
+        caller, line, until = known
+        if until is None:
+            if not self._prompt.is_still(caller):
+                return None
+            until = self._callers.renew(choice, self._serving.number, now, RECHECKED)
+            if until is None:
+                return None
+        kept = caller.answers.get(line)
+        if kept is not None:
+            answer = self._shared_answer(data, *kept, until, trusted, now)
             if answer is not None:
                 return answer
+            del caller.answers[line]
+        target = known.target()
+        if target is None or self._is_own(target.partition("?")[0]):
+            return None
+        placed = self._prompt.place(caller, target)
+        if placed is not None and (prepared := self._shared.get(placed[0])) is not None:
+            name, outcome = placed
+            answer = self._shared_answer(data, prepared, outcome, until, trusted, now)
+            if answer is not None:
+                caller.keep_answer(line, prepared, outcome)
+                return answer
+            self._shared.drop(name)
         found = self._prompt.at_once_by(caller, target)
         if not isinstance(found, Hit):
             self._unfound = found
@@ -173,18 +189,14 @@ class Hits:
         return self._made(choice, found, caller)
 
     def _shared_answer(
-        self, data: bytes, name: str, cell: list[int], until: float, trusted: bool
+        self, data: bytes, prepared: Prepared, outcome: Outcome, until: float, trusted: bool, now: float
     ) -> tuple[bytes, bytes] | None:
-        """What was prepared under this name for any caller who may have it; `until` is when this one is rechecked."""
-        prepared = self._shared.get(name)
-        if prepared is None:
-            return None
-        now = self._clock()
+        """What was prepared for any caller who may have it; `until` is when this one is asked about again."""
         body = prepared.whole()
         if body is None or not self._holds(prepared, trusted, now):
-            self._shared.drop(name)
             return None
         prepared.resident.touched = True
+        cell = self._cell_of(outcome)  # asked for anew: a caller may be known for longer than a cell
         cell[1] += 1
         cell[2] += len(body)
         self.chosen += 1
@@ -318,7 +330,7 @@ class Hits:
         self, choice: bytes, hit: Hit, caller: Caller | None, reply: Reply, cell: list[int],
         counted: Counted | None, now: float,
     ) -> None:  # fmt: skip
-        name = self._prompt.learnt_place(caller, hit.reading, cell) if caller is not None and not counted else None
+        name = self._prompt.learnt_place(caller, hit) if caller is not None and not counted else None
         if name is None:
             if self._is_worth_preparing(self._choices, choice):
                 prepared = self._prepared(hit, reply, cell, counted, now)

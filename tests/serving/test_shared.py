@@ -218,6 +218,30 @@ async def test_it_counts_like_any_other_hit():
     assert counted[0] == counted[1]
 
 
+async def test_it_counts_where_its_tenant_is_counted_by_then():
+    """The cell of a tenant who was quiet for a minute is another one."""
+    async with filled() as (made, client):
+        await known(client)
+        await known(client)
+        first, second = [0, 0, 0], [0, 0, 0]
+        for cell in (first, second):
+            made.hits._cell_of = lambda outcome, cell=cell: cell
+            for n, target in enumerate(TARGETS[1:]):
+                await ask(client, head(target, f"Cookie: {n} {id(cell)}"))
+        assert first == second
+        assert first[1] == 2
+
+
+async def test_a_caller_keeps_no_more_than_a_few_answers_at_hand():
+    async with filled() as (made, client):
+        for again in range(4):
+            for n in range(20):
+                await ask(client, head(f"/api/jobs/{n}", f"Cookie: {again}"))
+                await made.settle()
+        (kept,) = made.hits._callers._kept.values()
+        assert len(kept.caller.answers) == 4
+
+
 async def test_it_stays_within_its_bytes():
     async with served(max_bytes=20_000) as made, await prompt(made.port) as client:
         made.world.upstream.answer = lambda request, n: dated()
