@@ -35,6 +35,7 @@ from proxy.policy.key import Keyring
 from proxy.policy.message import Request
 from proxy.policy.outcome import Accessed, Outcome
 from proxy.serving.at_once import Hosts
+from proxy.serving.cors import Cors
 from proxy.serving.exchange import Exchange
 from proxy.serving.fetch import Fetcher
 from proxy.serving.forwarding import Forwarding
@@ -302,8 +303,9 @@ class _Composition:
         def finished(request: Request, reply: Reply, seconds: float) -> None:
             self._finished(request, reply.outcome, reply.status, seconds, _saved(reply))
 
-        own = self._events.pages(self._resolver, self._rules, sessions)
-        pages = {**sessions.pages(), **self._counting.pages(settings.prefix), **own}
+        cors = Cors(settings.allowed_origins)
+        own = self._events.pages(self._resolver, self._rules, sessions, cors)
+        pages = {**sessions.pages(), **self._counting.pages(settings.prefix, cors), **own}
         reserved = Reserved(settings.prefix, health.word, health.ready, pages)
         choices = Choices()
         bridge = UpgradeBridge(

@@ -15,6 +15,7 @@ from proxy.policy.outcome import Outcome, Reason
 from proxy.policy.route import Kind, Match
 from proxy.rules.compile import RuleSet
 from proxy.rules.counting import Counted, counted
+from proxy.serving.cors import Cors
 from proxy.serving.reports_page import PLACE, ReportsPage
 from proxy.serving.reserved import Page
 from proxy.stores.base import Store
@@ -107,9 +108,10 @@ class Counting:
 
     # Who asks
 
-    def pages(self, prefix: str) -> dict[str, Page]:
+    def pages(self, prefix: str, cors: Cors) -> dict[str, Page]:
         """By their names below the prefix; one that ends in a slash stands for all that begin so."""
-        page = ReportsPage(self._reports, self._identity, self._rules, self._clock, prefix)
+        made = ReportsPage(self._reports, self._identity, self._rules, self._clock, prefix)
+        page = cors.page(("GET", "HEAD"), made)
         return {PLACE: page, f"{PLACE}/": page}
 
     def _figures(self) -> Iterator[Sample]:

@@ -24,6 +24,7 @@ from proxy.identity.sources import IdentityResolver
 from proxy.live_rules import LiveRules
 from proxy.policy.identity import Identity, Standing
 from proxy.policy.key import Keyring
+from proxy.serving.cors import Cors
 from proxy.serving.publishing import Publishing
 from proxy.serving.realtime import METRICS, Realtime
 from proxy.serving.reserved import Page
@@ -86,7 +87,9 @@ class EventParts:
         if self._tasks:
             await asyncio.wait(self._tasks)
 
-    def pages(self, identity: IdentityResolver, rules: LiveRules, sessions: SessionParts) -> Mapping[str, Page]:
+    def pages(
+        self, identity: IdentityResolver, rules: LiveRules, sessions: SessionParts, cors: Cors
+    ) -> Mapping[str, Page]:
         """What is answered below the reserved prefix; from here on, streams end with their sessions."""
         revocations = sessions.revocations
 
@@ -101,7 +104,7 @@ class EventParts:
         self._require = lambda: rules.current.reports_require
         return Realtime(
             self.streams, Polls(self.mailboxes, self.feeds, self.streams), self._tickets, identity,
-            lambda: rules.current, self._clock, origins=self._settings.allowed_origins, standing=revocations.of,
+            lambda: rules.current, self._clock, cors=cors, standing=revocations.of,
         ).pages()  # fmt: skip
 
     def announce(self, tenant: str, report: str, figures: Mapping[str, Any]) -> None:

@@ -41,7 +41,7 @@ class Settings:
     prefix: str = "/.sidecache"  # "" switches the reserved paths off
     hosts: frozenset[str] = frozenset()
     trusted_peers: tuple[Network, ...] = ()
-    allowed_origins: frozenset[str] = frozenset()  # of pages that may read events, beside our own
+    allowed_origins: frozenset[str] = frozenset()  # of pages that may read events and reports, beside our own
     jwt_issuer: str | None = None
     jwt_audience: str | None = None
     jwks_url: str | None = None

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import pytest
 import structlog
 
-from proxy.events.ticket import COOKIE
+from proxy.policy.cookies import TICKET
 from tests import wire
 from tests.serving.world import unsigned
 
@@ -229,7 +229,7 @@ async def test_a_place_that_is_none_or_gone_is_not_recovered(side, text):
         ((f"Authorization: Bearer {unsigned(exp=1)}",), 401, 'Bearer error="invalid_token"'),
         ((f"Authorization: Bearer {unsigned(None)}",), 403, None),
         ((f"Authorization: Bearer {unsigned('org_a')}", "X-Org-Id: org_b"), 403, None),
-        ((f"Cookie: {COOKIE}=forged",), 401, "Bearer"),
+        ((f"Cookie: {TICKET}=forged",), 401, "Bearer"),
     ],
 )
 async def test_who_is_not_known_reads_nothing(side, headers, status, authenticate):
@@ -238,27 +238,6 @@ async def test_who_is_not_known_reads_nothing(side, headers, status, authenticat
         assert (answer.status, answer.get("www-authenticate")) == (status, authenticate)
     answer = await wire.fetch(side.data_port, "/.sidecache/ticket", *headers, method="POST")
     assert answer.status == status
-
-
-@pytest.mark.parametrize("path", [EVENTS, f"{EVENTS}/unread", "/.sidecache/ticket"])
-async def test_pages_of_other_origins_are_refused(side, path):
-    method = "POST" if path.endswith("ticket") else "GET"
-    for origin in ("https://evil.test", "null"):
-        answer = await wire.fetch(side.data_port, path, AUTH, f"Origin: {origin}", method=method)
-        assert answer.status == 403
-        assert answer.get("access-control-allow-origin") is None
-
-
-async def test_pages_of_an_allowed_origin_may_read_and_ask_before(side):
-    origin = "Origin: https://portal.example"
-    asked = await wire.fetch(side.data_port, EVENTS, origin, "Access-Control-Request-Method: GET", method="OPTIONS")
-    assert asked.status == 204
-    assert "authorization" in asked.get("access-control-allow-headers")
-    answer = await wire.fetch(side.data_port, f"{EVENTS}/unread", AUTH, origin)
-    for each in (asked, answer):
-        assert each.get("access-control-allow-origin") == "https://portal.example"
-        assert each.get("access-control-allow-credentials") == "true"
-        assert each.get("vary") == "Origin"
 
 
 @pytest.mark.parametrize(
@@ -277,7 +256,7 @@ async def test_a_ticket_opens_a_stream_without_a_header(side):
     answer = await wire.fetch(side.data_port, "/.sidecache/ticket", AUTH, method="POST")
     cookie = answer.get("set-cookie")
     assert answer.status == 204
-    assert cookie.startswith(f"{COOKIE}=")
+    assert cookie.startswith(f"{TICKET}=")
     assert cookie.endswith("; Max-Age=60; Path=/; Secure; HttpOnly; SameSite=Strict")
     client, head = await stream(side, f"Cookie: {cookie.partition(';')[0]}")
     assert head.status == 200
@@ -288,6 +267,31 @@ async def test_a_ticket_opens_a_stream_without_a_header(side):
     # a ticket makes no ticket, and is nothing to the rest of the sidecar
     again = await wire.fetch(side.data_port, "/.sidecache/ticket", f"Cookie: {cookie.partition(';')[0]}", method="POST")
     assert again.status == 401
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "more"),
+    [
+        ("GET", "/elsewhere", ()), ("POST", "/elsewhere", ()), ("POST", "/api/jobs/7/applications", ()),
+        ("GET", "/api/jobs/7/applications", ()), ("GET", "/api/jobs/7/applications", ("Cache-Control: no-cache",)),
+        ("GET", "/socket", ("Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Key: " + "x" * 22 + "==")),
+    ],
+)  # fmt: skip
+async def test_a_ticket_does_not_reach_the_upstream_whatever_way_a_request_takes(tmp_path, method, path, more):
+    async with wire.upstream(Portal().answer) as upstream, wire.sidecar(upstream.port, tmp_path, RULES) as side:
+        cookie = (await ticket(side)).removeprefix("Cookie: ")
+        for lines in (
+            (f"Cookie: a=1; {cookie}; b=2",),
+            (f"Cookie: {cookie}",),
+            ("Cookie: c=3", f"cookie:{cookie};d=4"),
+        ):
+            _ = await wire.fetch(side.data_port, path, AUTH, *lines, *more, method=method)
+        got = b"".join(request.raw for request in upstream.requests)
+        assert b"sidecache-ticket" not in got
+        assert b"Cookie: a=1; b=2\r\n" in got
+        assert method == "GET" or [request.all("cookie") for request in upstream.requests] == [
+            [b"a=1; b=2"], [], [b"c=3", b"d=4"],
+        ]  # fmt: skip
 
 
 async def ticket(side, auth=AUTH) -> str:
