@@ -14,11 +14,11 @@ from proxy.cache.seal import Sealer
 from proxy.events.audience import TENANT, roles
 from proxy.events.event import Codec, Event
 from proxy.events.feed import Feeds
-from proxy.events.mailbox import KEPT_FOR, Mailboxes
+from proxy.events.mailbox import Mailboxes
 from proxy.events.poll import Polls
 from proxy.events.publish import Publisher
 from proxy.events.repair import Repairs
-from proxy.events.stream import Streams
+from proxy.events.stream import Limits, Streams
 from proxy.events.ticket import Tickets
 from proxy.identity.sources import IdentityResolver
 from proxy.live_rules import LiveRules
@@ -58,17 +58,23 @@ class EventParts:
         self._settings = settings
         noted = _Seldom(noted, counted, clock)
         self._clock = clock
-        codec = Codec(sealer, KEPT_FOR, clock)
-        self.mailboxes = Mailboxes(store, codec, keys.digest, clock, noted=noted)
+        codec = Codec(sealer, settings.events_kept_for, clock)
+        self.mailboxes = Mailboxes(
+            store, codec, keys.digest, clock, noted=noted, kept=settings.events_kept, kept_for=settings.events_kept_for
+        )
         self.feeds = Feeds(self.mailboxes, store.listen, background)
         repairs = Repairs(self.mailboxes, self.feeds, background, clock)
         store.on_disturbance(repairs.disturbed)
-        self.publisher = Publisher(self.mailboxes, self.feeds, repairs, background, noted=noted, clock=time.monotonic)
+        self.publisher = Publisher(
+            self.mailboxes, self.feeds, repairs, background, noted=noted, clock=time.monotonic,
+            most_data=settings.event_bytes,
+        )  # fmt: skip
         self.publishing = Publishing(
             self.publisher, background, clock, keys.digest, os.urandom,
             seals=codec.can_seal, leaves=store.shared, noted=noted,
         )  # fmt: skip
-        self.streams = Streams(self.mailboxes, self.feeds, background, clock)
+        limits = Limits(settings.event_streams, settings.event_streams_tenant, settings.event_streams_user)
+        self.streams = Streams(self.mailboxes, self.feeds, background, clock, limits=limits)
         self._tickets = Tickets(settings.name_key.encode())
         self._background = background
         self._require: Callable[[], frozenset[str]] = frozenset

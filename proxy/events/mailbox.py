@@ -22,7 +22,7 @@ KEPT = 500  # entries of a tenant
 KEPT_FOR = 72 * 3600.0  # seconds
 _CURSORS_KEPT_FOR = 30 * 86400.0  # seconds: so that who comes back late hears that something may be missing
 _PAGE = 250
-_PAGES = 8  # more than a mailbox ever has
+_MORE = 6  # pages beyond those of a full mailbox: some replica may keep more
 _TRIMMED = 60.0  # seconds between two removals of what is too old
 _REMEMBERED = 10_000  # tenants whose mailbox was trimmed lately
 _FIELD = "e"
@@ -145,7 +145,7 @@ class Mailboxes:
 
     async def _read(self, tenant: str, after: str) -> list[Entry]:
         entries: list[Entry] = []
-        for _ in range(_PAGES):
+        for _ in range(self.kept // _PAGE + _MORE):
             items = await self._store.range(_stream(tenant), after, _PAGE)
             entries += [self._entry(tenant, item) for item in items]
             if len(items) < _PAGE:

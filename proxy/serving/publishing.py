@@ -139,7 +139,8 @@ class Publishing:
             document(body, response.fields),
         )  # fmt: skip
         id = repeating_id(publish, request, response, identity, named, self._digest) or self._random(16).hex()
-        made = written(publish, request, response, identity, named, now=self._clock(), id=id)
+        most = self._publisher.most_data
+        made = written(publish, request, response, identity, named, now=self._clock(), id=id, most=most)
         if made.event is None:
             self._noted("event-without-audience", {"name": publish.event})
             return

@@ -362,6 +362,48 @@ async def test_too_many_streams_of_one_user(side):
         await each.close()
 
 
+@pytest.mark.parametrize(
+    ("name", "detail"),
+    [
+        ("SIDECACHE_EVENT_STREAMS", "Too many streams are open here."),
+        ("SIDECACHE_EVENT_STREAMS_TENANT", "Too many streams of this organisation are open here."),
+        ("SIDECACHE_EVENT_STREAMS_USER", "Too many streams of this user are open here."),
+    ],
+)
+async def test_how_many_streams_there_may_be_is_a_setting(tmp_path, name, detail):
+    async with upstream_and_sidecar(tmp_path, **{name: "2"}) as side:
+        clients = [(await stream(side, AUTH))[0] for _ in range(2)]
+        answer = await wire.fetch(side.data_port, EVENTS, AUTH)
+        assert (answer.status, json.loads(answer.body)["detail"]) == (429, detail)
+        told = await wire.fetch(side.admin_port, "/metrics", host=f"127.0.0.1:{side.admin_port}")
+        assert (b"sidecache_event_streams_max 2.0\n" in told.body) is (name == "SIDECACHE_EVENT_STREAMS")
+        for each in clients:
+            await each.close()
+
+
+async def test_how_much_is_kept_and_how_large_an_event_may_be_are_settings(tmp_path):
+    async with upstream_and_sidecar(tmp_path, SIDECACHE_EVENTS_KEPT="10", SIDECACHE_EVENT_BYTES="256") as side:
+        await apply(side, "x" * 300)
+        for _ in range(10):
+            await apply(side, "x" * 100)
+        answer = await wire.fetch(side.data_port, f"{EVENTS}?after=0&wait=0", AUTH)
+        assert [each["data"]["application"] for each in json.loads(answer.body)["events"]] == [
+            f"app_{n}" for n in range(2, 12)
+        ]
+        await apply(side, "x" * 300)
+        answer = await wire.fetch(side.data_port, f"{EVENTS}?after=0&wait=0", AUTH)
+        assert json.loads(answer.body)["events"][-1]["data"] == {"ref": "/api/jobs/7/applications"}
+        host, body = (
+            f"127.0.0.1:{side.admin_port}",
+            {"tenant": "org_a", "event": "plan.changed", "data": {"x": "y" * 300}},
+        )
+        told = await wire.fetch(
+            side.admin_port, "/api/events", "Content-Type: application/json", method="POST",
+            body=json.dumps(body).encode(), host=host,
+        )  # fmt: skip
+        assert (told.status, b"is larger than 256 bytes" in told.body) == (400, True)
+
+
 async def test_the_script_for_pages(side):
     answer = await wire.fetch(side.data_port, "/.sidecache/events.js")
     assert answer.get("content-type") == "text/javascript; charset=utf-8"
