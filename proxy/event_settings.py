@@ -1,4 +1,4 @@
-"""How much is kept of events, and for how many readers at once? The variables of the mailboxes and streams (SPEC 11)."""
+"""How much is kept of events, and for how many readers at once? The variables of mailboxes and streams (SPEC 11)."""
 
 from typing import Any
 

@@ -39,13 +39,14 @@ class Events:
         self._clock = clock
 
     def endpoints(self) -> Iterator[Endpoint]:
+        most = self._publisher.most_data
         yield Endpoint(
             "POST", "/api/events", self.publish, "Publish an event.", (Role.OPERATOR, Role.BACKEND),
             document={
                 "tenant": text("whose event it is"),
                 "event": text("its name, which a `publish` or `events` of the rules has"),
                 "to": text("tenant (everybody of it), role:<permission> or user:<id>"),
-                "data": {"type": "object", "description": f"what it carries, at most {self._publisher.most_data} bytes"},
+                "data": {"type": "object", "description": f"what it carries, at most {most} bytes"},
                 "id": text("the publisher's own: the same one again is the same event"),
             },
             answers={
