@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 import orjson
+from prometheus_client.core import Metric
 
 from proxy.cache.background import Background
 from proxy.cache.seal import Sealer
@@ -122,7 +123,7 @@ class EventParts:
         event = Event(os.urandom(16).hex(), METRICS, to, self._clock(), data)
         _ = self._background.start(self.mailboxes.show(tenant, event))
 
-    def _of_readers(self) -> Iterator[Sample]:
+    def _of_readers(self) -> Iterator[Sample | Metric]:
         figures = self.streams.figures
         yield Sample("sidecache_event_streams", "Open event streams.", len(self.streams))
         yield Sample("sidecache_event_streams_max", "Event streams that may be open.", self.streams.limits.process)
@@ -142,6 +143,9 @@ class EventParts:
             "sidecache_event_gaps_told_total", "Readers that were told that something may be missing.", figures.gaps,
             counter=True,
         )  # fmt: skip
+        yield self.feeds.delays.metric(
+            "sidecache_event_delivery_seconds", "From a write to the last stream here that got its event."
+        )
 
     def _of_events(self) -> Iterator[Sample]:
         published, kept = self.publisher.figures, self.mailboxes.figures

@@ -17,6 +17,7 @@ from proxy.events.event import Event
 from proxy.events.mailbox import DOORBELL, Mailboxes
 from proxy.events.window import Entry, Window, is_gap
 from proxy.stores.base import Heard
+from proxy.telemetry.distribution import Distribution
 
 LOOK = 5.0  # seconds after which a mailbox is looked at even when no doorbell has rung
 LINGER = 30.0  # seconds that a mailbox nobody reads is followed for: those who come back find it here
@@ -24,6 +25,7 @@ PATIENCE = (0.0, 0.2, 0.6, 1.2)  # seconds in which what a failover has lost may
 _MOST_BYTES = 64 << 20  # of all windows of this process
 _LEAST_BYTES = 16 << 10  # of one
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0
+_DELAYS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0)  # seconds
 
 Listen = Callable[[Sequence[str]], AsyncGenerator[Heard | None, None]]
 
@@ -81,6 +83,7 @@ class Feeds:
         self._feeds: dict[str, Feed] = {}
         self._opening: dict[str, asyncio.Task[None]] = {}
         self._looking: set[str] = set()
+        self.delays = Distribution(_DELAYS)  # from a write to the last stream that its event was written to
 
     def __len__(self) -> int:
         return len(self._feeds)
@@ -225,6 +228,8 @@ class Feeds:
                 count += 1
                 if count % self._turn == 0:
                     await asyncio.sleep(0)
+            if readers and entry.shown is not None:
+                self.delays.observe(self._mailboxes.age(entry.shown))
 
     def _lose(self, feed: Feed, readers: Sequence[Subscriber], cursor: Cursor) -> None:
         for reader in readers:

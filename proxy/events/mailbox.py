@@ -72,6 +72,10 @@ class Mailboxes:
         """Unix seconds: what is older than this counts no more."""
         return self._clock() - self.kept_for
 
+    def age(self, event: Event) -> float:
+        """Seconds since it came about, by the clocks of two machines perhaps."""
+        return max(0.0, self._clock() - event.at)
+
     # Entries
 
     async def append(self, tenant: str, event: Event, *, seal: bool = False) -> Entry:

@@ -47,8 +47,9 @@ class Figures:
     delivered: int = 0
     opened: int = 0
     gaps: int = 0  # readers that were told that something may be missing
-    refused: Counter[str] = field(default_factory=Counter)
-    ended: Counter[str] = field(default_factory=Counter)
+    # told from the start with 0: an alert sees the first of a kind only if it has seen none before
+    refused: Counter[str] = field(default_factory=lambda: Counter(dict.fromkeys(("process", "tenant", "user"), 0)))
+    ended: Counter[str] = field(default_factory=lambda: Counter(dict.fromkeys(("left", "overflow", "unavailable"), 0)))
 
 
 class Outlet(Protocol):

@@ -10,6 +10,7 @@ from proxy.events.event import Event
 from proxy.events.feed import LINGER, LOOK
 from proxy.events.mailbox import DOORBELL
 from proxy.events.window import is_gap
+from proxy.policy.identity import Identity
 from tests.doubles import settle
 from tests.events.world import ORG, event
 
@@ -208,3 +209,15 @@ async def test_a_reader_that_leaves_in_the_midst_gets_no_more(world):
         first.deliver = lambda entry: feed.subscribers.pop(second, None)
         await world.publish(event(1))
     assert second.got == []
+
+
+async def test_how_late_an_event_is_counts_once_for_all_who_read_it_and_not_where_nobody_does(world):
+    await world.publish(event(1))
+    assert world.feeds.delays.counts == [0] * 14
+    for user in ("ada", "bob", "eve"):
+        await world.read(identity=Identity(ORG, user))
+    world.clock.now = 1.7e9 + 5
+    await world.publish(event(2))  # of three seconds ago
+    assert (sum(world.feeds.delays.counts), world.feeds.delays.total) == (1, 3.0)
+    await world.publish(event(9))  # by a clock that is ahead
+    assert (sum(world.feeds.delays.counts), world.feeds.delays.total) == (2, 3.0)
