@@ -257,6 +257,7 @@ class _Composition:
         self._counting = Counting(
             store, lambda: self._rules.current, self._resolver, self._keys, background, time.time,
             metrics=self._metrics, failed=self._lost, lost=self._report, announce=self._events.announce,
+            is_watched=self._events.is_watched,
         )  # fmt: skip
         self._stack.push_async_callback(self._counting.close)
         keys, hosts = self._keys, self._hosts

@@ -41,6 +41,7 @@ class Counting:
         failed: Callable[[BaseException], None],
         lost: Lost,
         announce: Announce | None = None,
+        is_watched: Callable[[str, str], bool] = lambda tenant, report: True,
     ) -> None:
         self._rules = rules
         self._background = background
@@ -48,7 +49,7 @@ class Counting:
         self._failed = failed
         self._lost = lost
         self._identity = identity
-        self._counters = Counters(store, clock, digest=keys.digest, announce=announce)
+        self._counters = Counters(store, clock, digest=keys.digest, announce=announce, is_watched=is_watched)
         self._reports = Reports(store, self._counters.as_of)
         self.add = self._counters.add
         metrics.watch(self._figures)

@@ -12,7 +12,7 @@ from prometheus_client.core import Metric
 
 from proxy.cache.background import Background
 from proxy.cache.seal import Sealer
-from proxy.events.audience import TENANT, roles
+from proxy.events.audience import METRICS, TENANT, roles
 from proxy.events.event import Codec, Event
 from proxy.events.feed import Feeds
 from proxy.events.mailbox import Mailboxes
@@ -27,7 +27,7 @@ from proxy.policy.identity import Identity, Standing
 from proxy.policy.key import Keyring
 from proxy.serving.cors import Cors
 from proxy.serving.publishing import Publishing
-from proxy.serving.realtime import METRICS, Realtime
+from proxy.serving.realtime import Realtime
 from proxy.serving.reserved import Page
 from proxy.session_parts import SessionParts
 from proxy.settings import Settings
@@ -122,6 +122,10 @@ class EventParts:
         data = orjson.dumps({"report": report, **figures})
         event = Event(os.urandom(16).hex(), METRICS, to, self._clock(), data)
         _ = self._background.start(self.mailboxes.show(tenant, event))
+
+    def is_watched(self, tenant: str, report: str) -> bool:
+        """Whether anybody, at any replica, reads figures of this tenant as they change."""
+        return self.feeds.is_watched(tenant)
 
     def _of_readers(self) -> Iterator[Sample | Metric]:
         figures = self.streams.figures

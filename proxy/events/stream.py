@@ -99,6 +99,10 @@ class Stream:
     def runs(self) -> bool:
         return self._outlet is not None and not self.ended.done()
 
+    @property
+    def watches(self) -> bool:
+        return self.reader.watches
+
     async def run(self, outlet: Outlet) -> None:
         self._outlet = outlet
         await self._owner.serve(self)
@@ -233,6 +237,8 @@ class Streams:
             async with self._feeds.open(stream.reader.tenant) as feed:
                 await self._begin(stream, feed)
                 try:
+                    if stream.watches and not stream.ended.done():
+                        await self._feeds.watch(feed)
                     await stream.ended
                 finally:
                     feed.subscribers.pop(stream, None)

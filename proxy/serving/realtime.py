@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl
 
 import proxy.events
 from proxy.errors import StoreError
-from proxy.events.audience import MAX_TOPICS, Reader, is_known
+from proxy.events.audience import MAX_TOPICS, METRICS, Reader, is_known
 from proxy.events.cursor import BEGIN
 from proxy.events.poll import MOST_WAIT, Polls, is_cursor
 from proxy.events.stream import Start, Streams
@@ -25,8 +25,6 @@ from proxy.serving.problem import problem
 from proxy.serving.reply import Reply
 from proxy.serving.reserved import Page
 from proxy.serving.upstream import Body
-
-METRICS = "metrics"  # a topic that counters publish, not rules
 
 _TOPIC = re.compile(r"[a-z][a-z0-9_-]*(\.[a-z0-9_-]+)*(\.\*)?")
 _SCRIPT = (Path(proxy.events.__file__).parent / "events.js").read_bytes()
