@@ -34,6 +34,7 @@ from proxy.live_rules import LiveRules
 from proxy.policy.key import Keyring
 from proxy.reporting import Reports
 from proxy.serving.at_once import Hosts
+from proxy.serving.cors import Cors
 from proxy.serving.exchange import Exchange
 from proxy.serving.fetch import Fetcher
 from proxy.serving.forwarding import Forwarding
@@ -250,7 +251,7 @@ class _Composition:
         self._counting = Counting(
             store, lambda: self._rules.current, self._resolver, self._keys, background, time.time,
             metrics=self._metrics, failed=self._reports.lost, lost=self._reports.changed,
-            announce=self._events.announce,
+            announce=self._events.announce, is_watched=self._events.is_watched,
         )  # fmt: skip
         self._stack.push_async_callback(self._counting.close)
         self._finished = Finished(
@@ -291,8 +292,9 @@ class _Composition:
     ) -> Listener:  # fmt: skip
         settings = self._settings
         finished = self._finished
-        own = self._events.pages(self._resolver, self._rules, sessions)
-        pages = {**sessions.pages(), **self._counting.pages(settings.prefix), **own}
+        cors = Cors(settings.allowed_origins)
+        own = self._events.pages(self._resolver, self._rules, sessions, cors)
+        pages = {**sessions.pages(), **self._counting.pages(settings.prefix, cors), **own}
         reserved = Reserved(settings.prefix, health.word, health.ready, pages)
         choices = Choices()
         bridge = UpgradeBridge(upstream, finished.ended, exchange.is_write, exchange.admit, sessions.observer.watch)

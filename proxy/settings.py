@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
-from proxy import store_settings
+from proxy import event_settings, store_settings
 from proxy.addresses import HOST, Address, is_origin, is_url, quoted
 from proxy.credentials import AdminEntry, EncryptionKey, read_admin_tokens, read_encryption_keys
 from proxy.errors import ConfigError
@@ -41,7 +41,7 @@ class Settings:
     prefix: str = "/.sidecache"  # "" switches the reserved paths off
     hosts: frozenset[str] = frozenset()
     trusted_peers: tuple[Network, ...] = ()
-    allowed_origins: frozenset[str] = frozenset()  # of pages that may read events, beside our own
+    allowed_origins: frozenset[str] = frozenset()  # of pages that may read events and reports, beside our own
     jwt_issuer: str | None = None
     jwt_audience: str | None = None
     jwks_url: str | None = None
@@ -71,6 +71,12 @@ class Settings:
     idle_timeout: float = 60.0
     drain: float = 25.0
     workers: int = 1
+    events_kept: int = 500  # of a tenant
+    events_kept_for: float = 72 * 3600.0
+    event_bytes: int = 8 << 10  # of one event's data
+    event_streams: int = 5000  # of this process; of these of one tenant, and of one user
+    event_streams_tenant: int = 500
+    event_streams_user: int = 10
     access_log: bool = False
     tracing: bool = False  # spans, by the standard variables OTEL_*
     warnings: tuple[str, ...] = ()
@@ -145,6 +151,7 @@ class _Reader(Variables):
             first_byte_timeout=self.milliseconds("SIDECACHE_FIRST_BYTE_TIMEOUT_MS", 30000),
             idle_timeout=self.milliseconds("SIDECACHE_IDLE_TIMEOUT_MS", 60000),
             drain=float(self.integer("SIDECACHE_DRAIN_S", 25, 0, HOUR)),
+            **event_settings.events(self),
             access_log=self.switch("SIDECACHE_ACCESS_LOG"),
             tracing=self._tracing(),
             workers=self.integer("SIDECACHE_WORKERS", 1, 1, 64, flag="workers"),

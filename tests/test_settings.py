@@ -97,6 +97,14 @@ def test_development_needs_an_upstream_only_and_says_what_it_does_without_tokens
         ("SIDECACHE_FIRST_BYTE_TIMEOUT_MS", "1", "first_byte_timeout", 0.001),
         ("SIDECACHE_IDLE_TIMEOUT_MS", "3600000", "idle_timeout", 3600.0),
         ("SIDECACHE_DRAIN_S", "0", "drain", 0.0),
+        ("SIDECACHE_EVENTS_KEPT", "4000", "events_kept", 4000),
+        ("SIDECACHE_EVENTS_KEPT_H", "720", "events_kept_for", 720 * 3600.0),
+        ("SIDECACHE_EVENT_BYTES", "1024", "event_bytes", 1024),
+        ("SIDECACHE_EVENT_STREAMS", "20000", "event_streams", 20_000),
+        ("SIDECACHE_EVENT_STREAMS", "100", "event_streams_tenant", 100),
+        ("SIDECACHE_EVENT_STREAMS", "3", "event_streams_user", 3),
+        ("SIDECACHE_EVENT_STREAMS_TENANT", "5000", "event_streams_tenant", 5000),
+        ("SIDECACHE_EVENT_STREAMS_USER", "500", "event_streams_user", 500),
         ("SIDECACHE_ACCESS_LOG", "on", "access_log", True),
         ("SIDECACHE_ACCESS_LOG", "True", "access_log", True),
         ("SIDECACHE_ACCESS_LOG", "off", "access_log", False),
@@ -125,6 +133,16 @@ def test_a_good_value_is_understood(name, value, attribute, expected):
         ("SIDECACHE_UPSTREAM", "ftp://portal", "SIDECACHE_UPSTREAM: 'ftp://portal' is not a URL such as"),
         ("SIDECACHE_UPSTREAM", "http://me:pw@portal", "SIDECACHE_UPSTREAM: 'http://***@portal' is not a URL such as"),
         ("SIDECACHE_UPSTREAM", "http://portal:99999", "SIDECACHE_UPSTREAM: 'http://portal:99999' is not a URL"),
+        ("SIDECACHE_EVENTS_KEPT", "0", "SIDECACHE_EVENTS_KEPT: '0' is not a whole number from 10 to 10000"),
+        ("SIDECACHE_EVENTS_KEPT", "5000", "SIDECACHE_EVENTS_KEPT: 5000 events of 8192 bytes are more than the 32 MiB of"
+         " a tenant; keep fewer, or smaller ones (SIDECACHE_EVENT_BYTES)"),
+        ("SIDECACHE_EVENTS_KEPT_H", "72h", "SIDECACHE_EVENTS_KEPT_H: '72h' is not a whole number from 1 to 720"),
+        ("SIDECACHE_EVENT_BYTES", "65536", "SIDECACHE_EVENT_BYTES: '65536' is not a whole number from 256 to 32768"),
+        ("SIDECACHE_EVENT_STREAMS", "-1", "SIDECACHE_EVENT_STREAMS: '-1' is not a whole number from 1 to 100000"),
+        ("SIDECACHE_EVENT_STREAMS_TENANT", "5001", "SIDECACHE_EVENT_STREAMS_TENANT: 5001 is more than"
+         " SIDECACHE_EVENT_STREAMS (5000) lets in; lower it, or raise SIDECACHE_EVENT_STREAMS"),
+        ("SIDECACHE_EVENT_STREAMS_USER", "501", "SIDECACHE_EVENT_STREAMS_USER: 501 is more than"
+         " SIDECACHE_EVENT_STREAMS_TENANT (500) lets in; lower it, or raise SIDECACHE_EVENT_STREAMS_TENANT"),
         ("SIDECACHE_LISTEN", "8080", "SIDECACHE_LISTEN: '8080' is not HOST:PORT such as 0.0.0.0:8080"),
         ("SIDECACHE_LISTEN", "::1:8080", "SIDECACHE_LISTEN: '::1:8080' is not HOST:PORT such as 0.0.0.0:8080"),
         ("SIDECACHE_LISTEN", "127.0.0.1:70000", "SIDECACHE_LISTEN: '127.0.0.1:70000' is not HOST:PORT"),
@@ -502,6 +520,7 @@ def test_the_effective_configuration_is_described_in_words():
     assert shown["listen"] == "0.0.0.0:8080"
     assert shown["prefix"] == "(none)"
     assert shown["access-log"] == "off"
+    assert (shown["events-kept"], shown["events-kept-for"], shown["event-streams-tenant"]) == ("500", "259200.0", "500")
     assert shown["first-byte-timeout"] == "30.0"
     assert "warnings" not in shown
 

@@ -20,6 +20,14 @@ async def test_events_are_read_in_the_order_they_were_appended(world):
     assert numbers(await world.mailboxes.load(ORG)) == list(range(100, 600))  # 500 are kept
 
 
+async def test_a_larger_mailbox_is_read_as_a_whole():
+    world = World(kept=4000)
+    for number in range(4100):
+        await world.mailboxes.append(ORG, event(number))
+    assert numbers(await world.mailboxes.load(ORG)) == list(range(100, 4100))
+    await world.close()
+
+
 async def test_another_tenant_s_mailbox_is_another(world):
     await world.mailboxes.append(ORG, event(1))
     assert await world.mailboxes.load("org_b") == []
