@@ -52,6 +52,12 @@ CASES: dict[str, list[Fires | Silent]] = {
         Silent(of("up", "1x3 0 1x10"), "10m"),
         Silent({named("up", instance="db", job="postgres"): "0x20"}, "10m"),
     ],
+    "SidecacheAbsent": [
+        Fires({named("up", instance="db", job="postgres"): "1x30"}, "20m", {"job": "sidecache"}),
+        Fires(of("up", "1x10 _x30"), "35m", {"job": "sidecache"}),
+        Silent(of("up", "0x30"), "20m"),
+        Silent(of("up", "1x10 _x30"), "20m"),
+    ],
     "SidecacheLoopLag": [
         Fires(of("sidecache_loop_lag_seconds", "0.3x20", worker="0")
               | of("sidecache_loop_lag_seconds", "0x20", worker="1"), "10m", INSTANCE, "300ms"),

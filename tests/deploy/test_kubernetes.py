@@ -6,6 +6,7 @@ import re
 import shutil
 from itertools import chain
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import kubernetes_validate
@@ -37,6 +38,7 @@ VERSIONS = (OLDEST, "1.33", kubernetes_validate.latest_version())
 LINT = "{extends: default, rules: {line-length: {max: 180}, document-start: disable, comments: {level: error}}}"
 # Resident memory as the README says it was measured: idle, and for each byte of a full first tier of small entries.
 IDLE, PER_BYTE, PER_BYTE_EMBEDDED = 85 << 20, 1.75, 2.75
+PASSWORD = "proxy-password"
 DRAIN_AND_END = 5  # seconds a sidecar takes beside SIDECACHE_DRAIN_S, at most
 PORTAL_ENDS = 20  # seconds that the manifests leave to the portal
 
@@ -103,10 +105,13 @@ def accepted(manifest: Manifest, version: str) -> None:
         kubernetes_validate.validate(manifest, version, strict=True)
 
 
-COMPONENTS = """
-resources: [../production]
-components: [../../components/autoscaling, ../../components/pod-monitor]
-"""
+def with_components(tmp_path: Path) -> Rendered:
+    """Production with its optional lines."""
+    text = (FOLDER / "overlays" / "production" / "kustomization.yaml").read_text()
+    assert text.count("\n# components:\n") == 1
+    return with_more(tmp_path, re.sub(r"(?m)^# ", "", text),
+                     sidecache_env=(FOLDER / "overlays" / "production" / "sidecache.env").read_text(),
+                     network_yaml=(FOLDER / "overlays" / "production" / "network.yaml").read_text())  # fmt: skip
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -117,7 +122,7 @@ def test_every_manifest_is_what_the_schemas_of_kubernetes_ask_for(made, version)
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_those_of_the_optional_components_are_too(tmp_path, version):
-    made = with_more(tmp_path, COMPONENTS)
+    made = with_components(tmp_path)
     assert {"HorizontalPodAutoscaler", "PodMonitor"} <= {manifest["kind"] for manifest in made.all}
     for manifest in made.all:
         accepted(manifest, version)
@@ -300,16 +305,23 @@ def test_the_rules_are_the_shipped_ones():
     assert (FOLDER / "base" / "rules.yaml").read_bytes() == (ROOT / "rules.yaml").read_bytes()
 
 
+def checked(made: Rendered, folder: Path) -> dict[str, Any]:
+    """What `sidecache check` says of the overlay's environment, with the files of the Secret in their place."""
+    write_secrets(folder / "secrets", PASSWORD)
+    assert made.secret_keys() <= {file.name for file in (folder / "secrets").iterdir()}
+    environ = {name: value.replace(SECRETS, str(folder / "secrets")) for name, value in made.environment().items()}
+    environ["SIDECACHE_RULES"] = str(FOLDER / "base" / "rules.yaml")
+    code, out, err = said("check", "--settings", "--json", cwd=folder, **environ)
+    assert code == 0, (out, err)
+    assert PASSWORD not in out + err
+    return json.loads(out)
+
+
 @pytest.mark.process
 def test_the_environment_is_a_whole_and_right_one_for_its_profile(made, profile, tmp_path):
-    write_secrets(tmp_path / "secrets", "proxy-password")
-    assert made.secret_keys() <= {file.name for file in (tmp_path / "secrets").iterdir()}
-    environ = {name: value.replace(SECRETS, str(tmp_path / "secrets")) for name, value in made.environment().items()}
-    environ["SIDECACHE_RULES"] = str(FOLDER / "base" / "rules.yaml")
-    code, out, err = said("check", "--profile", profile, "--settings", "--json", cwd=tmp_path, **environ)
-    assert code == 0, (out, err)
-    assert json.loads(out)["settings-warnings"] == []
-    assert "proxy-password" not in out + err
+    found = checked(made, tmp_path)
+    assert found["settings"]["profile"] == profile
+    assert found["settings-warnings"] == []
 
 
 # Networks
@@ -353,7 +365,7 @@ def test_what_is_open_to_the_internet_is_not_open_to_our_own_networks(made):
 
 
 def test_with_the_autoscaler_the_number_of_pods_is_its_own(tmp_path):
-    made = with_more(tmp_path, COMPONENTS)
+    made = with_components(tmp_path)
     (autoscaler,) = made.of("HorizontalPodAutoscaler")
     assert "replicas" not in made.deployment["spec"]
     assert autoscaler["spec"]["scaleTargetRef"]["name"] == made.deployment["metadata"]["name"]
@@ -363,7 +375,7 @@ def test_with_the_autoscaler_the_number_of_pods_is_its_own(tmp_path):
 
 
 def test_with_the_monitor_a_scrape_has_the_job_that_the_alerts_ask_for(tmp_path):
-    made = with_more(tmp_path, COMPONENTS)
+    made = with_components(tmp_path)
     (monitor,) = made.of("PodMonitor")
     (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
     assert endpoint["port"] in {port["name"] for port in made.sidecar["ports"]}
@@ -387,3 +399,30 @@ configMapGenerator:
 def test_rules_of_ones_own_take_the_place_of_the_shipped_ones_under_the_same_name(tmp_path):
     made = with_more(tmp_path, OWN_RULES, rules_yaml="version: 1\nfeatures: {}\n")
     assert made.named("ConfigMap", "sidecache-rules")["data"] == {"rules.yaml": "version: 1\nfeatures: {}\n"}
+
+
+UPSTASH = """
+namespace: portal-production
+resources: [../../redis]
+configMapGenerator:
+  - name: sidecache-environment
+    behavior: merge
+    literals:
+      - SIDECACHE_PROFILE=production
+      - SIDECACHE_JWT_ISSUER=https://portal.eu.auth0.com/
+      - SIDECACHE_JWT_AUDIENCE=https://api.portal.example.com
+      - REDIS_PROVIDER=upstash
+      - UPSTASH_REDIS_REST_URL=https://name-12345.upstash.io
+      - UPSTASH_REDIS_REST_TOKEN_FILE=/etc/sidecache/secrets/redis-password
+patches:
+  - patch: |
+      {apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: portal-to-redis}, $patch: delete}
+"""
+
+
+@pytest.mark.process
+def test_upstash_takes_the_place_of_redis_as_the_readme_tells(tmp_path):
+    made = with_more(tmp_path, UPSTASH)
+    found = checked(made, tmp_path)
+    assert (found["settings"]["provider"], found["settings-warnings"]) == ("upstash", [])
+    assert open_ports(made, "egress") == {(53, "UDP"), (53, "TCP"), (443, "TCP")}
