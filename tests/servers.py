@@ -229,9 +229,9 @@ def redis_server(*more: str, tls: Authority | None = None, acl: bool = False, po
     return _server(REDIS, *more, tls=tls, acl=acl, port=port)
 
 
-def shipped_server(*more: str) -> Server:
+def shipped_server(*more: str, tls: Authority | None = None) -> Server:
     """A server with the users that deploy/ ships, and nobody else but an owner for the tests."""
-    made = redis_server(*more, acl=True)
+    made = redis_server(*more, tls=tls, acl=True)
     file = Path(made.command[made.command.index("--aclfile") + 1])
     own = SHIPPED_ACL.read_text().replace("user default off", f"user default on >{ADMIN_PASSWORD} ~* &* +@all")
     file.write_text(own)

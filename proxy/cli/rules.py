@@ -63,15 +63,18 @@ def check(
     ] = False,
 ) -> None:
     """Check a rules file: every mistake of every profile at once, each at its place. Exit code 1 when there is one."""
-    effective = dict(load(os.environ, rules=file, profile=profile.value).described()) if settings else {}
+    loaded = load(os.environ, rules=file, profile=profile.value) if settings else None
+    effective = dict(loaded.described()) if loaded else {}
     rules = _compiled(file, profile)
     problems = rules.problems if isinstance(rules, Rejected) else rules.warnings
     if as_json:
-        shown = {"settings": effective} if settings else {}
+        shown = {"settings": effective, "settings-warnings": loaded.warnings} if loaded else {}
         typer.echo(_as_json({"file": str(file), "valid": isinstance(rules, RuleSet), **_said(rules), **shown}))
     else:
         for name, value in effective.items():
             typer.echo(f"{name:20} {value}")
+        for warning in loaded.warnings if loaded else ():
+            typer.echo(f"warning: {warning}")
         for problem in problems:
             typer.echo(_annotation(problem) if output is Format.GITHUB else str(problem))
         typer.echo(_summary(file, rules, profile), err=output is Format.GITHUB)

@@ -153,8 +153,12 @@ def test_check_shows_the_effective_configuration_with_secrets_masked(run_main, t
     assert (code, err) == (0, "")
     shown = dict(line.split(None, 1) for line in out.splitlines())
     assert (shown["upstream"], shown["profile"], shown["name-key"]) == ("http://portal:3000", "production", "(set)")
+    monkeypatch.setenv("SIDECACHE_L1_BITES", "1")
+    warning = "SIDECACHE_L1_BITES: has no effect (did you mean 'SIDECACHE_L1_BYTES'?)"
+    assert f"warning: {warning}" in run_main("check", "--settings")[1].splitlines()
     code, out, _ = run_main("check", "--settings", "--json")
     assert json.loads(out)["settings"]["listen"] == "0.0.0.0:8080"
+    assert warning in json.loads(out)["settings-warnings"]
     assert "very-secret" not in out
     monkeypatch.delenv("SIDECACHE_UPSTREAM")
     assert run_main("check", "--settings")[0] == 2

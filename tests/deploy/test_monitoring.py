@@ -37,7 +37,12 @@ FOLDER = ROOT / "deploy" / "monitoring"
 RULES = YAML(typ="safe", pure=True).load(FOLDER / "prometheus-rules.yaml")
 DASHBOARD = json.loads((FOLDER / "grafana-dashboard.json").read_text())
 
-SCRAPED = {"instance", "job"}  # labels that Prometheus itself adds
+SCRAPED = {"instance", "job", "namespace", "pod"}  # labels that Prometheus adds, the last two where Kubernetes is asked
+# Of kube-state-metrics, as its docs/metrics/workload/pod-metrics.md lists them: native sidecars are init containers.
+KUBERNETES = {
+    "kube_pod_init_container_status_restarts_total": {"namespace", "pod", "uid", "container"},
+    "kube_pod_init_container_resource_limits": {"namespace", "pod", "uid", "container", "node", "resource", "unit"},
+}
 VALUES = {
     "result": {"hit", "miss", "pass"},
     "event": set(EVENTS),
@@ -144,7 +149,7 @@ def labels_told(world: World) -> dict[str, set[str]]:
     assert list(complaints(text)) == []
     families = text_string_to_metric_families(text)
     found = {sample.name: set(sample.labels) for family in families for sample in family.samples}
-    return {**found, "up": set()}
+    return {**found, **KUBERNETES, "up": set()}
 
 
 def parts(node: Any) -> Iterator[Any]:
