@@ -157,5 +157,6 @@ def test_check_shows_the_effective_configuration_with_secrets_masked(run_main, t
     assert json.loads(out)["settings"]["listen"] == "0.0.0.0:8080"
     assert "very-secret" not in out
     monkeypatch.delenv("SIDECACHE_UPSTREAM")
-    assert run_main("check", "--settings")[0] == 2
+    code, out, _ = run_main("check", "--settings")
+    assert (code, "SIDECACHE_UPSTREAM: error: missing; " in out) == (1, True)
     assert run_main("check")[0] == 0
