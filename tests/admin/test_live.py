@@ -59,6 +59,7 @@ SEES = [
 
 
 @pytest.mark.parametrize(("who", "requests"), SEES)
+@pytest.mark.isolation
 async def test_each_sees_what_is_theirs(world: World, client: TestClient, who, requests):
     """Paths hold ids: they are for those who may list keys. Those of sensitive features are for nobody."""
     world.seen("GET", "/api/jobs/77", miss())
