@@ -41,7 +41,7 @@ check: $(STAMP)
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
-	$(BIN)/sidecache check rules.yaml --profile development
+	$(BIN)/sidecache check rules.yaml --profile development --rules-only
 
 bench: $(STAMP)
 	$(BIN)/python -m bench $(ARGS)

@@ -1,7 +1,7 @@
 """What does one process audit with? Its own chain or its parent's, the stream of all, the counts of each minute."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from proxy.admin.audit import Audit
@@ -33,6 +33,15 @@ class Auditing:
         await self.trail.close()
 
 
+def samples(audit: Audit, trail: Trail, lost: int) -> Iterator[Sample]:
+    yield Sample("sidecache_audit_lost_total", "Audit lines that could not be written.", lost, counter=True)
+    yield Sample("sidecache_audit_unstreamed_total", "Audit lines that the store missed.", trail.lost, counter=True)
+    yield Sample(
+        "sidecache_admin_denied_total", "Requests that the admin port refused: no known token, or not enough rights.",
+        audit.denied, "status", counter=True,
+    )  # fmt: skip
+
+
 def auditing(
     settings: Settings, seat: Seat | None, store: Store, metrics: Metrics, background: Background,
     clock: Callable[[], float], unwritten: Callable[[str], None],
@@ -57,12 +66,7 @@ def auditing(
         def lost() -> int:
             return audit.lost + ledger.lost
 
-    metrics.watch(
-        lambda: (
-            Sample("sidecache_audit_lost_total", "Audit lines that could not be written.", lost(), counter=True),
-            Sample("sidecache_audit_unstreamed_total", "Audit lines that the store missed.", trail.lost, counter=True),
-        )
-    )  # fmt: skip
+    metrics.watch(lambda: samples(audit, trail, lost()))
     rollup = Rollup(metrics, audit)
     rolling = background.start(rollup.follow(), lasting=True)
     return Auditing(audit, trail, rollup, rolling, lost)

@@ -51,6 +51,7 @@ class Audit:
         self._minute = 0
         self._counted: Counter[str] = Counter()
         self.lost = 0
+        self.denied = {"401": 0, "403": 0}  # of all, also of those that are only counted
 
     def record(
         self,
@@ -63,6 +64,8 @@ class Audit:
         reason: str | None = None,
     ) -> bool:
         """Write one line. False: there are too many of its kind, it was only counted."""
+        if event == "denied":
+            self.denied[result] = self.denied.get(result, 0) + 1
         if not self._has_room(event, unbidden=event in _UNBIDDEN):
             return False
         who = None if actor is None else {"name": actor.name, "role": actor.role, "peer": actor.peer}

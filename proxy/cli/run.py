@@ -27,11 +27,11 @@ def run(
     """Run the sidecar in front of an upstream. Every flag has an environment variable; see the README."""
     # imported here: `sidecache --help` need not load the server
     from proxy.app import serve
-    from proxy.settings import load
+    from proxy.start import startable
     from proxy.telemetry.logs import configure
     from proxy.workers.supervisor import supervise
 
-    settings = load(
+    settings = startable(
         os.environ, upstream=upstream, rules=rules, listen=listen, admin=admin, profile=profile, workers=workers
     )
     configure()

@@ -81,6 +81,21 @@ def test_production_with_a_sensitive_feature_and_no_encryption_key_is_one_line_u
     assert line.startswith("sidecache: cannot listen on 192.0.2.1:1")
 
 
+def test_it_refuses_with_every_problem_of_environment_and_rules_as_check_lists_them(home):
+    (home / "rules.yaml").write_text(RULES.replace("15m", "15m\n    sensitive: true"))
+    environ = {"REDIS_HOST": "cache", "SIDECACHE_ADMIN_LISTEN": "0.0.0.0:9900", "SIDECACHE_TRUSTED_PEERS": "0.0.0.0/0"}
+    code, out, err = said("run", *UPSTREAM, cwd=home, **environ)
+    assert (code, out) == (2, "")
+    lines = err.splitlines()
+    assert [line.split(":")[1].strip() for line in lines] == [
+        "SIDECACHE_NAME_KEY", "REDIS_TLS", "SIDECACHE_ADMIN_LISTEN", "SIDECACHE_TRUSTED_PEERS", "rules.yaml",
+    ], err  # fmt: skip
+    code, out, _ = said("check", "--profile", "production", cwd=home, SIDECACHE_UPSTREAM=UPSTREAM[1], **environ)
+    assert code == 1
+    told = [line.replace("error: ", "", 1) for line in out.splitlines() if ": error: " in line]
+    assert told == [line.removeprefix("sidecache: ").replace("error: ", "", 1) for line in lines]
+
+
 def test_a_port_in_use_is_one_line_and_exit_code_2(home):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

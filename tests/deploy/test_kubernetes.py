@@ -321,7 +321,7 @@ def checked(made: Rendered, folder: Path) -> dict[str, Any]:
 def test_the_environment_is_a_whole_and_right_one_for_its_profile(made, profile, tmp_path):
     found = checked(made, tmp_path)
     assert found["settings"]["profile"] == profile
-    assert found["settings-warnings"] == []
+    assert found["environment"] == {"errors": [], "warnings": []}
 
 
 # Networks
@@ -424,5 +424,5 @@ patches:
 def test_upstash_takes_the_place_of_redis_as_the_readme_tells(tmp_path):
     made = with_more(tmp_path, UPSTASH)
     found = checked(made, tmp_path)
-    assert (found["settings"]["provider"], found["settings-warnings"]) == ("upstash", [])
+    assert (found["settings"]["provider"], found["environment"]["warnings"]) == ("upstash", [])
     assert open_ports(made, "egress") == {(53, "UDP"), (53, "TCP"), (443, "TCP")}

@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from pydantic import BaseModel, ConfigDict, Field
 from ruamel.yaml import YAML
 
-from proxy import figures
+from proxy import auditing, figures
 from proxy.cache.record import Rejection
 from proxy.cache.seal import Sealer
 from proxy.counting import Counting
@@ -124,6 +124,7 @@ async def told(tmp_path) -> dict[str, set[str]]:
         lambda: figures.of_store(store),
         lambda: figures.of_loop(LoopLag()),
         lambda: samples(2, 0, 0),
+        lambda: auditing.samples(world.audit, world.trail, 0),
     ):
         world.metrics.watch(read)
     async with AsyncExitStack() as stack:

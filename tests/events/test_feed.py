@@ -108,6 +108,7 @@ async def test_a_doorbell_of_another_process_is_answered(world, other):
     assert world.clock.slept == []
 
 
+@pytest.mark.isolation
 async def test_what_is_shown_reaches_who_reads_now_of_that_tenant_and_is_kept_nowhere(world, other):
     noting = Noting()
     listening = world.background.start(world.feeds._answer(), lasting=True)

@@ -96,6 +96,7 @@ async def test_history_that_was_trimmed_is_said_to_be(world):
     await small.close()
 
 
+@pytest.mark.isolation
 async def test_events_of_others_are_not_seen_and_do_not_make_one_lose_the_place(world):
     small = World(world, kept=5)
     place, stream = await small.read(identity=EVE)

@@ -34,6 +34,7 @@ def test_it_is_good_for_a_minute_and_never_longer_than_the_token():
     assert TICKETS.read(short, NOW + 5) is None
 
 
+@pytest.mark.isolation
 def test_no_character_of_it_can_be_changed_and_no_other_key_makes_one():
     ticket = TICKETS.make(ADA, NOW)
     assert Tickets(b"m" * 32).read(ticket, NOW) is None

@@ -386,6 +386,7 @@ DEEP = Assertion(("data", "owner"), "user")
         (ORG, b"\xff", False),
     ],
 )
+@pytest.mark.isolation
 def test_an_assertion_holds_only_for_the_callers_own_value(assertion, body, holds):
     assert asserts(assertion, body, identity()) is holds
 
