@@ -268,8 +268,8 @@ def test_memory_is_enough_for_a_full_first_tier(made):
 
 
 def test_every_variable_is_one_that_is_read(made):
-    sources = ("settings.py", "store_settings.py")
-    known = set(re.findall(r'"([A-Z][A-Z0-9_]+)"', "".join((ROOT / "proxy" / name).read_text() for name in sources)))
+    sources = (ROOT / "proxy").glob("*settings.py")
+    known = set(re.findall(r'"([A-Z][A-Z0-9_]+)"', "".join(file.read_text() for file in sources)))
     names = {name.removesuffix("_FILE") for name in made.environment()}
     assert names - known == set()
     assert made.environment()["SIDECACHE_PROFILE"] in PROFILES
