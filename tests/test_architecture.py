@@ -38,6 +38,7 @@ TESTED_ELSEWHERE = {
     "proxy/side_ports.py": "tests/test_app.py",  # and those of workers in tests/workers/test_supervisor.py
     "proxy/variables.py": "tests/test_settings.py",  # the words of one table of cases
     "proxy/store_settings.py": "tests/test_settings.py",
+    "proxy/event_settings.py": "tests/test_settings.py",
     "proxy/workers/process.py": "tests/workers/test_supervisor.py",  # what is started is tested as a whole
     "proxy/cli/worker.py": "tests/workers/test_supervisor.py",
     "proxy/serving/ways.py": "tests/serving/test_protocol.py",  # protocols, without behaviour

@@ -34,6 +34,14 @@ def took(name: str, seconds: float, **labels: str) -> Series:
     return {named(f"{name}_bucket", **ONE, **labels, le=le): values for le, values in buckets.items()}
 
 
+def published(result: str, values: str) -> Series:
+    return of("sidecache_events_published_total", values, result=result)
+
+
+def entries(what: str, values: str) -> Series:
+    return of("sidecache_event_entries_total", values, what=what)
+
+
 def of_pod(name: str, values: str, **labels: str) -> Series:
     return {named(name, **POD, container="sidecache", **labels): values}
 
@@ -172,6 +180,54 @@ CASES: dict[str, list[Fires | Silent]] = {
         Fires(took("sidecache_request_seconds", 0.2, result="hit"), "20m", INSTANCE, "248.5ms"),
         Silent(took("sidecache_request_seconds", 0.004, result="hit"), "20m"),
         Silent(took("sidecache_request_seconds", 4, result="pass"), "20m"),
+    ],
+    "SidecacheEventsLost": [
+        Fires(published("lost", "0x5 2x5") | entries("gaps", "0x10"), "8m", INSTANCE),
+        Fires(published("lost", "0x10") | entries("gaps", "0x5 1x5"), "8m", INSTANCE),
+        Silent(published("lost", "0x10") | entries("gaps", "0x10") | published("stored", "0+9x10"), "8m"),
+    ],
+    "SidecacheEventsWaiting": [
+        Fires(of("sidecache_events_waiting", "0x5 3x20"), "12m", INSTANCE),
+        Silent(of("sidecache_events_waiting", "0x5 3 0 3 0 3 0 3 0 3x0"), "12m"),  # they pass
+        Silent(of("sidecache_events_waiting", "0x5 3x3"), "8m"),
+    ],
+    "SidecacheEventsRefused": [
+        Fires(published("refused", "0x5 1x5"), "8m", INSTANCE),
+        Silent(published("refused", "0x10") | published("stored", "0+9x10"), "8m"),
+    ],
+    "SidecacheEventsLate": [
+        Fires(took("sidecache_event_delivery_seconds", 1.5), "20m", INSTANCE, "2.485s"),
+        Silent(took("sidecache_event_delivery_seconds", 0.01), "20m"),
+    ],
+    "SidecacheEventStreamsNearLimit": [
+        Fires(of("sidecache_event_streams", "45x20") | of("sidecache_event_streams_max", "50x20"),
+              "10m", INSTANCE, "90%"),
+        Silent(of("sidecache_event_streams", "35x20") | of("sidecache_event_streams_max", "50x20"), "10m"),
+    ],
+    "SidecacheEventStreamsRefused": [
+        Fires(of("sidecache_event_streams_refused_total", "0x5 1x5", limit="user"), "8m", INSTANCE | {"limit": "user"}),
+        Silent(of("sidecache_event_streams_refused_total", "0x10", limit="user"), "8m"),
+    ],
+    "SidecacheEventReadersSlow": [
+        Fires(of("sidecache_event_streams_ended_total", "0+3x30", why="overflow"), "20m", INSTANCE),
+        Silent(of("sidecache_event_streams_ended_total", "0+1x30", why="overflow"), "20m"),
+        Silent(of("sidecache_event_streams_ended_total", "0+9x30", why="lifetime"), "20m"),
+    ],
+    "SidecacheEventEntriesRejected": [
+        Fires(entries("rejected", "0x5 1x5"), "8m", INSTANCE),
+        Silent(entries("rejected", "0x10") | entries("gaps", "0+9x10"), "8m"),
+    ],
+    "SidecacheCountsLost": [
+        Fires(of("sidecache_count_additions_total", "0x5 1x5", fate="unanswered"), "8m", INSTANCE),
+        Silent(of("sidecache_count_additions_total", "0+9x10", fate="taken"), "8m"),
+    ],
+    "SidecacheCountsWaiting": [
+        Fires(of("sidecache_counts_waiting", "0x5 3x20"), "15m", INSTANCE),
+        Silent(of("sidecache_counts_waiting", "0x5 3x5 0x10"), "15m"),
+    ],
+    "SidecacheCountValuesMany": [
+        Fires(of("sidecache_count_values_total", "0x5 1x5"), "8m", INSTANCE),
+        Silent(of("sidecache_count_values_total", "0x10"), "8m"),
     ],
     "SidecacheTenantConflicts": [
         Fires(event("tenant-conflict", "0+12x30"), "20m", ONE | {"event": "tenant-conflict"}),

@@ -107,11 +107,11 @@ def accepted(manifest: Manifest, version: str) -> None:
 
 def with_components(tmp_path: Path) -> Rendered:
     """Production with its optional lines."""
-    text = (FOLDER / "overlays" / "production" / "kustomization.yaml").read_text()
-    assert text.count("\n# components:\n") == 1
-    return with_more(tmp_path, re.sub(r"(?m)^# ", "", text),
-                     sidecache_env=(FOLDER / "overlays" / "production" / "sidecache.env").read_text(),
-                     network_yaml=(FOLDER / "overlays" / "production" / "network.yaml").read_text())  # fmt: skip
+    folder = FOLDER / "overlays" / "production"
+    text = (folder / "kustomization.yaml").read_text()
+    optional = re.sub(r"(?m)^# (?=components:|  - )", "", text)
+    assert optional.count("\ncomponents:\n  - ../../components/") == 1
+    return with_more(tmp_path, optional, sidecache_env=(folder / "sidecache.env").read_text())
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -268,8 +268,8 @@ def test_memory_is_enough_for_a_full_first_tier(made):
 
 
 def test_every_variable_is_one_that_is_read(made):
-    sources = ("settings.py", "store_settings.py")
-    known = set(re.findall(r'"([A-Z][A-Z0-9_]+)"', "".join((ROOT / "proxy" / name).read_text() for name in sources)))
+    sources = (ROOT / "proxy").glob("*settings.py")
+    known = set(re.findall(r'"([A-Z][A-Z0-9_]+)"', "".join(file.read_text() for file in sources)))
     names = {name.removesuffix("_FILE") for name in made.environment()}
     assert names - known == set()
     assert made.environment()["SIDECACHE_PROFILE"] in PROFILES
