@@ -15,6 +15,7 @@ from proxy.errors import SidecacheError
 from proxy.live_rules import LiveRules
 from proxy.settings import Settings
 from proxy.signals import on_signals
+from proxy.telemetry import logs
 from proxy.telemetry.logs import logger
 from proxy.telemetry.metrics import Metrics, Sample
 from proxy.workers.channel import Channel, Content, Handler
@@ -92,6 +93,7 @@ class Supervisor:
             self._log.warning("setting", warning=warning)
         self._rules.load()
         ledger = self._ledger = opened(self._settings.audit_log, self._unwritten, form=self._settings.audit_format)
+        self._metrics.watch(logs.samples)
         self._metrics.watch(lambda: samples(len(self._hub), self._restarts, ledger.lost))
 
     async def run(self, ports: Ports, stop: asyncio.Event, ready: Callable[[], None] | None) -> None:
