@@ -38,6 +38,8 @@ async def supervise(
     stop = asyncio.Event()
     with on_signals(stop.set), ExitStack() as sockets:
         supervisor = Supervisor(settings, clock, boot)
+        # from the first moment to the last: unheard, it would end the process
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, supervisor.reload)
         supervisor.prepare()
         data = [sockets.enter_context(each) for each in await listening(settings.listen, "--listen")]
         admin = [sockets.enter_context(each) for each in await listening(settings.admin, "--admin")]
@@ -122,15 +124,17 @@ class Supervisor:
                if settings.metrics is not None else {}),
         )  # fmt: skip
 
+    def reload(self) -> None:
+        """What SIGHUP asks for."""
+        if not self._leaving.is_set():
+            _ = self._background.start(self._rules.reload())
+
     async def _follow(self, stopping: "asyncio.Task[Any]") -> None:
-        """Reload the rules when their file changes, and on SIGHUP, until it is time to stop."""
-        loop = asyncio.get_running_loop()
+        """Reload the rules when their file changes, until it is time to stop."""
         watching = self._background.start(self._rules.watch(), lasting=True)
-        loop.add_signal_handler(signal.SIGHUP, lambda: self._background.start(self._rules.reload()))
         try:
             await stopping
         finally:
-            loop.remove_signal_handler(signal.SIGHUP)
             watching.cancel()
 
     async def _leave(self, ports: Ports, keepers: "list[asyncio.Task[None]]") -> None:
