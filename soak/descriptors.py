@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import Counter
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
@@ -25,7 +26,7 @@ class Standing:
 
     def __init__(self, client: wire.Client, tenant: str, path: str) -> None:
         self.client, self.tenant, self.path = client, tenant, path
-        self.answers = 0
+        self.answers = self.status = 0
         self.failed: list[str] = []
 
     async def ask(self) -> None:
@@ -34,7 +35,7 @@ class Standing:
         except (OSError, wire.Cut) as error:
             self.failed.append(f"{type(error).__name__}: {error}")
             return
-        self.answers += 1
+        self.answers, self.status = self.answers + 1, answer.status
         if answer.status != 200 or opened(answer.body)["tenant"] != self.tenant:
             self.failed.append(f"{answer.status} {self.path} {answer.cache}")
 
@@ -58,19 +59,23 @@ async def run(folder: Path, *, short: bool) -> Judged:
         for each in standing:
             await each.ask()
         crowding = await asyncio.gather(*(_come(sidecar.port) for _ in range(CLIENTS)))
-        until = time.monotonic() + seconds
+        until, misses = time.monotonic() + seconds, Counter[int]()
         while time.monotonic() < until:
             await asyncio.gather(*(each.ask() for each in standing))
+            miss = Standing(standing[0].client, TENANTS[0], item(10_000 + misses.total()))
+            await miss.ask()
+            misses[miss.status] += 1
             await asyncio.sleep(0.02)
+        judged.figures["misses meanwhile"] = ", ".join(f"{status} x {count}" for status, count in misses.items())
         judged.figures["most descriptors"] = sidecar.held()["descriptors"]
-        for client in filter(None, crowding):
-            client.writer.transport.abort()
+        fates = Counter([await _fate(client) for client in crowding])
+        judged.figures["of those that came"] = ", ".join(f"{fate} {count}" for fate, count in sorted(fates.items()))
         judged.at_most("a new connection is answered after they left", await _answered(sidecar), 5.0)
         judged.at_most("hits after they left", await crowd.hits_again(), 10.0)
         for each in standing:
             await each.ask()
             await each.client.close()
-        judge(judged, sidecar, crowd, standing, sum(client is not None for client in crowding))
+        judge(judged, sidecar, crowd, standing)
     return judged
 
 
@@ -84,6 +89,21 @@ async def _come(port: int) -> wire.Client | None:
     return None
 
 
+async def _fate(client: wire.Client | None) -> str:
+    """What became of it; then it leaves."""
+    if client is None:
+        return "refused"
+    try:
+        async with asyncio.timeout(0.05):
+            return "answered" if await client.reader.read(1) else "closed"
+    except TimeoutError:
+        return "left waiting"
+    except OSError:
+        return "closed"
+    finally:
+        client.writer.transport.abort()
+
+
 async def _answered(sidecar: Sidecar) -> float:
     began = time.monotonic()
     while not await sidecar.ready() and time.monotonic() < began + 20.0:  # noqa: ASYNC110
@@ -91,8 +111,8 @@ async def _answered(sidecar: Sidecar) -> float:
     return time.monotonic() - began
 
 
-def judge(judged: Judged, sidecar: Sidecar, crowd: Crowd, standing: list[Standing], came: int) -> None:
-    judged.figures |= {"connections that came": came, "answers on those before": sum(each.answers for each in standing)}
+def judge(judged: Judged, sidecar: Sidecar, crowd: Crowd, standing: list[Standing]) -> None:
+    judged.figures["answers on those before"] = sum(each.answers for each in standing)
     judged.true("the process is the same and runs", sidecar.runs)
     judged.at_most("descriptors", judged_most(judged), LIMIT, "descriptors")
     judged.at_least("answers on connections that were there before", sum(each.answers for each in standing), 100)

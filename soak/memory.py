@@ -205,7 +205,7 @@ def judge(
     if group is not None:
         refused = int((group / "memory.failcnt").read_text())
         judged.figures["times at the limit of the control group"] = refused
-    judged.at_least("large bodies answered", hostile.seen["large"], 50)
-    judged.at_least("ordinary answers meanwhile", hostile.seen["ordinary"], 100)
+    judged.at_least("large bodies answered", hostile.seen["large"], 30)
+    judged.at_least("ordinary answers meanwhile", hostile.seen["ordinary"], 30)
     judged.none("answers that were wrong or missing", hostile.wrong)
     judged.none("alarming lines in the log", sidecar.alarming())

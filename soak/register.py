@@ -41,7 +41,7 @@ class Register:
             self.versions[tenant, path] += 1
         whose = f"tenant={tenant} user={user} " if path == b"/api/me" else f"tenant={tenant} "
         said = b"%bpath=%b version=%d " % (whose.encode(), target, self.versions[tenant, path])
-        body = b'{"id": "app_1", "created_at": "now", "said": "%b%b"}' % (said, _PADDING)
+        body = b'{"id": "app_%d", "created_at": "now", "said": "%b%b"}' % (self.asked, said, _PADDING)
         status = b"201 Created" if method == b"POST" and _APPLICATION.fullmatch(path) else b"200 OK"
         return b"HTTP/1.1 %b\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (
             status, len(body), body,
