@@ -10,6 +10,7 @@ The exit code is 1 when a check of any does not hold. `python -m soak.report` pr
 import argparse
 import asyncio
 import json
+import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -84,21 +85,46 @@ def main() -> int:
     asked = parser.parse_args()
     if unknown := set(asked.names) - set(SCENARIOS):
         parser.error(f"no scenario called {', '.join(sorted(unknown))}; there are {', '.join(SCENARIOS)}")
+    RESULTS.mkdir(exist_ok=True)
+    if len(asked.names) == 1:
+        return one(asked.names[0], short=asked.short)
+    install_missing(NEEDED)
+    failed = [name for name in asked.names or SCENARIOS if not apart(name, short=asked.short)]
+    print(f"these do not hold: {', '.join(failed)}" if failed else "all hold")
+    return 1 if failed else 0
+
+
+def one(name: str, *, short: bool) -> int:
     install_missing(NEEDED)
     if servers.REDIS is None:
         print(f"soak: {servers.NO_REDIS}", file=sys.stderr)
         return 2
-    RESULTS.mkdir(exist_ok=True)
-    failed = 0
-    for name in asked.names or SCENARIOS:
-        print(f"== {name}", flush=True)
-        judged = play(name, short=asked.short)
-        print(shown(judged), flush=True)
-        failed += not judged.holds
-        result = {"short": asked.short, "machine": description(), **judged.as_json()}
-        (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n")
-    print(f"{failed} of {len(asked.names or SCENARIOS)} scenarios do not hold" if failed else "all hold")
-    return 1 if failed else 0
+    judged = play(name, short=short)
+    keep(name, judged, short=short)
+    print(shown(judged), flush=True)
+    return 0 if judged.holds else 1
+
+
+def apart(name: str, *, short: bool) -> bool:
+    """Whether it holds, played by a process of its own: one that breaks off takes none of the others along."""
+    print(f"== {name}", flush=True)
+    command = [sys.executable, "-m", "soak", name, *(["--short"] if short else [])]
+    began, file = time.monotonic(), RESULTS / f"{name}.json"
+    file.unlink(missing_ok=True)
+    try:
+        code: int | None = subprocess.run(command, timeout=MAX_SECONDS + 60, check=False).returncode
+    except subprocess.TimeoutExpired:
+        code = None
+    if not file.exists():
+        judged = Judged(name, "it was not played to its end", seconds=round(time.monotonic() - began, 1))
+        judged.true("it is played to its end", False, f"exit code {code}" if code is not None else "it hangs")
+        keep(name, judged, short=short)
+    return code == 0
+
+
+def keep(name: str, judged: Judged, *, short: bool) -> None:
+    result = {"short": short, "machine": description(), **judged.as_json()}
+    (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ TENANTS = tuple(f"org_{number}" for number in range(12))
 USERS = 8
 JOBS = 80
 PERMISSIONS = "read:jobs read:companies read:analytics read:applications read:members write:jobs".split()
+SHORT, LONG = (8_000, 40.0), (2_000_000, 900.0)  # requests, and seconds that they may take
 APART = 1.0  # seconds between samples
 _WARM = 0.34  # of the run, before it counts whether something grows
 GROWTH = 8.0  # bytes a request: the smallest object that could be forgotten has 48
@@ -89,7 +90,7 @@ def _record(
 
 
 async def run(folder: Path, *, short: bool) -> Judged:
-    total, seconds = (8_000, 40.0) if short else (2_000_000, 900.0)
+    total, seconds = SHORT if short else LONG
     judged = Judged("endurance", METHOD.format(factor=FACTOR, total=total))
     who = {token(t, n).encode(): (t, f"auth0|{t}-{n}") for t in TENANTS for n in range(USERS)}
     async with AsyncExitStack() as stack:

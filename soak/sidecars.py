@@ -17,7 +17,7 @@ from tests import servers, wire
 from tests.cli.process import MODULE, environment
 from tests.portal import HOST
 
-START = 30.0  # seconds for a start on a busy machine
+START = 90.0  # seconds for a start on a busy machine
 _SAMPLE = re.compile(r"^(\w+(?:\{[^}]*\})?) (\S+)$", re.MULTILINE)
 # nothing of the kind may ever be in a log: a traceback, a task that nobody looked after
 _ALARMING = re.compile(r"Traceback|never retrieved|never awaited|background-failed|a request failed|worker-silent")
