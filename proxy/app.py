@@ -55,7 +55,7 @@ from proxy.side_ports import SidePorts
 from proxy.signals import on_signals
 from proxy.stores.base import Store
 from proxy.stores.breaker import Guarded
-from proxy.telemetry import tracing
+from proxy.telemetry import logs, tracing
 from proxy.telemetry.exposition import exposition
 from proxy.telemetry.logs import Logger, logger
 from proxy.telemetry.loop_lag import LoopLag
@@ -225,6 +225,7 @@ class _Composition:
             lambda: figures.of_serving(cache, epochs, listener, self._sealer, self._background, time.time())
         )
         self._metrics.watch(lambda: figures.of_rules(self._rules))
+        self._metrics.watch(logs.samples)
         self._metrics.watch(lambda: figures.of_traffic(self._traffic))
         lag = LoopLag()
         self._metrics.watch(lambda: figures.of_loop(lag))

@@ -87,10 +87,13 @@ class Audit:
             await asyncio.wait((self._last,), timeout=SETTLED)
 
     async def close(self) -> None:
-        """Until what was recorded is in the ledger."""
+        """Until what was recorded is in the ledger, or `SETTLED` seconds: then it is lost."""
         self._tell_of_the_uncounted()
         if self._carrying is not None:
-            await self._carrying
+            _, left = await asyncio.wait((self._carrying,), timeout=SETTLED)
+            if left:
+                self._carrying.cancel()
+                self.lost += len(self._records)
 
     def _has_room(self, event: str, *, unbidden: bool) -> bool:
         """Whether it is to be a line; otherwise it is counted. `unbidden`: anybody can cause it."""

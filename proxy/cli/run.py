@@ -42,5 +42,8 @@ def run_until_done(work: Coroutine[Any, Any, None]) -> None:
     """Run on uvloop, which costs a request a fifth less than asyncio's own loop."""
     import uvloop
 
+    from proxy.allocator import use_one_arena
+
+    use_one_arena()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(work)

@@ -1,5 +1,7 @@
 """`sidecache run` as a process: what stops it from starting, and how it ends."""
 
+import contextlib
+import http.client
 import json
 import os
 import signal
@@ -177,6 +179,47 @@ def test_sighup_reloads_the_rules_and_does_not_end_it(sidecar, home):
     sidecar.process.send_signal(signal.SIGHUP)
     sidecar.until(lambda: len(sidecar.events("rules-loaded")) == 1)
     assert sidecar.status("admin", "/readyz") == 200
+
+
+def test_a_reader_of_its_output_that_has_stopped_stops_neither_requests_nor_the_end(home):
+    """Both pipes fill up: the log with access lines, the audit with accesses to what is sensitive."""
+    (home / "rules.yaml").write_text(RULES.replace("15m", "15m\n    sensitive: true"))
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    process = subprocess.Popen(
+        [*SIDECACHE, "run", *DEVELOPMENT, "--listen", f"127.0.0.1:{port}", "--admin", "127.0.0.1:0"],
+        cwd=home, env=environment(SIDECACHE_ACCESS_LOG="1"), stderr=subprocess.PIPE, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        asked = 2 * (1 << 20) // 4000  # the target is in each line, and the log may keep 1 MiB
+        assert statuses(port, asked, "/api/jobs?" + "x" * 4000) == {502}
+        process.terminate()
+        assert process.wait(LIMIT) == 0
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def statuses(port: int, count: int, path: str) -> set[int]:
+    """Of so many requests on one connection, as soon as it takes one."""
+    deadline = time.monotonic() + LIMIT
+    while True:
+        try:
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=LIMIT)
+            connection.connect()
+            break
+        except OSError:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    found = set()
+    with contextlib.closing(connection):
+        for _ in range(count):
+            connection.request("GET", path)
+            with connection.getresponse() as response:
+                response.read()
+                found.add(response.status)
+    return found
 
 
 def test_everything_it_says_is_one_json_object_a_line(sidecar, home):
