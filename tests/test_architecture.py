@@ -43,7 +43,11 @@ TESTED_ELSEWHERE = {
     "proxy/serving/callers.py": "tests/serving/test_sought.py",
     "proxy/serving/unread.py": "tests/serving/test_hits.py",
     "proxy/cache/reads.py": "tests/cache/test_tiers.py",
-    "proxy/serving/fetch.py": "tests/serving/test_exchange.py",  # half of the exchange: tested with it, as scripts
+    # the rest of the exchange: tested with it, as scripts
+    "proxy/serving/fetch.py": "tests/serving/test_exchange.py",
+    "proxy/serving/leading.py": "tests/serving/test_exchange.py",
+    "proxy/serving/keeping.py": "tests/serving/test_exchange.py",
+    "proxy/serving/reading.py": "tests/serving/test_exchange.py",
 }
 
 

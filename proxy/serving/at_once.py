@@ -17,8 +17,9 @@ from proxy.policy.outcome import Forward, Outcome, Reason
 from proxy.policy.route import Kind, Match, Route, Scope
 from proxy.rules.compile import RuleSet
 from proxy.serving.callers import Caller
-from proxy.serving.fetch import Fetcher, Reading
+from proxy.serving.fetch import Fetcher
 from proxy.serving.naming import Naming
+from proxy.serving.reading import Reading
 from proxy.serving.unread import IRRELEVANT
 from proxy.sessions.telling import Telling, TellsNothing, onward
 

@@ -27,11 +27,12 @@ from proxy.rules.compile import RuleSet
 from proxy.serving.at_once import AtOnce, Hosts, IsOff, never_looked_up
 from proxy.serving.connection import Interim
 from proxy.serving.decided import Admitted, Bypass, bypassed, past_the_cache
-from proxy.serving.fetch import Fetcher, Reading
+from proxy.serving.fetch import Fetcher
 from proxy.serving.naming import Naming
 from proxy.serving.peeking import peeked, with_body
 from proxy.serving.problem import problem
 from proxy.serving.publishing import Publishing
+from proxy.serving.reading import Reading
 from proxy.serving.refusing import failed, reason_of_write, unauthorized
 from proxy.serving.reply import Reply, from_stream, is_event_stream
 from proxy.serving.upstream import Body, Stream, Upstream

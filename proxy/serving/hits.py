@@ -43,7 +43,7 @@ from proxy.policy.route import Match
 from proxy.rules.counting import Counted
 from proxy.serving.at_once import AtOnce, Hit
 from proxy.serving.callers import Callers
-from proxy.serving.fetch import Reading
+from proxy.serving.reading import Reading
 from proxy.serving.reply import Reply, from_entry_now, is_dated
 from proxy.serving.response import head_of
 from proxy.serving.table import Table

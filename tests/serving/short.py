@@ -107,7 +107,7 @@ async def served(
     events: list[str] = []
     reach = Watched(through or world.upstream, "http://upstream.test", lambda event, details: events.append(event))
     if through is not None:
-        world.exchange._upstream = world.exchange._fetcher._upstream = reach  # type: ignore[assignment]
+        world.exchange._upstream = world.exchange._fetcher._leading._upstream = reach  # type: ignore[assignment]
     if sole:
         world.epochs._copies._trusted, world.epochs._copies._half = float("inf"), 0.0
     serving, metrics, logged = ServingEpoch(), Metrics(), []

@@ -188,7 +188,7 @@ async def side(**more: Any) -> AsyncIterator[Side]:
     answers = Answers()
     async with upstream(answers) as up, served(RULES, **more) as made:
         through = HttpUpstream(f"http://127.0.0.1:{up.port}", Timeouts())
-        made.world.exchange._upstream = made.world.exchange._fetcher._upstream = through  # type: ignore[assignment]
+        made.world.exchange._upstream = made.world.exchange._fetcher._leading._upstream = through  # type: ignore[assignment]
         answers.waits = made.world.clock.advance
         both = Side(made, up, answers)
         try:

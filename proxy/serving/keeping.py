@@ -1,0 +1,108 @@
+"""Is this response stored, under which key and epochs? What the rules say of its head, then of its body."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+from proxy.cache.coalesce import Landed, Shared
+from proxy.cache.epochs import Epochs
+from proxy.cache.tiers import Cache
+from proxy.policy import storing, validation
+from proxy.policy.entry import Entry
+from proxy.policy.key import Key
+from proxy.policy.message import Response
+from proxy.policy.outcome import Reason
+from proxy.serving.encoding import OFF_LOOP_BYTES
+from proxy.serving.naming import Naming
+from proxy.serving.reading import Reading
+from proxy.sessions.telling import Telling, TellsNothing
+
+
+class Keeping:
+    """Puts into the cache what was fetched for reads."""
+
+    def __init__(
+        self,
+        *,
+        cache: Cache,
+        epochs: Epochs,
+        naming: Naming,
+        clock: Callable[[], float],
+        jitter: Callable[[], float],
+        noted: Callable[[str, Mapping[str, str]], None],
+        telling: Telling | TellsNothing,
+    ) -> None:
+        self._cache = cache
+        self._epochs = epochs
+        self._naming = naming
+        self._clock = clock
+        self._jitter = jitter
+        self._noted = noted
+        self._telling = telling
+
+    def storable(
+        self, reading: Reading, response: Response, framed: bool, asked_at: float
+    ) -> storing.Storable | Reason:
+        return storing.decide(
+            reading.request,
+            self._telling.storable(response),
+            reading.match,
+            now=self._clock(),
+            requested_at=asked_at,
+            jitter=self._jitter(),
+            framed=framed,
+        )
+
+    async def put(
+        self, reading: Reading, storable: storing.Storable, body: bytes, asked_at: float, seconds: float
+    ) -> Landed:
+        stamp = reading.stamp
+        assert stamp is not None, "a reading in doubt is never stored"
+        if not await self._asserted(reading, body):
+            self._noted("assertion-failed", {"feature": reading.route.feature, "assert": str(reading.route.assertion)})
+            return Reason.ASSERTION
+        # the second key only while it covers what this response was selected by; the first one then names the fields
+        key = reading.key if storable.selected_within(reading.key) else reading.first_key
+        kept = self.kept(reading, storable.head)
+        if kept.variant != key.variant or kept.split_by != key.split_by:
+            kept = kept._replace(variant=key.variant, split_by=key.split_by)
+        key = kept
+        tags = storable.tags(key)
+        held = await self._epochs.with_groups(stamp, tags) if storable.groups else stamp.of(tags)
+        if held is None:
+            return Reason.PURGED if storable.groups else Reason.NOT_FRESH
+        entry = storable.entry(key, reading.request, body, held.hard, held.soft, seconds)
+        refused = self._cache.put(entry, quota=reading.route.quota, asked_at=asked_at)
+        if refused is None:
+            self._naming.learn(key, reading.route, reading.request)
+        return refused if refused is not None else self._shared(entry)
+
+    def kept(self, reading: Reading, head: bytes) -> Key:
+        return self._naming.kept(reading.first_key, reading.match, reading.request, reading.identity, head)
+
+    async def freshen(self, reading: Reading, response: Response, asked_at: float) -> None:
+        """What the upstream says to HEAD is news of the stored GET as well (RFC 9111 4.3.5)."""
+        stale = reading.entry
+        if stale is None or response.status != 200:
+            return
+        updated = validation.freshened_by_head(stale, response)
+        if updated is None:
+            return
+        as_get = reading.as_get()
+        verdict = updated if isinstance(updated, Reason) else self.storable(as_get, updated, True, asked_at)
+        if isinstance(verdict, Reason):
+            await self._cache.drop(stale.key)
+        else:
+            await self.put(as_get, verdict, stale.body, asked_at, self._clock() - asked_at)
+
+    async def _asserted(self, reading: Reading, body: bytes) -> bool:
+        assertion = reading.route.assertion
+        if assertion is None:
+            return True
+        if len(body) > OFF_LOOP_BYTES:
+            return await asyncio.to_thread(storing.asserts, assertion, body, reading.identity)
+        return storing.asserts(assertion, body, reading.identity)
+
+    def _shared(self, entry: Entry) -> Landed:
+        """Followers may have it only while it may be used without asking the upstream again."""
+        usable = not entry.no_cache and self._clock() < entry.fresh_until
+        return Shared(entry, Reason.COLLAPSED) if usable else Reason.NOT_FRESH
