@@ -2,25 +2,24 @@
 
 import asyncio
 import ipaddress
-import re
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Protocol
 
 from aiohttp import web
-from aiohttp.http import HttpVersion, HttpVersion10, HttpVersion11
+from aiohttp.http import HttpVersion11
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.http_parser import HttpRequestParser, HttpRequestParserPy, RawRequestMessage
 from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestPayloadError
 
 from proxy.errors import SidecacheError, UpstreamError
-from proxy.policy.fields import HOP_BY_HOP, protected_nomination
-from proxy.policy.message import Fields, Request
+from proxy.policy.message import Request
 from proxy.serving.accepting import Share, SharedSite
 from proxy.serving.connection import Interim
 from proxy.serving.forwarding import Forwarding
+from proxy.serving.heads import request_of
 from proxy.serving.hits import Hits, IsOwn, RequestOf
 from proxy.serving.interim import PATIENCE, InterimResponses
 from proxy.serving.outgoing import Limits, reset
@@ -45,16 +44,6 @@ _LIMITS = Limits()
 Handle = Callable[[Request, Body, Interim], Awaitable[Reply]]
 Reserved = Callable[[str], Reply | None]
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-
-_VERSIONS = (HttpVersion10, HttpVersion11)  # aiohttp's parser takes 0.9 and 2.0 as well
-
-# Servers that keep fields as variables read an underscore as a hyphen: these they must not find twice.
-_NEVER_DISGUISED = HOP_BY_HOP | frozenset(
-    "authorization content-length expect host via x-forwarded-for x-forwarded-host x-forwarded-proto".split()
-)
-
-# RFC 9112 3.2, RFC 3986 3.2.2: a name, an IPv4 or a bracketed IPv6 address, and a port
-_HOST = re.compile(r"(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?")
 
 
 def require_c_parser() -> None:
@@ -344,13 +333,13 @@ class Listener:
 
     def _request(self, incoming: web.BaseRequest) -> Request | None:
         peer = incoming.remote or ""
-        return _request(incoming._message, peer, self._is_trusted(peer), incoming.body_exists)
+        return request_of(incoming._message, peer, self._is_trusted(peer), incoming.body_exists)
 
     def _parsed(self, message: RawRequestMessage, peer: str, trusted: bool) -> Request | None:
         """A bodiless request of which `_answer` would make nothing else first. All that may answer it ask here."""
         if self._newest is not None and self._newest[0] is message:
             return self._newest[1]
-        request = _request(message, peer, trusted, has_body=False)
+        request = request_of(message, peer, trusted, has_body=False)
         if (
             request is None
             or request.method not in ("GET", "HEAD", "OPTIONS")
@@ -379,48 +368,6 @@ async def _held(
     response.send_head()
     if incoming.transport is not None and not response.bodiless:
         await lasting(Outlet(incoming.transport, chunked=incoming.version >= HttpVersion11))
-
-
-def _request(message: RawRequestMessage, peer: str, trusted: bool, has_body: bool) -> Request | None:
-    """The request as decisions need it; None when it is ambiguous (SPEC 6: refused, the connection closed)."""
-    fields = Fields([(name.decode("latin-1"), value.decode("latin-1")) for name, value in message.raw_headers])
-    target = _origin_form(message.path, fields.get("host"))
-    hosts = fields.get_all("host")
-    if (
-        target is None
-        or len(hosts) > 1
-        or (hosts and not _HOST.fullmatch(hosts[0]))
-        or (not hosts and message.version >= HttpVersion11)
-        or len(fields.get_all("authorization")) > 1
-        or message.version not in _VERSIONS
-        or not _is_plainly_framed(fields, message.version)
-        or protected_nomination(fields)
-    ):
-        return None
-    if message.version < HttpVersion11:
-        fields = fields.without(("expect",))  # "MUST ignore that expectation" (RFC 9110 10.1.1)
-    return Request(message.method, target, fields, peer=peer, peer_trusted=trusted, has_body=has_body)
-
-
-def _origin_form(target: str, host: str | None) -> str | None:
-    """The target as a path; absolute-form only for the very host that is asked (RFC 9112 3.2.2)."""
-    if target.startswith("/"):
-        return target if "#" not in target else None
-    scheme, _, rest = target.partition("://")
-    authority, slash, path = rest.partition("/")
-    if scheme.lower() not in ("http", "https") or authority != host or "#" in path:
-        return None
-    return slash + path if slash else "/"
-
-
-def _is_plainly_framed(fields: Fields, version: HttpVersion) -> bool:
-    coding = fields.get("transfer-encoding")
-    if coding is not None and (coding.lower() != "chunked" or version < HttpVersion11):
-        # "A server ... that receives an HTTP/1.0 message containing a Transfer-Encoding header field MUST treat the
-        # message as if the framing is faulty" (RFC 9112 6.1)
-        return False
-    underscored = [name for name in fields.names() if "_" in name]
-    return not any(name.replace("_", "-") in _NEVER_DISGUISED for name in underscored)
 
 
 class _IncomingBody:
