@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 import zstandard
 from isal import isal_zlib
 
+from proxy.cache import pack
 from proxy.policy.entry import Entry
 from proxy.policy.fields import list_members
 from proxy.policy.message import Fields
@@ -60,10 +61,7 @@ def _weighed(member: str) -> tuple[str, float]:
 
 def compress(body: bytes, coding: str) -> bytes:
     """The whole body in this coding. Above OFF_LOOP_BYTES call it in a thread."""
-    if coding == "zstd":
-        return zstandard.ZstdCompressor(level=_ZSTD_LEVEL).compress(body)
-    compressor = isal_zlib.compressobj(_GZIP_LEVEL, wbits=_GZIP_WINDOW)
-    return bytes(compressor.compress(body) + compressor.flush())
+    return pack.encoded(body, coding)
 
 
 async def compressed(chunks: AsyncIterator[bytes], coding: str) -> AsyncIterator[bytes]:

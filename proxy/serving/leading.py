@@ -96,7 +96,7 @@ class Leading:
             landed = Reason.TOO_LARGE
             if len(body_now) <= storable.max_body:
                 landed = await self._keeping.put(reading, storable, body_now, asked_at, self._clock() - asked_at)
-            return _at_once(reading, stream, outcome, body_now)
+            return _at_once(reading, stream, outcome, body_now, landed)
         finally:
             self.land(flight, landed)
 
@@ -202,10 +202,16 @@ class Leading:
             )
 
 
-def _at_once(reading: Reading, stream: Stream, outcome: Outcome, body: bytes) -> Reply:
+def _at_once(reading: Reading, stream: Stream, outcome: Outcome, body: bytes, landed: Landed) -> Reply:
     """The reply of a response whose body was here with its head: stored by now, so that it needs no fill."""
     reply = unchanged(stream, reading.request, reading.route, outcome)
-    return reply if reply is not None else from_stream(stream, reading.request, reading.route, outcome, body)
+    if reply is not None:
+        return reply
+    reply = from_stream(stream, reading.request, reading.route, outcome, body)
+    if isinstance(landed, Shared) and isinstance(reply.body, bytes) and reply.body is not body:
+        # encoded for the client: the store, which gets it soon, may want the same
+        landed.entry.packed = (reply.fields.get("content-encoding") or "", reply.body)
+    return reply
 
 
 def filling(reading: Reading, conditions: tuple[tuple[str, str], ...]) -> Request:
