@@ -38,6 +38,7 @@ TESTED_ELSEWHERE = {
     "proxy/store_settings.py": "tests/test_settings.py",
     "proxy/workers/process.py": "tests/workers/test_supervisor.py",  # what is started is tested as a whole
     "proxy/cli/worker.py": "tests/workers/test_supervisor.py",
+    "proxy/serving/seeking.py": "tests/serving/test_sought.py",
     "proxy/serving/heads.py": "tests/serving/test_listener.py",
     "proxy/serving/ways.py": "tests/serving/test_protocol.py",  # protocols, without behaviour
     "proxy/serving/at_once.py": "tests/serving/test_hits.py",  # the exchange's decisions that wait for nothing

@@ -12,13 +12,14 @@ from proxy.cache.tiers import Cache
 from proxy.errors import UpstreamError
 from proxy.policy import ranges, reuse, validation
 from proxy.policy.entry import Entry
+from proxy.policy.message import Request
 from proxy.policy.outcome import Reason
 from proxy.serving.keeping import Keeping
 from proxy.serving.leading import Leading
 from proxy.serving.naming import Naming
 from proxy.serving.reading import Reading
 from proxy.serving.reply import Reply
-from proxy.serving.upstream import Body, Upstream
+from proxy.serving.upstream import Body, Stream, Upstream
 from proxy.sessions.telling import Telling, TellsNothing
 
 FOLLOWER_WAIT = 10.0  # seconds a follower waits for another's fetch before it asks for itself
@@ -78,6 +79,33 @@ class Fetcher:
         # not to be shared, or too slow: each asks for itself and none waits for another
         return await self._leading.lead(reading, body, reason, None)
 
+    def is_alone(self, reading: Reading, reason: Reason) -> bool:
+        """Whether a read may ask at once: there is nothing to wait for first, and nobody."""
+        stamp = reading.stamp
+        if stamp is None or ranges.is_asked(reading.request) or self._asks_others(stamp, reason):
+            return False
+        return self._flights.under_way(_flight_key(reading)) is None
+
+    def take_off(self, reading: Reading) -> Flight:
+        """The flight of one that does; it ends with `answered_now` or `went_on`."""
+        return self._flights.take_off(_flight_key(reading))
+
+    def answered_now(
+        self, reading: Reading, whole: Callable[[], Request], reason: Reason, flight: Flight, stream: Stream,
+        asked_at: float, head_at: float,
+    ) -> Reply | None:  # fmt: skip
+        """The reply, where the answer is here whole. None: with `went_on`."""
+        return self._leading.answered_now(reading, whole, reason, flight, stream, asked_at, head_at)
+
+    async def went_on(
+        self, reading: Reading, reason: Reason, flight: Flight, answer: Stream | UpstreamError, asked_at: float
+    ) -> Reply:
+        """What `fetch` does once there is an answer."""
+        if isinstance(answer, UpstreamError):
+            self._leading.land(flight, answer)
+            return await self._leading.failed(reading, answer)
+        return await self._leading.answered(reading, None, reason, flight, answer, asked_at)
+
     def refresh(self, reading: Reading, body: Body) -> None:
         """Fetch in the background what was just served stale."""
         if reading.stamp is None:
@@ -128,7 +156,7 @@ class Fetcher:
         """
         stamp = reading.stamp
         assert stamp is not None, "a reading in doubt has no flight"
-        if not self._leases.others or stamp.local or reason is Reason.STORE_UNAVAILABLE:
+        if not self._asks_others(stamp, reason):
             return None
         found: Lease | Entry | Reason | None = None
         if reading.entry is not None:
@@ -138,6 +166,9 @@ class Fetcher:
         if isinstance(found, Lease):
             found = await self._fetched_before(reading, stamp, found) or found
         return None if isinstance(found, Reason) else found
+
+    def _asks_others(self, stamp: Stamp, reason: Reason) -> bool:
+        return self._leases.others and not stamp.local and reason is not Reason.STORE_UNAVAILABLE
 
     async def _fetched_before(self, reading: Reading, stamp: Stamp, lease: Lease) -> Entry | None:
         """What another replica fetched, stored, and gave its lease back for, between our look and our claim."""

@@ -59,3 +59,9 @@ def _is_plainly_framed(fields: Fields, version: HttpVersion) -> bool:
         return False
     underscored = [name for name in fields.names() if "_" in name]
     return not any(name.replace("_", "-") in _NEVER_DISGUISED for name in underscored)
+
+
+def fields_of(head: bytes) -> tuple[tuple[str, str], ...]:
+    """The fields of a head of a few whole lines, as the parser gives them if there is nothing odd about it."""
+    lines = head.decode("latin-1").split("\r\n")[1:-2]
+    return tuple([(name, value.strip(" \t")) for name, _, value in (line.partition(":") for line in lines)])

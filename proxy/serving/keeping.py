@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 
 from proxy.cache.coalesce import Landed, Shared
 from proxy.cache.epochs import Epochs
+from proxy.cache.stamp import Stamp
 from proxy.cache.tiers import Cache
 from proxy.policy import storing, validation
 from proxy.policy.entry import Entry
@@ -40,34 +41,65 @@ class Keeping:
         self._telling = telling
 
     def storable(
-        self, reading: Reading, response: Response, framed: bool, asked_at: float
+        self, reading: Reading, response: Response, framed: bool, asked_at: float, head_at: float | None = None
     ) -> storing.Storable | Reason:
+        """What the rules say of a response whose head came at `head_at`, or just now."""
         return storing.decide(
             reading.request,
             self._telling.storable(response),
             reading.match,
-            now=self._clock(),
+            now=self._clock() if head_at is None else head_at,
             requested_at=asked_at,
             jitter=self._jitter(),
             framed=framed,
         )
 
+    def takes_time(self, reading: Reading, storable: storing.Storable, size: int) -> bool:
+        """Whether `put` may have to wait: for the epochs of groups, or for a thread."""
+        return bool(storable.groups) or (reading.route.assertion is not None and size > OFF_LOOP_BYTES)
+
     async def put(
         self, reading: Reading, storable: storing.Storable, body: bytes, asked_at: float, seconds: float
     ) -> Landed:
-        stamp = reading.stamp
+        """Store it; why it cannot be, or be shared, otherwise."""
+        if not self.takes_time(reading, storable, len(body)):
+            return self.put_now(reading, storable, body, asked_at, seconds)
+        assertion, stamp = reading.route.assertion, reading.stamp
         assert stamp is not None, "a reading in doubt is never stored"
-        if not await self._asserted(reading, body):
-            self._noted("assertion-failed", {"feature": reading.route.feature, "assert": str(reading.route.assertion)})
-            return Reason.ASSERTION
+        if assertion is not None and not await asyncio.to_thread(storing.asserts, assertion, body, reading.identity):
+            return self._unasserted(reading)
+        key = self._key(reading, storable)
+        tags = storable.tags(key)
+        held = await self._epochs.with_groups(stamp, tags) if storable.groups else stamp.of(tags)
+        return self._put(reading, storable, key, body, held, asked_at, seconds)
+
+    def put_now(
+        self, reading: Reading, storable: storing.Storable, body: bytes, asked_at: float, seconds: float
+    ) -> Landed:
+        """The same for what does not take time."""
+        assertion, stamp = reading.route.assertion, reading.stamp
+        assert stamp is not None, "a reading in doubt is never stored"
+        if assertion is not None and not storing.asserts(assertion, body, reading.identity):
+            return self._unasserted(reading)
+        key = self._key(reading, storable)
+        return self._put(reading, storable, key, body, stamp.of(storable.tags(key)), asked_at, seconds)
+
+    def _unasserted(self, reading: Reading) -> Reason:
+        self._noted("assertion-failed", {"feature": reading.route.feature, "assert": str(reading.route.assertion)})
+        return Reason.ASSERTION
+
+    def _key(self, reading: Reading, storable: storing.Storable) -> Key:
         # the second key only while it covers what this response was selected by; the first one then names the fields
         key = reading.key if storable.selected_within(reading.key) else reading.first_key
         kept = self.kept(reading, storable.head)
         if kept.variant != key.variant or kept.split_by != key.split_by:
             kept = kept._replace(variant=key.variant, split_by=key.split_by)
-        key = kept
-        tags = storable.tags(key)
-        held = await self._epochs.with_groups(stamp, tags) if storable.groups else stamp.of(tags)
+        return kept
+
+    def _put(
+        self, reading: Reading, storable: storing.Storable, key: Key, body: bytes, held: Stamp | None, asked_at: float,
+        seconds: float,
+    ) -> Landed:  # fmt: skip
         if held is None:
             return Reason.PURGED if storable.groups else Reason.NOT_FRESH
         entry = storable.entry(key, reading.request, body, held.hard, held.soft, seconds)
@@ -93,14 +125,6 @@ class Keeping:
             await self._cache.drop(stale.key)
         else:
             await self.put(as_get, verdict, stale.body, asked_at, self._clock() - asked_at)
-
-    async def _asserted(self, reading: Reading, body: bytes) -> bool:
-        assertion = reading.route.assertion
-        if assertion is None:
-            return True
-        if len(body) > OFF_LOOP_BYTES:
-            return await asyncio.to_thread(storing.asserts, assertion, body, reading.identity)
-        return storing.asserts(assertion, body, reading.identity)
 
     def _shared(self, entry: Entry) -> Landed:
         """Followers may have it only while it may be used without asking the upstream again."""

@@ -90,13 +90,42 @@ class Leading:
             outcome = reading.missed(reason, reason, stored=True)
             body_now = stream.whole()
             if body_now is None:
-                stored = self._stored(reading, stream, storable, outcome, flight, asked_at)
+                reply = self._stored(reading, stream, storable, outcome, flight, asked_at)
                 flight = None  # it lands when the body is here
-                return stored
+                return reply
             landed = Reason.TOO_LARGE
             if len(body_now) <= storable.max_body:
                 landed = await self._keeping.put(reading, storable, body_now, asked_at, self._clock() - asked_at)
             return _at_once(reading, stream, outcome, body_now, landed)
+        finally:
+            self.land(flight, landed)
+
+    def answered_now(
+        self, reading: Reading, whole: Callable[[], Request], reason: Reason, flight: Flight | None,
+        stream: Stream, asked_at: float, head_at: float,
+    ) -> Reply | None:  # fmt: skip
+        """The same, without waiting, for a read without an entry whose answer is here whole. None: it takes time.
+
+        `whole`: the request with the fields that no decision about a stored response reads.
+        """
+        landed: Landed = Reason.INCOMPLETE
+        try:
+            response = stream.response
+            storable = self._keeping.storable(reading, response, stream.framed, asked_at, head_at)
+            if isinstance(storable, Reason):
+                landed = storable
+                return self._not_stored(reading, stream, storable, reason)
+            if self._keeping.takes_time(reading, storable, stream.length or storable.max_body):
+                flight = None
+                return None
+            body = stream.whole()
+            assert body is not None, "it is here whole"
+            if storable.vary:
+                reading = reading._replace(request=whole())
+            landed = Reason.TOO_LARGE
+            if len(body) <= storable.max_body:
+                landed = self._keeping.put_now(reading, storable, body, asked_at, self._clock() - asked_at)
+            return _at_once(reading, stream, reading.missed(reason, reason, stored=True), body, landed)
         finally:
             self.land(flight, landed)
 

@@ -22,14 +22,15 @@ from proxy.serving.forwarding import Forwarding
 from proxy.serving.heads import request_of
 from proxy.serving.hits import Hits, IsOwn, RequestOf
 from proxy.serving.interim import PATIENCE, InterimResponses
+from proxy.serving.misses import Misses
 from proxy.serving.outgoing import Limits, reset
 from proxy.serving.outlet import Outlet
 from proxy.serving.protocol import LateBodyError, Server, ServerProtocol
 from proxy.serving.reply import Reply
 from proxy.serving.reserved import Page
-from proxy.serving.response import HttpResponse, head_of, refused
+from proxy.serving.response import HttpResponse, refused
+from proxy.serving.seeking import Newest, Seeking
 from proxy.serving.sending import send
-from proxy.serving.sought import Sought
 from proxy.serving.turns import Turn
 from proxy.serving.under_way import UnderWay
 from proxy.serving.upstream import Body
@@ -82,6 +83,7 @@ class Listener:
         upgrade: Bridge,
         hits: Callable[[RequestOf, IsOwn], Hits] | None = None,
         forwarding: Callable[[RequestOf, UnderWay], Forwarding] | None = None,
+        misses: Callable[[], Misses] | None = None,
         page: Callable[[str], Page | None] = _no_page,
         limits: Limits = _LIMITS,
         patience: float = PATIENCE,
@@ -99,8 +101,10 @@ class Listener:
         self._patience = patience
         self._leaving = False
         self._under_way = UnderWay()
-        self._newest: tuple[RawRequestMessage, Request | None] | None = None  # what `_parsed` made last, and of what
+        self._newest = Newest()
         self._forwarding = forwarding(self._parsed, self._under_way) if forwarding is not None else None
+        self._misses = misses() if misses is not None else None
+        self._seeking = Seeking(self._hits, self._misses, self._newest, self._under_way, self._take_turn, finished)
         self.port = 0
 
     async def open(
@@ -109,7 +113,7 @@ class Listener:
         """Listen, on sockets that other processes have as well if there are any. OSError: the address is not ours."""
         server = Server(
             self._answer, limits=self._limits, hits=self._hits, forwarding=self._forwarding,
-            trusts=self._is_trusted, turns=self._turn, seeks=self._seek, access_log=None, auto_decompress=False,
+            trusts=self._is_trusted, turns=self._turn, seeks=self._seeking.seek, access_log=None, auto_decompress=False,
             read_bufsize=_READ_BUFFER,
         )  # fmt: skip
         self._runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=_LAST)
@@ -128,12 +132,16 @@ class Listener:
         return self._hits
 
     @property
+    def misses(self) -> Misses | None:
+        return self._misses
+
+    @property
     def forwarding(self) -> Forwarding | None:
         return self._forwarding
 
     def leaving(self) -> None:
         """From now on each response ends its connection, so that clients come back elsewhere."""
-        self._leaving = True
+        self._leaving = self._seeking.leaving = True
         if self._hits is not None:
             self._hits.close()
         if self._forwarding is not None:
@@ -209,52 +217,23 @@ class Listener:
         if message.should_close or message.upgrade or message.chunked or message.version != HttpVersion11:
             return None
         request = self._parsed(message, peer, trusted)
-        self._newest = None
+        self._newest.parsed = None
         if request is None:
             return None
         interim = InterimResponses(protocol, speaks=True, awaits=False)
         # called here, and only waited for in the turn: what `Hits` has decided about this request counts still
         return self._take_turn(protocol, request, interim, self._handle(request, None, interim))
 
-    def _seek(self, protocol: ServerProtocol, data: bytes, message: RawRequestMessage | None) -> bool:
-        """Let `Hits` look in the store for what it has just not found in memory."""
-        hits, newest = self._hits, None
-        if hits is None:
-            return False
-        if message is not None:
-            newest = self._newest
-            if newest is None or newest[0] is not message:
-                return False
-        sought, started = Sought(protocol, data, message), asyncio.get_running_loop().time()
-
-        def heard(request: Request, reply: Reply | None) -> None:
-            answer = None
-            try:
-                if reply is not None and not self._leaving:
-                    self._finished(request, reply, asyncio.get_running_loop().time() - started)
-                    assert isinstance(reply.body, bytes), "a stored body is whole"
-                    answer = head_of(reply), reply.body
-                else:
-                    self._newest = newest  # what was found so far is about this request
-            finally:
-                sought.told(answer)
-                self._under_way.end()
-
-        request = newest[1] if newest is not None else None
-        begun = hits.seek(request, heard) if request is not None else newest is None and hits.seek_known(heard)
-        if begun:
-            self._under_way.begin()
-            protocol.give_turn(sought)
-        return begun
-
     async def _take_turn(
-        self, protocol: ServerProtocol, request: Request, interim: InterimResponses, handled: Awaitable[Reply]
-    ) -> bool:
+        self, protocol: ServerProtocol, request: Request, interim: InterimResponses, handled: Awaitable[Reply],
+        started: float | None = None,
+    ) -> bool:  # fmt: skip
         """What `_answer` does, for a request without a body."""
         self._under_way.begin()
         reply: Reply | None = None
         try:
-            started = asyncio.get_running_loop().time()
+            if started is None:
+                started = asyncio.get_running_loop().time()
             try:
                 reply = await handled
             finally:
@@ -337,8 +316,9 @@ class Listener:
 
     def _parsed(self, message: RawRequestMessage, peer: str, trusted: bool) -> Request | None:
         """A bodiless request of which `_answer` would make nothing else first. All that may answer it ask here."""
-        if self._newest is not None and self._newest[0] is message:
-            return self._newest[1]
+        newest = self._newest.parsed
+        if newest is not None and newest[0] is message:
+            return newest[1]
         request = request_of(message, peer, trusted, has_body=False)
         if (
             request is None
@@ -348,7 +328,7 @@ class Listener:
             or self._upgrade.takes(request)
         ):
             request = None
-        self._newest = (message, request)
+        self._newest.parsed = (message, request)
         return request
 
     def _is_trusted(self, peer: str) -> bool:
