@@ -317,7 +317,7 @@ class _Composition:
         def misses() -> Misses:
             return Misses(
                 exchange, upstream, watched, self._background, time.time, tells=lambda: sessions.telling.on,
-                choices=choices,
+                choices=choices, finished=finished.fetched,
             )  # fmt: skip
 
         listener = Listener(

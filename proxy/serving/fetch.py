@@ -19,6 +19,7 @@ from proxy.serving.leading import Leading
 from proxy.serving.naming import Naming
 from proxy.serving.reading import Reading
 from proxy.serving.reply import Reply
+from proxy.serving.response_parser import Head
 from proxy.serving.upstream import Body, Stream, Upstream
 from proxy.sessions.telling import Telling, TellsNothing
 
@@ -92,10 +93,10 @@ class Fetcher:
 
     def answered_now(
         self, reading: Reading, whole: Callable[[], Request], reason: Reason, flight: Flight, stream: Stream,
-        asked_at: float, head_at: float,
+        head: Head, asked_at: float, head_at: float,
     ) -> Reply | None:  # fmt: skip
         """The reply, where the answer is here whole. None: with `went_on`."""
-        return self._leading.answered_now(reading, whole, reason, flight, stream, asked_at, head_at)
+        return self._leading.answered_now(reading, whole, reason, flight, stream, head, asked_at, head_at)
 
     async def went_on(
         self, reading: Reading, reason: Reason, flight: Flight, answer: Stream | UpstreamError, asked_at: float

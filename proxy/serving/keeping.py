@@ -1,7 +1,8 @@
 """Is this response stored, under which key and epochs? What the rules say of its head, then of its body."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Hashable, Mapping
 
 from proxy.cache.coalesce import Landed, Shared
 from proxy.cache.epochs import Epochs
@@ -15,7 +16,16 @@ from proxy.policy.outcome import Reason
 from proxy.serving.encoding import OFF_LOOP_BYTES
 from proxy.serving.naming import Naming
 from proxy.serving.reading import Reading
+from proxy.serving.response_parser import Head
 from proxy.sessions.telling import Telling, TellsNothing
+
+_MOST_VERDICTS = 512
+_MOST_BYTES = 2 << 10  # of a head
+
+# As servers write them. A line that is written otherwise stays, and then its head is like no other.
+_VOLATILE = re.compile(
+    b"\r\n(?:[Dd]ate|E[Tt]ag|etag|[Cc]ontent-[Ll]ength|[Ll]ast-[Mm]odified): [\t\x20-\x7e]*+(?=\r\n)"
+)
 
 
 class Keeping:
@@ -39,20 +49,37 @@ class Keeping:
         self._jitter = jitter
         self._noted = noted
         self._telling = telling
+        self._verdicts: dict[Hashable, storing.Verdict] = {}
 
     def storable(
-        self, reading: Reading, response: Response, framed: bool, asked_at: float, head_at: float | None = None
+        self, reading: Reading, response: Response, framed: bool, asked_at: float
     ) -> storing.Storable | Reason:
-        """What the rules say of a response whose head came at `head_at`, or just now."""
+        """What the rules say of a response whose head has come just now."""
         return storing.decide(
-            reading.request,
-            self._telling.storable(response),
-            reading.match,
-            now=self._clock() if head_at is None else head_at,
-            requested_at=asked_at,
-            jitter=self._jitter(),
-            framed=framed,
-        )
+            reading.request, self._telling.storable(response), reading.match, now=self._clock(), requested_at=asked_at,
+            jitter=self._jitter(), framed=framed,
+        )  # fmt: skip
+
+    def storable_alike(
+        self, reading: Reading, head: Head, asked_at: float, head_at: float
+    ) -> storing.Storable | Reason:
+        """The same for the answer to a GET, whose head came at `head_at`. Many differ in what nothing hangs on."""
+        route, response, jitter = reading.route, self._telling.storable(head.response), self._jitter()
+        kind = route.digest, _VOLATILE.sub(b"", head.raw), storing.kind_of(reading.request, route)
+        known = self._verdicts.get(kind) if response is head.response else None
+        if known is not None and known.route is route:
+            return storing.decide_alike(
+                known, response, now=head_at, requested_at=asked_at, jitter=jitter, framed=head.framed
+            )
+        found = storing.decide(
+            reading.request, response, reading.match, now=head_at, requested_at=asked_at, jitter=jitter,
+            framed=head.framed,
+        )  # fmt: skip
+        if isinstance(found, storing.Storable) and response is head.response and len(head.raw) <= _MOST_BYTES:
+            if len(self._verdicts) >= _MOST_VERDICTS:
+                self._verdicts.clear()
+            self._verdicts[kind] = found.verdict
+        return found
 
     def takes_time(self, reading: Reading, storable: storing.Storable, size: int) -> bool:
         """Whether `put` may have to wait: for the epochs of groups, or for a thread."""

@@ -18,6 +18,7 @@ from proxy.serving.keeping import Keeping
 from proxy.serving.problem import upstream_problem
 from proxy.serving.reading import Reading
 from proxy.serving.reply import Reply, from_entry, from_stream, unchanged
+from proxy.serving.response_parser import Head
 from proxy.serving.upstream import Body, Stream, Upstream
 from proxy.sessions.telling import Telling, TellsNothing, onward
 
@@ -102,7 +103,7 @@ class Leading:
 
     def answered_now(
         self, reading: Reading, whole: Callable[[], Request], reason: Reason, flight: Flight | None,
-        stream: Stream, asked_at: float, head_at: float,
+        stream: Stream, head: Head, asked_at: float, head_at: float,
     ) -> Reply | None:  # fmt: skip
         """The same, without waiting, for a read without an entry whose answer is here whole. None: it takes time.
 
@@ -110,8 +111,7 @@ class Leading:
         """
         landed: Landed = Reason.INCOMPLETE
         try:
-            response = stream.response
-            storable = self._keeping.storable(reading, response, stream.framed, asked_at, head_at)
+            storable = self._keeping.storable_alike(reading, head, asked_at, head_at)
             if isinstance(storable, Reason):
                 landed = storable
                 return self._not_stored(reading, stream, storable, reason)

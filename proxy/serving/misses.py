@@ -35,6 +35,8 @@ from proxy.serving.rewriting import Rewriting, rewriting
 from proxy.serving.unread import MAX_LINES, Choices
 from proxy.serving.upstream import HttpUpstream, Stream, may_repeat
 
+Finished = Callable[[Reading, Reply, float], None]
+
 PATIENCE = 0.005  # seconds for the rest of a body: the client must not wait for its head much longer than for that
 _LARGEST = 64 << 10  # bodies that are longer are begun to be sent before they are here
 
@@ -52,7 +54,7 @@ class Waiting(Protocol):
     def interim(self) -> Interim:
         """Where 1xx responses go."""
 
-    def answered(self, request: Request, reply: Reply) -> None:
+    def answered(self, reading: Reading, reply: Reply) -> None:
         """The reply, with its whole body."""
 
     def goes_on(self, request: Request, handled: Awaitable[Reply]) -> bool:
@@ -64,9 +66,10 @@ class Misses:
 
     def __init__(
         self, exchange: Exchanges, upstream: HttpUpstream, reach: Watched, background: Background,
-        clock: Callable[[], float], *, tells: Callable[[], bool], choices: Choices,
+        clock: Callable[[], float], *, tells: Callable[[], bool], choices: Choices, finished: Finished,
     ) -> None:  # fmt: skip
-        """`tells`: whether the upstream is told of callers, each time anew."""
+        """`tells`: whether the upstream is told of callers, as of now; `finished` hears of each that is answered."""
+        self.finished = finished
         self.exchange = exchange
         self.fetcher = exchange.fetcher
         self.upstream = upstream
@@ -191,17 +194,19 @@ class Miss(Exchange):
             self._way.bodies.stop(self)
         answer: Stream | UpstreamError = UpstreamError("proxy_internal_error")  # should this fail
         try:
+            assert self.head is not None, "it is here whole"
             reply = None
             if not is_event_stream(self.response.fields):
                 reply = self._way.fetcher.answered_now(
-                    self._reading, self._whole_request, self._reason, self._flight, self, self._asked_at, self._head_at
-                )
+                    self._reading, self._whole_request, self._reason, self._flight, self, self.head, self._asked_at,
+                    self._head_at,
+                )  # fmt: skip
             if reply is None:
                 answer = self
             else:
                 self._handed = True
                 self._way.answered += 1
-                self._waiting_client.answered(self._reading.request, reply)
+                self._waiting_client.answered(self._reading, reply)
         finally:
             if not self._handed:
                 self._hand_over(answer)

@@ -11,6 +11,7 @@ from proxy.serving.hits import Hits
 from proxy.serving.interim import InterimResponses
 from proxy.serving.misses import Misses
 from proxy.serving.protocol import ServerProtocol
+from proxy.serving.reading import Reading
 from proxy.serving.reply import Reply
 from proxy.serving.response import head_of
 from proxy.serving.sending import framed, in_one_chunk
@@ -91,10 +92,11 @@ class Seeking:
             return False
         return self._misses.begin(missed, data, _Waiting(self, sought, protocol, started))
 
-    def fetched(self, sought: Sought, request: Request, reply: Reply, started: float) -> None:
+    def fetched(self, sought: Sought, reading: Reading, reply: Reply, started: float) -> None:
         answer = None
         try:
-            self._finished(request, reply, asyncio.get_running_loop().time() - started)
+            assert self._misses is not None, "they have fetched it"
+            self._misses.finished(reading, reply, asyncio.get_running_loop().time() - started)
             assert isinstance(reply.body, bytes), "it is here whole"
             bodiless = reply.status in EMPTY_BODY_STATUS_CODES
             head, chunked = framed(reply, bodiless=bodiless, closing=False)
@@ -117,11 +119,13 @@ class _Waiting:
         self._protocol = protocol
         self._started = started
 
-    def answered(self, request: Request, reply: Reply) -> None:
+    def answered(self, reading: Reading, reply: Reply) -> None:
         if self._seeking.leaving or not isinstance(reply.body, bytes):
-            _ = self.goes_on(request, _ready(reply))  # the connection ends with it, or it is encoded while it is sent
+            _ = self.goes_on(
+                reading.request, _ready(reply)
+            )  # the connection ends with it, or it is encoded while it is sent
         else:
-            self._seeking.fetched(self._sought, request, reply, self._started)
+            self._seeking.fetched(self._sought, reading, reply, self._started)
 
     def goes_on(self, request: Request, handled: Awaitable[Reply]) -> bool:
         seeking = self._seeking

@@ -151,7 +151,7 @@ async def served(
         assert through is not None
         return Misses(
             world.exchange, through, reach, world.background, world.clock, tells=lambda: world.exchange._telling.on,
-            choices=Choices(),
+            choices=Choices(), finished=lambda reading, reply, seconds: finished(reading.request, reply, seconds),
         )  # fmt: skip
 
     def told_of(request: Request, outcome: Outcome) -> Callable[[int, float], None]:
