@@ -40,6 +40,7 @@ from proxy.serving.fetch import Fetcher
 from proxy.serving.forwarding import Forwarding
 from proxy.serving.hits import Hits, IsOwn, RequestOf, ServingEpoch
 from proxy.serving.listener import Listener, require_c_parser
+from proxy.serving.misses import Misses
 from proxy.serving.naming import Naming
 from proxy.serving.reachability import Watched
 from proxy.serving.relay import Relays
@@ -316,6 +317,12 @@ class _Composition:
                 max_bytes=settings.l1_bytes // _FORWARDED_SHARE,
             )
 
+        def misses() -> Misses:
+            return Misses(
+                exchange, upstream, watched, self._background, time.time, tells=lambda: sessions.telling.on,
+                choices=choices, finished=finished.fetched,
+            )  # fmt: skip
+
         listener = Listener(
             exchange.handle if self._tracing is None else traced(exchange.handle, self._tracing),
             reserved,
@@ -327,6 +334,7 @@ class _Composition:
             # it knows no caller, whom the access log names, and leaves no spans
             page=reserved.page,
             forwarding=forwarding if self._tracing is None and not settings.access_log else None,
+            misses=misses if self._tracing is None else None,
         )
         self._stack.push_async_callback(listener.close)
         return listener

@@ -94,6 +94,11 @@ class Counting:
         if match is not None and match.route.kind is Kind.READ:
             self._count(request, match, None, status)
 
+    def read(self, request: Request, match: Match, outcome: Outcome, status: int) -> None:
+        """The same for a read whose match is known."""
+        if self._rules().reports and outcome.reason not in _WRITES:
+            self._count(request, match, None, status)
+
     def _count(self, request: Request, match: Match, identity: Identity | None, status: int) -> None:
         if (found := self.of(request, match, identity, status)) is not None:
             self.add(found)

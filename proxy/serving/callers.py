@@ -12,10 +12,11 @@ from typing import NamedTuple
 
 from proxy.policy.identity import Identity
 from proxy.policy.key import Frame
-from proxy.policy.message import Request
+from proxy.policy.message import Fields, Request
 from proxy.policy.outcome import Reason
 from proxy.policy.route import Route, Scope
 from proxy.rules.compile import RuleSet
+from proxy.serving.rewriting import Rewriting
 from proxy.serving.unread import IRRELEVANT
 
 _MOST_FRAMES = 256  # of one caller
@@ -28,7 +29,9 @@ _PLAIN = re.compile(rb"GET (/[A-Za-z0-9/_.~-]{0,1000}(?:\?[A-Za-z0-9/_.~=&%+,:@-
 class Caller:
     """What is known of one client's requests, whatever their target: for as long as the rules are these."""
 
-    __slots__ = ("_fields", "_peer", "_scheme", "frames", "identity", "nameless", "rules", "trusted")
+    __slots__ = (
+        "_fields", "_peer", "_scheme", "fills", "frames", "identity", "legible", "nameless", "rules", "trusted",
+    )  # fmt: skip
 
     def __init__(
         self, request: Request, rules: RuleSet, identity: Identity | None, speaking_parameters: frozenset[str]
@@ -41,6 +44,8 @@ class Caller:
         self.identity = identity  # None: it is not known
         self.nameless = speaking_parameters  # a path with one of these has a say in who it is
         self.frames: dict[int, Frame | Reason] = {}
+        self.fills: dict[int, Rewriting] = {}  # by route: what makes the upstream's heads of this caller's
+        self.legible = False  # `fields_of` reads such a head as the parser does
 
     @property
     def expires(self) -> float:
@@ -54,6 +59,10 @@ class Caller:
         if not IRRELEVANT.isdisjoint(route.vary):
             return False
         return route.scope is Scope.PUBLIC or (self.identity is not None and self.nameless.isdisjoint(parameters))
+
+    def asks_all(self, target: str, pairs: tuple[tuple[str, str], ...], peer: str) -> Request:
+        """With all of its fields."""
+        return Request("GET", target, Fields(pairs), self._scheme, peer, self.trusted)
 
     def keep(self, route: Route, framed: Frame | Reason) -> Frame | Reason:
         if len(self.frames) >= _MOST_FRAMES:
