@@ -1,4 +1,5 @@
 # run: the sidecar in front of the demo portal    test: everything    check: lint, types, layers, shipped rules
+# soak: faults, limits and the long run of docs/reliability.md, 25 minutes (ARGS=--short: three)
 # bench: the figures of docs/benchmarks.md, bench-full: with all workloads, half an hour    lock: pin the dependencies anew
 PYTHON ?= python3
 VENV := .venv
@@ -6,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ARGS ?=
 
-.PHONY: run test check bench bench-full lock clean
+.PHONY: run test check bench bench-full soak lock clean
 .DEFAULT_GOAL := run
 
 $(STAMP): requirements-dev.lock pyproject.toml
@@ -20,9 +21,11 @@ $(STAMP): requirements-dev.lock pyproject.toml
 run: $(STAMP)
 	@$(BIN)/sidecache demo $(ARGS)
 
-# The tests in a browser need Debian's chromium, those of the stores its redis-server, those of Amplify its nodejs: installed when this is root, else
-# those tests are skipped and say so. The server is for the tests to start; Debian's service is kept from starting.
-DEBIAN := /usr/bin/chromium /usr/bin/redis-server /usr/bin/nodejs
+# The tests in a browser need Debian's chromium, those of the stores its redis-server, those of the alerts the promtool of its
+# prometheus, those of Amplify its nodejs: installed when this is root, else those tests are skipped and say so. The servers
+# are for the tests to start; Debian's services are kept from starting. Those of deploy/kubernetes need kubectl or kustomize,
+# which Debian has only in versions that are too old: they are skipped without.
+DEBIAN := /usr/bin/chromium /usr/bin/redis-server /usr/bin/prometheus /usr/bin/nodejs
 
 $(DEBIAN):
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
@@ -39,7 +42,7 @@ check: $(STAMP)
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
-	$(BIN)/sidecache check rules.yaml --profile development
+	$(BIN)/sidecache check rules.yaml --profile development --rules-only
 
 bench: $(STAMP)
 	$(BIN)/python -m bench $(ARGS)
@@ -49,10 +52,13 @@ bench-full: $(STAMP)
 
 # requirements-dev.lock has everything; the other two are parts of it, for the image: what runs, and what builds the wheel.
 COMPILE = $(BIN)/uv pip compile --generate-hashes --no-emit-index-url --universal --no-header --quiet
+soak: $(STAMP)
+	$(BIN)/python -m soak $(ARGS)
+
 lock: $(STAMP)
 	$(COMPILE) pyproject.toml --extra dev --extra aws --extra otel --output-file requirements-dev.lock
 	$(COMPILE) pyproject.toml --extra aws --extra otel --constraint requirements-dev.lock --output-file requirements.lock
 	$(COMPILE) --group build --constraint requirements-dev.lock --output-file requirements-build.lock
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .import_linter_cache .hypothesis .pytest_cache bench/results
+	rm -rf $(VENV) .mypy_cache .ruff_cache .import_linter_cache .hypothesis .pytest_cache bench/results soak/results

@@ -17,7 +17,7 @@ class Tree:
 
         The kernel's clock of a process counts nanoseconds; /proc/PID/stat has the same in ticks of 10 ms.
         """
-        for pid in self._living():
+        for pid in self.pids():
             try:
                 self._used[pid] = time.clock_gettime((~pid << 3) | 2)
             except OSError:
@@ -26,13 +26,14 @@ class Tree:
 
     def resident_mib(self) -> float:
         total = 0
-        for pid in self._living():
+        for pid in self.pids():
             for line in _lines(Path(f"/proc/{pid}/status")):
                 if line.startswith("VmRSS:"):
                     total += int(line.split()[1])
         return total / 1024
 
-    def _living(self) -> list[int]:
+    def pids(self) -> list[int]:
+        """Those that live."""
         found, at = [self._root], 0
         while at < len(found):
             for task in Path(f"/proc/{found[at]}/task").glob("*/children"):

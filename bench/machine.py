@@ -5,6 +5,7 @@ import platform
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,9 +42,9 @@ class Cores:
         return cls(usable[-1], usable[0])
 
 
-def install_missing() -> None:
+def install_missing(packages: Mapping[str, str] = PACKAGES) -> None:
     """Install what is missing where that is possible; what is still missing is said by `need` when it is wanted."""
-    missing = [package for package, brings in PACKAGES.items() if not Path(brings).exists()]
+    missing = [package for package, brings in packages.items() if not Path(brings).exists()]
     if not missing or os.geteuid() != 0 or shutil.which("apt-get") is None:
         return
     print(f"installing {' '.join(missing)} ...", flush=True)
@@ -62,12 +63,12 @@ def need(*packages: str) -> None:
         raise NotAvailable(f"{', '.join(missing)}: not installed (apt-get install {' '.join(missing)})")
 
 
-def compiled(name: str, folder: Path) -> Path:
+def compiled(name: str, folder: Path, sources: Path = SOURCES) -> Path:
     """The C program of this name, built now."""
     need("gcc", "libc6-dev")
     program = folder / name
     if not program.exists():
-        subprocess.run(["gcc", "-O2", "-o", str(program), str(SOURCES / f"{name}.c")], check=True)
+        subprocess.run(["gcc", "-O2", "-o", str(program), str(sources / f"{name}.c")], check=True)
     return program
 
 

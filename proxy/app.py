@@ -34,11 +34,13 @@ from proxy.live_rules import LiveRules
 from proxy.policy.key import Keyring
 from proxy.reporting import Reports
 from proxy.serving.at_once import Hosts
+from proxy.serving.cors import Cors
 from proxy.serving.exchange import Exchange
 from proxy.serving.fetch import Fetcher
 from proxy.serving.forwarding import Forwarding
 from proxy.serving.hits import Hits, IsOwn, RequestOf, ServingEpoch
 from proxy.serving.listener import Listener, require_c_parser
+from proxy.serving.misses import Misses
 from proxy.serving.naming import Naming
 from proxy.serving.reachability import Watched
 from proxy.serving.relay import Relays
@@ -54,7 +56,7 @@ from proxy.side_ports import SidePorts
 from proxy.signals import on_signals
 from proxy.stores.base import Store
 from proxy.stores.breaker import Guarded
-from proxy.telemetry import tracing
+from proxy.telemetry import logs, tracing
 from proxy.telemetry.exposition import exposition
 from proxy.telemetry.logs import Logger, logger
 from proxy.telemetry.loop_lag import LoopLag
@@ -224,6 +226,7 @@ class _Composition:
             lambda: figures.of_serving(cache, epochs, listener, self._sealer, self._background, time.time())
         )
         self._metrics.watch(lambda: figures.of_rules(self._rules))
+        self._metrics.watch(logs.samples)
         self._metrics.watch(lambda: figures.of_traffic(self._traffic))
         lag = LoopLag()
         self._metrics.watch(lambda: figures.of_loop(lag))
@@ -250,7 +253,7 @@ class _Composition:
         self._counting = Counting(
             store, lambda: self._rules.current, self._resolver, self._keys, background, time.time,
             metrics=self._metrics, failed=self._reports.lost, lost=self._reports.changed,
-            announce=self._events.announce,
+            announce=self._events.announce, is_watched=self._events.is_watched,
         )  # fmt: skip
         self._stack.push_async_callback(self._counting.close)
         self._finished = Finished(
@@ -291,8 +294,9 @@ class _Composition:
     ) -> Listener:  # fmt: skip
         settings = self._settings
         finished = self._finished
-        own = self._events.pages(self._resolver, self._rules, sessions)
-        pages = {**sessions.pages(), **self._counting.pages(settings.prefix), **own}
+        cors = Cors(settings.allowed_origins)
+        own = self._events.pages(self._resolver, self._rules, sessions, cors)
+        pages = {**sessions.pages(), **self._counting.pages(settings.prefix, cors), **own}
         reserved = Reserved(settings.prefix, health.word, health.ready, pages)
         choices = Choices()
         bridge = UpgradeBridge(upstream, finished.ended, exchange.is_write, exchange.admit, sessions.observer.watch)
@@ -313,6 +317,12 @@ class _Composition:
                 max_bytes=settings.l1_bytes // _FORWARDED_SHARE,
             )
 
+        def misses() -> Misses:
+            return Misses(
+                exchange, upstream, watched, self._background, time.time, tells=lambda: sessions.telling.on,
+                choices=choices, finished=finished.fetched,
+            )  # fmt: skip
+
         listener = Listener(
             exchange.handle if self._tracing is None else traced(exchange.handle, self._tracing),
             reserved,
@@ -324,6 +334,7 @@ class _Composition:
             # it knows no caller, whom the access log names, and leaves no spans
             page=reserved.page,
             forwarding=forwarding if self._tracing is None and not settings.access_log else None,
+            misses=misses if self._tracing is None else None,
         )
         self._stack.push_async_callback(listener.close)
         return listener

@@ -1,7 +1,7 @@
 """What does one process audit with? Its own chain or its parent's, the stream of all, the counts of each minute."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 
 from proxy.admin.audit import Audit
@@ -23,6 +23,7 @@ class Auditing:
     rollup: Rollup
     rolling: "asyncio.Task[None]"
     lost: Callable[[], int]  # lines of this process that are in no log
+    closed: Callable[[], Awaitable[None]]  # what they are written to, if it is this process's own
 
     async def close(self) -> None:
         """Until all is written, while what it is written to is still there."""
@@ -30,7 +31,17 @@ class Auditing:
         await asyncio.wait((self.rolling,))
         self.rollup.roll()
         await self.audit.close()
+        await self.closed()
         await self.trail.close()
+
+
+def samples(audit: Audit, trail: Trail, lost: int) -> Iterator[Sample]:
+    yield Sample("sidecache_audit_lost_total", "Audit lines that could not be written.", lost, counter=True)
+    yield Sample("sidecache_audit_unstreamed_total", "Audit lines that the store missed.", trail.lost, counter=True)
+    yield Sample(
+        "sidecache_admin_denied_total", "Requests that the admin port refused: no known token, or not enough rights.",
+        audit.denied, "status", counter=True,
+    )  # fmt: skip
 
 
 def auditing(
@@ -45,6 +56,9 @@ def auditing(
         def lost() -> int:
             return audit.lost
 
+        async def closed() -> None:
+            pass  # the parent's
+
     else:
         ledger = opened(settings.audit_log, unwritten, form=settings.audit_format)
 
@@ -57,12 +71,9 @@ def auditing(
         def lost() -> int:
             return audit.lost + ledger.lost
 
-    metrics.watch(
-        lambda: (
-            Sample("sidecache_audit_lost_total", "Audit lines that could not be written.", lost(), counter=True),
-            Sample("sidecache_audit_unstreamed_total", "Audit lines that the store missed.", trail.lost, counter=True),
-        )
-    )  # fmt: skip
+        closed = ledger.close
+
+    metrics.watch(lambda: samples(audit, trail, lost()))
     rollup = Rollup(metrics, audit)
     rolling = background.start(rollup.follow(), lasting=True)
-    return Auditing(audit, trail, rollup, rolling, lost)
+    return Auditing(audit, trail, rollup, rolling, lost, closed)

@@ -15,6 +15,7 @@ from proxy.policy.outcome import Outcome, Reason
 from proxy.policy.route import Kind, Match
 from proxy.rules.compile import RuleSet
 from proxy.rules.counting import Counted, counted
+from proxy.serving.cors import Cors
 from proxy.serving.reports_page import PLACE, ReportsPage
 from proxy.serving.reserved import Page
 from proxy.stores.base import Store
@@ -40,6 +41,7 @@ class Counting:
         failed: Callable[[BaseException], None],
         lost: Lost,
         announce: Announce | None = None,
+        is_watched: Callable[[str, str], bool] = lambda tenant, report: True,
     ) -> None:
         self._rules = rules
         self._background = background
@@ -47,7 +49,7 @@ class Counting:
         self._failed = failed
         self._lost = lost
         self._identity = identity
-        self._counters = Counters(store, clock, digest=keys.digest, announce=announce)
+        self._counters = Counters(store, clock, digest=keys.digest, announce=announce, is_watched=is_watched)
         self._reports = Reports(store, self._counters.as_of)
         self.add = self._counters.add
         metrics.watch(self._figures)
@@ -92,6 +94,11 @@ class Counting:
         if match is not None and match.route.kind is Kind.READ:
             self._count(request, match, None, status)
 
+    def read(self, request: Request, match: Match, outcome: Outcome, status: int) -> None:
+        """The same for a read whose match is known."""
+        if self._rules().reports and outcome.reason not in _WRITES:
+            self._count(request, match, None, status)
+
     def _count(self, request: Request, match: Match, identity: Identity | None, status: int) -> None:
         if (found := self.of(request, match, identity, status)) is not None:
             self.add(found)
@@ -107,9 +114,10 @@ class Counting:
 
     # Who asks
 
-    def pages(self, prefix: str) -> dict[str, Page]:
+    def pages(self, prefix: str, cors: Cors) -> dict[str, Page]:
         """By their names below the prefix; one that ends in a slash stands for all that begin so."""
-        page = ReportsPage(self._reports, self._identity, self._rules, self._clock, prefix)
+        made = ReportsPage(self._reports, self._identity, self._rules, self._clock, prefix)
+        page = cors.page(("GET", "HEAD"), made)
         return {PLACE: page, f"{PLACE}/": page}
 
     def _figures(self) -> Iterator[Sample]:

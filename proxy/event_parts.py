@@ -8,24 +8,26 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 import orjson
+from prometheus_client.core import Metric
 
 from proxy.cache.background import Background
 from proxy.cache.seal import Sealer
-from proxy.events.audience import TENANT, roles
+from proxy.events.audience import METRICS, TENANT, roles
 from proxy.events.event import Codec, Event
 from proxy.events.feed import Feeds
-from proxy.events.mailbox import KEPT_FOR, Mailboxes
+from proxy.events.mailbox import Mailboxes
 from proxy.events.poll import Polls
 from proxy.events.publish import Publisher
 from proxy.events.repair import Repairs
-from proxy.events.stream import Streams
+from proxy.events.stream import Limits, Streams
 from proxy.events.ticket import Tickets
 from proxy.identity.sources import IdentityResolver
 from proxy.live_rules import LiveRules
 from proxy.policy.identity import Identity, Standing
 from proxy.policy.key import Keyring
+from proxy.serving.cors import Cors
 from proxy.serving.publishing import Publishing
-from proxy.serving.realtime import METRICS, Realtime
+from proxy.serving.realtime import Realtime
 from proxy.serving.reserved import Page
 from proxy.session_parts import SessionParts
 from proxy.settings import Settings
@@ -57,17 +59,23 @@ class EventParts:
         self._settings = settings
         noted = _Seldom(noted, counted, clock)
         self._clock = clock
-        codec = Codec(sealer, KEPT_FOR, clock)
-        self.mailboxes = Mailboxes(store, codec, keys.digest, clock, noted=noted)
+        codec = Codec(sealer, settings.events_kept_for, clock)
+        self.mailboxes = Mailboxes(
+            store, codec, keys.digest, clock, noted=noted, kept=settings.events_kept, kept_for=settings.events_kept_for
+        )
         self.feeds = Feeds(self.mailboxes, store.listen, background)
         repairs = Repairs(self.mailboxes, self.feeds, background, clock)
         store.on_disturbance(repairs.disturbed)
-        self.publisher = Publisher(self.mailboxes, self.feeds, repairs, background, noted=noted, clock=time.monotonic)
+        self.publisher = Publisher(
+            self.mailboxes, self.feeds, repairs, background, noted=noted, clock=time.monotonic,
+            most_data=settings.event_bytes,
+        )  # fmt: skip
         self.publishing = Publishing(
             self.publisher, background, clock, keys.digest, os.urandom,
             seals=codec.can_seal, leaves=store.shared, noted=noted,
         )  # fmt: skip
-        self.streams = Streams(self.mailboxes, self.feeds, background, clock)
+        limits = Limits(settings.event_streams, settings.event_streams_tenant, settings.event_streams_user)
+        self.streams = Streams(self.mailboxes, self.feeds, background, clock, limits=limits)
         self._tickets = Tickets(settings.name_key.encode())
         self._background = background
         self._require: Callable[[], frozenset[str]] = frozenset
@@ -86,7 +94,9 @@ class EventParts:
         if self._tasks:
             await asyncio.wait(self._tasks)
 
-    def pages(self, identity: IdentityResolver, rules: LiveRules, sessions: SessionParts) -> Mapping[str, Page]:
+    def pages(
+        self, identity: IdentityResolver, rules: LiveRules, sessions: SessionParts, cors: Cors
+    ) -> Mapping[str, Page]:
         """What is answered below the reserved prefix; from here on, streams end with their sessions."""
         revocations = sessions.revocations
 
@@ -101,7 +111,7 @@ class EventParts:
         self._require = lambda: rules.current.reports_require
         return Realtime(
             self.streams, Polls(self.mailboxes, self.feeds, self.streams), self._tickets, identity,
-            lambda: rules.current, self._clock, origins=self._settings.allowed_origins, standing=revocations.of,
+            lambda: rules.current, self._clock, cors=cors, standing=revocations.of,
         ).pages()  # fmt: skip
 
     def announce(self, tenant: str, report: str, figures: Mapping[str, Any]) -> None:
@@ -113,7 +123,11 @@ class EventParts:
         event = Event(os.urandom(16).hex(), METRICS, to, self._clock(), data)
         _ = self._background.start(self.mailboxes.show(tenant, event))
 
-    def _of_readers(self) -> Iterator[Sample]:
+    def is_watched(self, tenant: str, report: str) -> bool:
+        """Whether anybody, at any replica, reads figures of this tenant as they change."""
+        return self.feeds.is_watched(tenant)
+
+    def _of_readers(self) -> Iterator[Sample | Metric]:
         figures = self.streams.figures
         yield Sample("sidecache_event_streams", "Open event streams.", len(self.streams))
         yield Sample("sidecache_event_streams_max", "Event streams that may be open.", self.streams.limits.process)
@@ -133,6 +147,9 @@ class EventParts:
             "sidecache_event_gaps_told_total", "Readers that were told that something may be missing.", figures.gaps,
             counter=True,
         )  # fmt: skip
+        yield self.feeds.delays.metric(
+            "sidecache_event_delivery_seconds", "From a write to the last stream here that got its event."
+        )
 
     def _of_events(self) -> Iterator[Sample]:
         published, kept = self.publisher.figures, self.mailboxes.figures

@@ -11,6 +11,7 @@ from proxy.policy.identity import Identity
 from proxy.policy.key import Keyring
 from proxy.policy.message import Request
 from proxy.policy.outcome import Accessed, Outcome
+from proxy.serving.reading import Reading
 from proxy.serving.relay import Told
 from proxy.serving.reply import Reply
 from proxy.telemetry.access_line import access_line
@@ -50,6 +51,14 @@ class Finished:
         if isinstance(outcome, Accessed):
             self.audit.accessed(request, outcome, status)
         self._log(request, outcome, status, seconds)
+
+    def fetched(self, reading: Reading, reply: Reply, seconds: float) -> None:
+        """What `replied` does, for a miss of a route that is known and not sensitive; only without an access log."""
+        request, outcome = reading.request, reply.outcome
+        self.metrics.count(outcome, seconds)
+        self.traffic.fetched(request.method, reading.match, outcome)
+        self.counting.read(request, reading.match, outcome, reply.status)
+        self.recent.note(request, outcome, reply.status, seconds)
 
     def told(self, request: Request, outcome: Outcome) -> Told:
         """What `ended` does, for responses to this request that are passed on, as often as it comes."""

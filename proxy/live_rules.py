@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from proxy.errors import ConfigError
+from proxy.profiles import Answer, Concern, answer
 from proxy.rules.compare import forgets, widening
 from proxy.rules.compile import Rejected, RuleSet, compile_rules
 from proxy.rules.scenarios import run
@@ -18,6 +19,33 @@ Report = Callable[[str, Mapping[str, object]], None]
 Elsewhere = Callable[[str], Awaitable[tuple[bytes | Problem, str]]]
 
 _UNACCEPTED = "; not in force until it is accepted (`sidecache plan OLD NEW --accept-widening`)"
+
+
+def content(file: Path) -> bytes | Problem:
+    try:
+        with file.open("rb") as opened:
+            return opened.read(MAX_BYTES + 1)
+    except OSError as error:
+        return Problem(str(file), 1, 1, "error", "", f"cannot be read: {(error.strerror or str(error)).lower()}")
+
+
+def judged(
+    data: bytes, file: Path, profile: str, *, has_encryption_key: bool, serves: bool = True
+) -> RuleSet | tuple[Problem, ...]:
+    """The rules of a file, or all that is wrong with them, its own tests included.
+
+    `serves`: this is the environment that will serve them, so that it is known whether there is a key.
+    """
+    text = decode(data, str(file))
+    if isinstance(text, Problem):
+        return (text,)
+    must_encrypt = serves and answer(profile, Concern.UNKEYED) is Answer.REFUSES
+    rules = compile_rules(
+        text, file=str(file), profile=profile, has_encryption_key=has_encryption_key, must_encrypt=must_encrypt
+    )
+    if isinstance(rules, Rejected):
+        return rules.problems
+    return tuple(result.problem for result in run(rules) if result.problem is not None) or rules
 
 
 class LiveRules:
@@ -150,30 +178,15 @@ class LiveRules:
             self._former = [*self._former[: MOST_FORMER - 1], (before, self._source)]
 
     def _read(self) -> bytes | Problem:
-        try:
-            with self._file.open("rb") as file:
-                return file.read(MAX_BYTES + 1)
-        except OSError as error:
-            message = f"cannot be read: {(error.strerror or str(error)).lower()}"
-            return Problem(str(self._file), 1, 1, "error", "", message)
+        return content(self._file)
 
     def _judge(self, data: bytes | Problem, accept: str = "") -> tuple[RuleSet | tuple[Problem, ...], str]:
         """The rules, or what is wrong with them; and their digest, if it is only that they share more."""
-        text = decode(data, str(self._file)) if isinstance(data, bytes) else data
-        if isinstance(text, Problem):
-            return (text,), ""
-        rules = compile_rules(
-            text,
-            file=str(self._file),
-            profile=self._profile,
-            has_encryption_key=self._has_encryption_key,
-            must_encrypt=self._profile == "production",
-        )
-        if isinstance(rules, Rejected):
-            return rules.problems, ""
-        failures = tuple(result.problem for result in run(rules) if result.problem is not None)
-        if failures:
-            return failures, ""
+        if isinstance(data, Problem):
+            return (data,), ""
+        rules = judged(data, self._file, self._profile, has_encryption_key=self._has_encryption_key)
+        if not isinstance(rules, RuleSet):
+            return rules, ""
         wider = self._wider(rules) if rules.digest != accept else ()
         return (wider, rules.digest) if wider else (rules, "")
 

@@ -3,23 +3,25 @@
 import difflib
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
+from urllib.parse import urlsplit
 
-from proxy import store_settings
+from proxy import event_settings, store_settings
 from proxy.addresses import HOST, Address, is_origin, is_url, quoted
 from proxy.credentials import AdminEntry, EncryptionKey, read_admin_tokens, read_encryption_keys
 from proxy.errors import ConfigError
+from proxy.profiles import PROFILES, Concern, judge
 from proxy.variables import HOUR, Network, Variables
 
 Profile = Literal["development", "staging", "production"]
 
-PROFILES = ("development", "staging", "production")
 # A fixed secret so that a development machine needs none. Production refuses to start without its own.
 _DEVELOPMENT_NAME_KEY = "development-only-name-key"
 _LOCAL_FILE = ".env.local"
+_NEEDS_KEY = "{} needs a secret, e.g. from `sidecache keygen --name-key`"
 _SECRETS = frozenset({"name_key", "redis_password", "upstash_token", "auth0_client_secret"})
 
 
@@ -41,7 +43,7 @@ class Settings:
     prefix: str = "/.sidecache"  # "" switches the reserved paths off
     hosts: frozenset[str] = frozenset()
     trusted_peers: tuple[Network, ...] = ()
-    allowed_origins: frozenset[str] = frozenset()  # of pages that may read events, beside our own
+    allowed_origins: frozenset[str] = frozenset()  # of pages that may read events and reports, beside our own
     jwt_issuer: str | None = None
     jwt_audience: str | None = None
     jwks_url: str | None = None
@@ -71,6 +73,12 @@ class Settings:
     idle_timeout: float = 60.0
     drain: float = 25.0
     workers: int = 1
+    events_kept: int = 500  # of a tenant
+    events_kept_for: float = 72 * 3600.0
+    event_bytes: int = 8 << 10  # of one event's data
+    event_streams: int = 5000  # of this process; of these of one tenant, and of one user
+    event_streams_tenant: int = 500
+    event_streams_user: int = 10
     access_log: bool = False
     tracing: bool = False  # spans, by the standard variables OTEL_*
     warnings: tuple[str, ...] = ()
@@ -84,9 +92,25 @@ class Settings:
                 yield each.name.replace("_", "-"), shown
 
 
+class Found(NamedTuple):
+    """What an environment says; with problems, the settings are those of what could be read."""
+
+    settings: Settings
+    problems: tuple[str, ...]
+
+
+def read(environ: Mapping[str, str], **flags: Any) -> Found:
+    """Settings from the environment and the flags over it, and every problem of them."""
+    reader = _Reader(_with_local_file(environ, flags.get("profile")), flags)
+    return Found(reader.settings(), tuple(reader.problems))
+
+
 def load(environ: Mapping[str, str], **flags: Any) -> Settings:
-    """Settings from the environment and the flags over it. ConfigError names every problem at once."""
-    return _Reader(_with_local_file(environ, flags.get("profile")), flags).settings()
+    """The same where they are good. ConfigError names every problem at once."""
+    settings, problems = read(environ, **flags)
+    if problems:
+        raise ConfigError(*problems)
+    return settings
 
 
 def admin_address(environ: Mapping[str, str], flag: str | None) -> Address:
@@ -145,16 +169,14 @@ class _Reader(Variables):
             first_byte_timeout=self.milliseconds("SIDECACHE_FIRST_BYTE_TIMEOUT_MS", 30000),
             idle_timeout=self.milliseconds("SIDECACHE_IDLE_TIMEOUT_MS", 60000),
             drain=float(self.integer("SIDECACHE_DRAIN_S", 25, 0, HOUR)),
+            **event_settings.events(self),
             access_log=self.switch("SIDECACHE_ACCESS_LOG"),
             tracing=self._tracing(),
             workers=self.integer("SIDECACHE_WORKERS", 1, 1, 64, flag="workers"),
         )
         self._check_together(settings)
         self._note_unknown_names()
-        if self.problems:
-            raise ConfigError(*self.problems)
-        object.__setattr__(settings, "warnings", tuple(self.warnings))
-        return settings
+        return replace(settings, warnings=tuple(self.warnings))
 
     def admin_alone(self) -> Address:
         address = self._admin()
@@ -253,8 +275,9 @@ class _Reader(Variables):
     def _name_key(self, profile: str) -> str:
         value, source = self.raw("SIDECACHE_NAME_KEY")
         if value is None:
-            if profile == "production":
-                self.missing("SIDECACHE_NAME_KEY", "production needs a secret, e.g. from `sidecache keygen --name-key`")
+            if not self.unsaid("SIDECACHE_NAME_KEY"):
+                return ""  # its file could not be read, which was said
+            judge(self, profile, Concern.NO_NAME_KEY, f"SIDECACHE_NAME_KEY: missing; {_NEEDS_KEY.format(profile)}")
             return _DEVELOPMENT_NAME_KEY
         if not 16 <= len(value.encode("utf-8", "surrogateescape")) <= 1024:
             self.problems.append(f"{source}: a name key has 16 to 1024 characters")
@@ -292,6 +315,7 @@ class _Reader(Variables):
             )
         if settings.dev_auth and not (settings.profile == "development" and listen.loopback):
             self.problems.append("SIDECACHE_DEV_AUTH: unsigned tokens are for development on a loopback address only")
+        self._check_profile(settings)
         if listen == settings.admin and listen.port:
             self.problems.append(f"{admin}: {settings.admin} is the data port; choose another")
         metrics = settings.metrics
@@ -318,6 +342,25 @@ class _Reader(Variables):
             self.warnings.append(
                 "SIDECACHE_JWT_ISSUER: missing; no token can be verified, so only public features are cached"
             )
+
+    def _check_profile(self, settings: Settings) -> None:
+        """What one profile may and another may not, of several settings together."""
+        profile, keys = settings.profile, settings.jwks_url
+        if settings.name_key == _DEVELOPMENT_NAME_KEY and (profile == "production" or _is_reached_by_others(settings)):
+            line = f"SIDECACHE_NAME_KEY: the one for development, which everybody knows; {_NEEDS_KEY.format(profile)}"
+            if profile != "production" or not self.unsaid("SIDECACHE_NAME_KEY"):  # there its absence is said already
+                judge(self, profile, Concern.KNOWN_NAME_KEY, line)
+        if keys is not None and keys.startswith("http://") and not _is_loopback(keys):
+            source = self.source("SIDECACHE_JWT_ISSUER" if self.unsaid("SIDECACHE_JWKS_URL") else "SIDECACHE_JWKS_URL")
+            line = f"{source}: signing keys would come in plain text: whoever is on the way speaks for any tenant"
+            judge(self, profile, Concern.PLAIN_SIGNING_KEYS, f"{line}; use https")
+        for network in settings.trusted_peers:
+            if network.prefixlen == 0:
+                line = f"{self.source('SIDECACHE_TRUSTED_PEERS')}: {network} lets every client say who it is"
+                judge(self, profile, Concern.EVERYBODY_TRUSTED, f"{line}; name the addresses of your own proxies")
+        if settings.audit_log == "off":
+            line = f"{self.source('SIDECACHE_AUDIT_LOG')}: off: nothing tells who purged or looked at what"
+            judge(self, profile, Concern.NO_AUDIT, line)
 
     def _note_unknown_names(self) -> None:
         names = self.asked | _ELSEWHERE
@@ -371,6 +414,17 @@ def _has_otlp() -> bool:
         return None not in (find_spec("opentelemetry.sdk"), find_spec("opentelemetry.exporter.otlp.proto.http"))
     except ModuleNotFoundError:
         return False
+
+
+def _is_reached_by_others(settings: Settings) -> bool:
+    """Whether the store is more than this process, or a server on this machine."""
+    if settings.provider == "upstash":
+        return settings.upstash_url is not None and not _is_loopback(settings.upstash_url)
+    return settings.redis is not None and not settings.redis.loopback
+
+
+def _is_loopback(url: str) -> bool:
+    return Address(urlsplit(url).hostname or "", 0).loopback if is_url(url) else False
 
 
 def _is_on(value: str | None) -> bool:

@@ -6,6 +6,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from proxy.addresses import HOST, Address, is_bracketed, is_url, quoted
+from proxy.profiles import Concern, judge
 from proxy.variables import Variables, meant
 
 _ORDER = ("upstash", "elasticache")
@@ -19,11 +20,15 @@ def provider(variables: Variables, profile: str) -> str:
     present = {
         each: name for each, name in _PRESENT if variables.environ.get(name) or variables.environ.get(f"{name}_FILE")
     }
-    value = value or (min if profile == "development" else max)(present, default="", key=_ORDER.index)
-    if not value:
-        if profile == "production":
-            variables.missing("REDIS_PROVIDER", "production needs it said: memory keeps everything in this process")
-        value = "memory"
+    chosen = (min if profile == "development" else max)(present, default="", key=_ORDER.index)
+    if not value and variables.unsaid("REDIS_PROVIDER"):
+        if not present:
+            line = "REDIS_PROVIDER: missing; say memory if everything is to be kept in this process alone"
+            judge(variables, profile, Concern.GUESSED_STORE, line)
+        elif len(present) > 1:
+            line = f"REDIS_PROVIDER: missing, and {' and '.join(present.values())} are both there: say which store"
+            judge(variables, profile, Concern.TWO_STORES, f"{line}; {profile} would take {chosen}")
+    value = value or chosen or "memory"
     provider = _PROVIDERS.get(value.lower())
     if provider is None:
         names = tuple(_PROVIDERS)
@@ -42,8 +47,10 @@ def redis(variables: Variables, profile: str) -> dict[str, Any]:
     tls, ca = variables.switch("REDIS_TLS"), variables.text("REDIS_TLS_CA")
     username, iam = variables.text("REDIS_USERNAME"), variables.text("REDIS_IAM_AUTH")
     password = variables.text("REDIS_PASSWORD")
-    if profile == "production" and not tls:
-        variables.problems.append("REDIS_TLS: production does not talk to Redis in plain text; set REDIS_TLS=true")
+    address = _redis_address(variables)
+    if not tls and (profile == "production" or not address.loopback):
+        line = f"{variables.source('REDIS_TLS')}: off: entries and passwords would cross the network in plain text"
+        judge(variables, profile, Concern.PLAIN_REDIS, f"{line}; set REDIS_TLS=true")
     if ca is not None and not tls:
         variables.warnings.append("REDIS_TLS_CA: has no effect without REDIS_TLS=true")
     elif ca is not None and not Path(ca).is_file():
@@ -57,13 +64,13 @@ def redis(variables: Variables, profile: str) -> dict[str, Any]:
         if username is None or not tls or password is not None:
             variables.problems.append("REDIS_IAM_AUTH: needs REDIS_USERNAME and REDIS_TLS=true, and no REDIS_PASSWORD")
     return {
-        "redis": _redis_address(variables), "redis_username": username, "redis_password": password, "redis_tls": tls,
+        "redis": address, "redis_username": username, "redis_password": password, "redis_tls": tls,
         "redis_tls_ca": Path(ca) if ca else None, "redis_iam_auth": iam,
         "redis_cluster": variables.choice("REDIS_CLUSTER", ("auto", "true", "false"), "auto"),
     }  # fmt: skip
 
 
-def _redis_address(variables: Variables) -> Address | None:
+def _redis_address(variables: Variables) -> Address:
     (host, source), (port, _) = variables.raw("REDIS_HOST"), variables.raw("REDIS_PORT")
     if port is not None and (kubernetes := re.fullmatch(r"tcp://([^:/]+):([0-9]{1,5})", port)):
         host, port = host or kubernetes[1], kubernetes[2]

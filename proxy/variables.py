@@ -55,6 +55,10 @@ class Variables:
         """Where a value that is wrong only beside others came from."""
         return self._sources.get(name, name)
 
+    def unsaid(self, name: str) -> bool:
+        """Whether nothing gave it a value: neither it, nor a flag, nor a file (which may not have been readable)."""
+        return name not in self._sources and not self.environ.get(name)
+
     def missing(self, name: str, why: str) -> None:
         if name not in self._sources:  # a file that could not be read was said already
             self.problems.append(f"{name}: missing; {why}")
@@ -102,8 +106,6 @@ class Variables:
                     f"{self.source(name)}: {quoted(word)} is not an address range such as 10.0.0.0/8 or 127.0.0.1/32"
                 )
                 continue
-            if network.prefixlen == 0 and name == "SIDECACHE_TRUSTED_PEERS":
-                self.warnings.append(f"{self.source(name)}: {word} lets every client say who it is")
             yield network
 
     def address(self, name: str, default: str, *, flag: str) -> Address:

@@ -7,7 +7,7 @@ import random
 import time
 from bisect import bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -35,8 +35,7 @@ features:
     write: ["PUT /api/prices/{price-id}"]
 """
 
-_TOKENS = {tenant: f"Authorization: Bearer {unsigned(tenant)}" for tenant in TENANTS}
-_TENANT_OF = {line.partition(": ")[2]: tenant for tenant, line in _TOKENS.items()}
+TOKENS = {tenant: unsigned(tenant) for tenant in TENANTS}
 
 
 def item(number: int) -> str:
@@ -55,15 +54,17 @@ def changed_by(path: str) -> tuple[str, ...]:
 class Portal:
     """The upstream: a number of writes for each (tenant, path), read and written at some moment of a request."""
 
-    def __init__(self, dawdle: Callable[[], float] = lambda: 0.0) -> None:
+    def __init__(self, dawdle: Callable[[], float] = lambda: 0.0, tokens: Mapping[str, str] = TOKENS) -> None:
         """`dawdle`: seconds between arrival, the moment that counts, and the answer."""
         self.dawdle = dawdle
+        self.tokens = tokens
+        self._tenant_of = {f"Bearer {token}": tenant for tenant, token in tokens.items()}
         self.versions: Counter[tuple[str, str]] = Counter()
         self.asked: Counter[tuple[str, str]] = Counter()
         self.gate: asyncio.Event | None = None  # answers wait for it
 
     async def answer(self, request: wire.Message, peer: wire.Peer) -> None:
-        tenant, path = _TENANT_OF[request.get("authorization") or ""], request.target.decode()
+        tenant, path = self._tenant_of[request.get("authorization") or ""], request.target.decode()
         self.asked[tenant, path] += 1
         await self._pause()
         if request.start[0] == b"PUT":
@@ -98,15 +99,17 @@ def opened(body: bytes) -> dict[str, Any]:
 class User:
     """One client: a connection to each replica, kept as long as it lasts."""
 
-    def __init__(self, ports: list[int]) -> None:
+    def __init__(self, ports: list[int], tokens: Mapping[str, str] = TOKENS) -> None:
         self._ports = ports
+        self._tokens = tokens
         self._clients: dict[int, wire.Client] = {}
 
     async def ask(self, replica: int, tenant: str, path: str, method: str = "GET") -> wire.Message:
         client = self._clients.get(replica)
         if client is None:
             client = self._clients[replica] = await wire.connect(self._ports[replica])
-        return await client.ask(path, _TOKENS[tenant], method=method, body=b"{}" if method == "PUT" else b"", host=HOST)
+        token, body = f"Authorization: Bearer {self._tokens[tenant]}", b"{}" if method == "PUT" else b""
+        return await client.ask(path, token, method=method, body=body, host=HOST)
 
     async def connect(self) -> "User":
         for replica, port in enumerate(self._ports):
@@ -235,14 +238,15 @@ async def traffic(
         try:
             while left > 0 and not until():
                 left -= 1
-                await _operate(history, user, chance, writes, items, prices)
+                await operate(history, user, chance, writes, items, prices)
         finally:
             await user.close()
 
     await asyncio.gather(*(use() for _ in range(users)))
 
 
-async def _operate(history: History, user: User, chance: random.Random, writes: float, items: int, prices: int) -> None:
+async def operate(history: History, user: User, chance: random.Random, writes: float, items: int, prices: int) -> None:
+    """One read or write."""
     replica, tenant = chance.randrange(len(history.ports)), chance.choice(TENANTS)
     number = int(items * chance.random() ** 2)  # some are asked for much more often than others
     path = price(number % prices) if prices and chance.random() < 0.1 else item(number)

@@ -44,6 +44,8 @@ ACL = f"user default on >{ADMIN_PASSWORD} ~* &* +@all\nuser {USER} on >{PASSWORD
 SHIPPED_ACL = Path(__file__).parents[1] / "deploy" / "redis" / "users.acl"
 SHIPPED_USER, SHIPPED_PASSWORD = "sidecache", "change-me"
 _random = random.SystemRandom()
+_PROCESSES = 8
+_taken: set[int] = set()
 _QUICK = ["--save", "", "--appendonly", "no", "--daemonize", "no", "--bind", "127.0.0.1", "--loglevel", "warning"]
 
 NO_REDIS = "redis-server is not installed (make test as root installs it)"
@@ -51,9 +53,16 @@ needs_redis = pytest.mark.skipif(REDIS is None, reason=NO_REDIS)
 
 
 def free_port() -> int:
-    """A port that nobody has, below those that the system gives out, and its bus port (10,000 above) as well."""
+    """A port that nobody has, below those that the system gives out, and its bus port (10,000 above) as well.
+
+    Until a server has it, it is nobody's: so each process of the tests takes from ports of its own, and none twice.
+    """
+    mine = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % _PROCESSES
     while True:
-        port = _random.randrange(12_000, 22_000)  # not `random`, which starts alike in every run
+        port = 12_000 + mine + _PROCESSES * _random.randrange(10_000 // _PROCESSES)  # not `random`: it starts alike
+        if port in _taken:
+            continue
+        _taken.add(port)
         with socket.socket() as one, socket.socket() as other, suppress(OSError):
             one.bind(("127.0.0.1", port))
             other.bind(("127.0.0.1", port + 10_000))
@@ -220,9 +229,9 @@ def redis_server(*more: str, tls: Authority | None = None, acl: bool = False, po
     return _server(REDIS, *more, tls=tls, acl=acl, port=port)
 
 
-def shipped_server(*more: str) -> Server:
+def shipped_server(*more: str, tls: Authority | None = None) -> Server:
     """A server with the users that deploy/ ships, and nobody else but an owner for the tests."""
-    made = redis_server(*more, acl=True)
+    made = redis_server(*more, tls=tls, acl=True)
     file = Path(made.command[made.command.index("--aclfile") + 1])
     own = SHIPPED_ACL.read_text().replace("user default off", f"user default on >{ADMIN_PASSWORD} ~* &* +@all")
     file.write_text(own)
@@ -238,7 +247,8 @@ def valkey_server(*more: str) -> Server:
 
 def _server(binary: str, *more: str, tls: Authority | None = None, acl: bool = False, port: int | None = None):
     port = port or free_port()
-    folder = _folder(f"server-{port}")
+    # never one that another server at this port has left its state in
+    folder = Path(tempfile.mkdtemp(prefix=f"server-{port}-", dir=_base()))
     ports = ["--port", str(port)]
     if tls is not None:
         ports = ["--port", "0", "--tls-port", str(port), "--tls-auth-clients", "no", *tls.arguments()]

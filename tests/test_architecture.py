@@ -38,14 +38,21 @@ TESTED_ELSEWHERE = {
     "proxy/side_ports.py": "tests/test_app.py",  # and those of workers in tests/workers/test_supervisor.py
     "proxy/variables.py": "tests/test_settings.py",  # the words of one table of cases
     "proxy/store_settings.py": "tests/test_settings.py",
+    "proxy/event_settings.py": "tests/test_settings.py",
     "proxy/workers/process.py": "tests/workers/test_supervisor.py",  # what is started is tested as a whole
     "proxy/cli/worker.py": "tests/workers/test_supervisor.py",
+    "proxy/serving/seeking.py": "tests/serving/test_sought.py",
+    "proxy/serving/heads.py": "tests/serving/test_listener.py",
     "proxy/serving/ways.py": "tests/serving/test_protocol.py",  # protocols, without behaviour
     "proxy/serving/at_once.py": "tests/serving/test_hits.py",  # the exchange's decisions that wait for nothing
     "proxy/serving/callers.py": "tests/serving/test_sought.py",
     "proxy/serving/unread.py": "tests/serving/test_hits.py",
     "proxy/cache/reads.py": "tests/cache/test_tiers.py",
-    "proxy/serving/fetch.py": "tests/serving/test_exchange.py",  # half of the exchange: tested with it, as scripts
+    # the rest of the exchange: tested with it, as scripts
+    "proxy/serving/fetch.py": "tests/serving/test_exchange.py",
+    "proxy/serving/leading.py": "tests/serving/test_exchange.py",
+    "proxy/serving/keeping.py": "tests/serving/test_exchange.py",
+    "proxy/serving/reading.py": "tests/serving/test_exchange.py",
 }
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from proxy.admin.audit import MOST_A_MINUTE
 from proxy.admin.chain import verify
 from proxy.admin.ledger import Ledger
 from proxy.auditing import Auditing, auditing
@@ -58,6 +59,18 @@ async def test_alone_it_writes_its_own_log_and_the_last_minute_when_it_ends(tmp_
     assert (verify(lines).lines, verify(lines).broken_at, audited.lost()) == (2, None, 0)
     assert await read(audited) == [("rollup", None), ("purge", None)]
     assert b"sidecache_audit_lost_total 0.0" in exposition(metrics.collected())
+
+
+async def test_every_denial_counts_by_its_status_also_those_that_are_no_line_any_more():
+    audited, metrics = made("off")
+    assert b'sidecache_admin_denied_total{status="401"} 0.0' in exposition(metrics.collected())
+    for _ in range(MOST_A_MINUTE + 1):
+        audited.audit.record("denied", result="403")
+    audited.audit.record("purge")
+    told = exposition(metrics.collected())
+    assert f'sidecache_admin_denied_total{{status="403"}} {MOST_A_MINUTE + 1}.0'.encode() in told
+    assert b'sidecache_admin_denied_total{status="401"} 0.0' in told
+    await audited.close()
 
 
 async def test_a_worker_s_lines_are_written_by_its_parent_and_say_which(tmp_path):

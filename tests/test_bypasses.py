@@ -66,6 +66,7 @@ def test_there_is_a_most_of_them_until_some_end(bypasses, clock):
     assert bypasses.on(None, None, 60, "otto", None)
 
 
+@pytest.mark.isolation
 def test_off_ends_exactly_what_is_named_or_all_of_ones_own(bypasses):
     for name in ((None, None), ("jobs", None), (None, "org_a"), ("jobs", "org_a")):
         bypasses.on(*name, 60, "otto", None)

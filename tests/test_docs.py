@@ -29,7 +29,7 @@ def test_an_example_is_valid_and_its_own_tests_pass(example):
 
 
 def test_links_in_the_documentation_lead_somewhere():
-    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "deploy").rglob("*.md")]
     broken = [
         f"{page.name}: {link}"
         for page in pages

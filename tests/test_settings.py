@@ -97,6 +97,14 @@ def test_development_needs_an_upstream_only_and_says_what_it_does_without_tokens
         ("SIDECACHE_FIRST_BYTE_TIMEOUT_MS", "1", "first_byte_timeout", 0.001),
         ("SIDECACHE_IDLE_TIMEOUT_MS", "3600000", "idle_timeout", 3600.0),
         ("SIDECACHE_DRAIN_S", "0", "drain", 0.0),
+        ("SIDECACHE_EVENTS_KEPT", "4000", "events_kept", 4000),
+        ("SIDECACHE_EVENTS_KEPT_H", "720", "events_kept_for", 720 * 3600.0),
+        ("SIDECACHE_EVENT_BYTES", "1024", "event_bytes", 1024),
+        ("SIDECACHE_EVENT_STREAMS", "20000", "event_streams", 20_000),
+        ("SIDECACHE_EVENT_STREAMS", "100", "event_streams_tenant", 100),
+        ("SIDECACHE_EVENT_STREAMS", "3", "event_streams_user", 3),
+        ("SIDECACHE_EVENT_STREAMS_TENANT", "5000", "event_streams_tenant", 5000),
+        ("SIDECACHE_EVENT_STREAMS_USER", "500", "event_streams_user", 500),
         ("SIDECACHE_ACCESS_LOG", "on", "access_log", True),
         ("SIDECACHE_ACCESS_LOG", "True", "access_log", True),
         ("SIDECACHE_ACCESS_LOG", "off", "access_log", False),
@@ -125,6 +133,16 @@ def test_a_good_value_is_understood(name, value, attribute, expected):
         ("SIDECACHE_UPSTREAM", "ftp://portal", "SIDECACHE_UPSTREAM: 'ftp://portal' is not a URL such as"),
         ("SIDECACHE_UPSTREAM", "http://me:pw@portal", "SIDECACHE_UPSTREAM: 'http://***@portal' is not a URL such as"),
         ("SIDECACHE_UPSTREAM", "http://portal:99999", "SIDECACHE_UPSTREAM: 'http://portal:99999' is not a URL"),
+        ("SIDECACHE_EVENTS_KEPT", "0", "SIDECACHE_EVENTS_KEPT: '0' is not a whole number from 10 to 10000"),
+        ("SIDECACHE_EVENTS_KEPT", "5000", "SIDECACHE_EVENTS_KEPT: 5000 events of 8192 bytes are more than the 32 MiB of"
+         " a tenant; keep fewer, or smaller ones (SIDECACHE_EVENT_BYTES)"),
+        ("SIDECACHE_EVENTS_KEPT_H", "72h", "SIDECACHE_EVENTS_KEPT_H: '72h' is not a whole number from 1 to 720"),
+        ("SIDECACHE_EVENT_BYTES", "65536", "SIDECACHE_EVENT_BYTES: '65536' is not a whole number from 256 to 32768"),
+        ("SIDECACHE_EVENT_STREAMS", "-1", "SIDECACHE_EVENT_STREAMS: '-1' is not a whole number from 1 to 100000"),
+        ("SIDECACHE_EVENT_STREAMS_TENANT", "5001", "SIDECACHE_EVENT_STREAMS_TENANT: 5001 is more than"
+         " SIDECACHE_EVENT_STREAMS (5000) lets in; lower it, or raise SIDECACHE_EVENT_STREAMS"),
+        ("SIDECACHE_EVENT_STREAMS_USER", "501", "SIDECACHE_EVENT_STREAMS_USER: 501 is more than"
+         " SIDECACHE_EVENT_STREAMS_TENANT (500) lets in; lower it, or raise SIDECACHE_EVENT_STREAMS_TENANT"),
         ("SIDECACHE_LISTEN", "8080", "SIDECACHE_LISTEN: '8080' is not HOST:PORT such as 0.0.0.0:8080"),
         ("SIDECACHE_LISTEN", "::1:8080", "SIDECACHE_LISTEN: '::1:8080' is not HOST:PORT such as 0.0.0.0:8080"),
         ("SIDECACHE_LISTEN", "127.0.0.1:70000", "SIDECACHE_LISTEN: '127.0.0.1:70000' is not HOST:PORT"),
@@ -223,7 +241,7 @@ def test_every_mistake_is_told_at_once():
         ),
         (
             "REDIS_PROVIDER",
-            "REDIS_PROVIDER: missing; production needs it said: memory keeps everything in this process",
+            "REDIS_PROVIDER: missing; say memory if everything is to be kept in this process alone",
         ),
         (
             "SIDECACHE_UPSTREAM",
@@ -255,7 +273,7 @@ def test_redis_needs_a_host_and_in_production_tls():
     )  # fmt: skip
     assert (made.sole_replica, made.pool_size, made.warnings) == (False, 50, ())
     assert problems(REDIS | {"REDIS_TLS": "false"}) == [
-        "REDIS_TLS: production does not talk to Redis in plain text; set REDIS_TLS=true"
+        "REDIS_TLS: off: entries and passwords would cross the network in plain text; set REDIS_TLS=true"
     ]
     assert settings(REDIS_HOST="localhost").redis_tls is False
 
@@ -287,7 +305,7 @@ def test_upstash_needs_its_address_and_its_token():
         ({"UPSTASH_REDIS_REST_URL": "https://x", "UPSTASH_REDIS_REST_TOKEN": "t"}, "upstash"),
         ({"UPSTASH_REDIS_REST_URL": "https://x", "UPSTASH_REDIS_REST_TOKEN": "t", "REDIS_HOST": "h"}, "upstash"),
         ({"UPSTASH_REDIS_REST_URL": "https://x", "UPSTASH_REDIS_REST_TOKEN": "t", "REDIS_HOST": "h",
-          "SIDECACHE_PROFILE": "staging"}, "elasticache"),
+          "SIDECACHE_PROFILE": "staging", "SIDECACHE_NAME_KEY": KEY}, "elasticache"),
         ({"REDIS_HOST": "h", "REDIS_PROVIDER": "memory"}, "memory"),
     ],
 )  # fmt: skip
@@ -464,8 +482,6 @@ def test_a_local_file_that_is_a_directory_is_not_read(tmp_path):
          "(did you mean 'SIDECACHE_UPSTREAM'?)"),
         ("SIDECACHE_QUX", "x", "SIDECACHE_QUX: has no effect"),
         ("REDIS_PORT", "tcp://10.0.0.7:6379", "REDIS_PORT: ignored; Kubernetes put it there for a service named redis"),
-        ("SIDECACHE_TRUSTED_PEERS", "0.0.0.0/0", "SIDECACHE_TRUSTED_PEERS: 0.0.0.0/0 lets every client say who it is"),
-        ("SIDECACHE_TRUSTED_PEERS", "::/0", "SIDECACHE_TRUSTED_PEERS: ::/0 lets every client say who it is"),
         ("REDIS_HOST", "cache", "REDIS_HOST: has no effect with REDIS_PROVIDER=memory"),
     ],
 )  # fmt: skip
@@ -502,6 +518,7 @@ def test_the_effective_configuration_is_described_in_words():
     assert shown["listen"] == "0.0.0.0:8080"
     assert shown["prefix"] == "(none)"
     assert shown["access-log"] == "off"
+    assert (shown["events-kept"], shown["events-kept-for"], shown["event-streams-tenant"]) == ("500", "259200.0", "500")
     assert shown["first-byte-timeout"] == "30.0"
     assert "warnings" not in shown
 

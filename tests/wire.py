@@ -294,10 +294,14 @@ Answer = bytes | Callable[[Message, Peer], Awaitable[None]]
 
 @dataclass
 class Upstream:
-    """Answers each request with `answer`: bytes, or a coroutine function that speaks for itself."""
+    """Answers each request with `answer`: bytes, or a coroutine function that speaks for itself.
+
+    `keeps`: requests and connections are there to be looked at afterwards, for which a long run has no room.
+    """
 
     answer: Answer
     read_bodies: bool = True
+    keeps: bool = True
     requests: list[Message] = field(default_factory=list)
     peers: list[Peer] = field(default_factory=list)
     bad: list[BaseException] = field(default_factory=list)
@@ -307,7 +311,8 @@ class Upstream:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         peer = Peer(reader, writer)
-        self.peers.append(peer)
+        if self.keeps:
+            self.peers.append(peer)
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
@@ -327,7 +332,8 @@ class Upstream:
         request = await read_head(peer.reader, _TARGET)
         if self.read_bodies:
             request.body = b"".join([chunk async for chunk in peer.body(request)])
-        self.requests.append(request)
+        if self.keeps:
+            self.requests.append(request)
         self.arrived.set()
         if isinstance(self.answer, bytes):
             await peer.send(self.answer)

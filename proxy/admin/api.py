@@ -8,11 +8,9 @@ from proxy.admin.access import Actor, Asking, Denied, Gate
 from proxy.admin.asked import read
 from proxy.admin.audit import Audit
 from proxy.admin.cookie import cookie_name
-from proxy.admin.endpoint import Endpoint
+from proxy.admin.endpoint import RAW_BODY, Endpoint
 from proxy.admin.openapi import described
 from proxy.admin.problems import Refused, answer, problem
-
-MAX_BODY = 16 << 20
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -26,7 +24,7 @@ def application(gate: Gate, audit: Audit, endpoints: Iterable[Endpoint]) -> web.
 
     itself = Endpoint("GET", "/openapi.json", openapi, "This document.")
     document = described((*all_of_them, itself))
-    app = web.Application(middlewares=[_as_problems], client_max_size=MAX_BODY)
+    app = web.Application(middlewares=[_as_problems], client_max_size=RAW_BODY)
     app.on_response_prepare.append(_guarded)
     for endpoint in (*all_of_them, itself):
         app.router.add_route(endpoint.method, endpoint.path, _judged(endpoint, gate, audit))
@@ -48,7 +46,7 @@ def _judged(endpoint: Endpoint, gate: Gate, audit: Audit) -> _Handler:
             _note_denial(audit, request, endpoint, actor)
             return problem(actor.status, actor.detail)
         try:
-            asked = await read(request, actor, endpoint.known, document=not endpoint.raw)
+            asked = await read(request, actor, endpoint.known, document=not endpoint.raw, most=endpoint.most)
             return await endpoint.handle(asked)
         except Refused as refused:
             if refused.status in (401, 403):
@@ -96,5 +94,4 @@ async def _as_problems(request: web.Request, handler: _Handler) -> web.StreamRes
 _DETAILS = {
     404: "There is nothing here; /openapi.json says what there is.",
     405: "This method is not for this path.",
-    413: f"The body is larger than {MAX_BODY} bytes.",
 }

@@ -51,6 +51,7 @@ class Audit:
         self._minute = 0
         self._counted: Counter[str] = Counter()
         self.lost = 0
+        self.denied = {"401": 0, "403": 0}  # of all, also of those that are only counted
 
     def record(
         self,
@@ -63,6 +64,8 @@ class Audit:
         reason: str | None = None,
     ) -> bool:
         """Write one line. False: there are too many of its kind, it was only counted."""
+        if event == "denied":
+            self.denied[result] = self.denied.get(result, 0) + 1
         if not self._has_room(event, unbidden=event in _UNBIDDEN):
             return False
         who = None if actor is None else {"name": actor.name, "role": actor.role, "peer": actor.peer}
@@ -84,10 +87,13 @@ class Audit:
             await asyncio.wait((self._last,), timeout=SETTLED)
 
     async def close(self) -> None:
-        """Until what was recorded is in the ledger."""
+        """Until what was recorded is in the ledger, or `SETTLED` seconds: then it is lost."""
         self._tell_of_the_uncounted()
         if self._carrying is not None:
-            await self._carrying
+            _, left = await asyncio.wait((self._carrying,), timeout=SETTLED)
+            if left:
+                self._carrying.cancel()
+                self.lost += len(self._records)
 
     def _has_room(self, event: str, *, unbidden: bool) -> bool:
         """Whether it is to be a line; otherwise it is counted. `unbidden`: anybody can cause it."""

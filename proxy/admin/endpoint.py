@@ -7,9 +7,12 @@ from typing import Any
 from aiohttp import web
 
 from proxy.admin.access import Role
-from proxy.admin.asked import Asked
+from proxy.admin.asked import MAX_DOCUMENT, Asked
 
 Handle = Callable[[Asked], Awaitable[web.StreamResponse]]
+
+OPEN_BODY = 64 << 10
+RAW_BODY = 16 << 20
 
 _TEXT: Mapping[str, Any] = {"type": "string"}
 
@@ -28,6 +31,11 @@ class Endpoint:
     answers: Mapping[int, str] = field(default_factory=lambda: {200: "The answer."})
     raw: bool = False  # its body is kept as it is
     harmless: bool = False  # the same for everybody, and it tells nothing of anybody
+
+    @property
+    def most(self) -> int:
+        """Bytes of a body: what anybody may send is small."""
+        return OPEN_BODY if not self.needs else RAW_BODY if self.raw else MAX_DOCUMENT
 
     @property
     def known(self) -> tuple[str, ...]:

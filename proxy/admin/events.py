@@ -14,7 +14,6 @@ from proxy.admin.problems import Refused, answer, shown
 from proxy.events.audience import TENANT
 from proxy.events.event import Event
 from proxy.events.publish import Publisher, Result
-from proxy.events.written import MAX_DATA
 from proxy.live_rules import LiveRules
 from proxy.policy.key import Keyring
 from proxy.rules.source import suggestion
@@ -40,13 +39,14 @@ class Events:
         self._clock = clock
 
     def endpoints(self) -> Iterator[Endpoint]:
+        most = self._publisher.most_data
         yield Endpoint(
             "POST", "/api/events", self.publish, "Publish an event.", (Role.OPERATOR, Role.BACKEND),
             document={
                 "tenant": text("whose event it is"),
                 "event": text("its name, which a `publish` or `events` of the rules has"),
                 "to": text("tenant (everybody of it), role:<permission> or user:<id>"),
-                "data": {"type": "object", "description": f"what it carries, at most {MAX_DATA} bytes"},
+                "data": {"type": "object", "description": f"what it carries, at most {most} bytes"},
                 "id": text("the publisher's own: the same one again is the same event"),
             },
             answers={
@@ -65,7 +65,7 @@ class Events:
             raise Refused(f"the rules know no event {shown(name)}{suggestion(name, known)}", field="event")
         own = asked.text("id", limit=255)
         id = token_hex(16) if own is None else self._keys.digest("event by backend", name, own)
-        event = Event(id, name, _audience(asked), self._clock(), _data(asked))
+        event = Event(id, name, _audience(asked), self._clock(), _data(asked, self._publisher.most_data))
         result = await self._publisher.publish(tenant, event, patience=_PATIENCE)
         said = {"event": name, "result": result.value}
         self._audit.record("event-published", asked.actor, tenant=tenant, target=said)
@@ -82,11 +82,11 @@ def _audience(asked: Asked) -> str:
     return to
 
 
-def _data(asked: Asked) -> bytes:
+def _data(asked: Asked, most: int) -> bytes:
     value = asked.value("data") if "data" in asked else {}
     if not isinstance(value, dict):
         raise Refused("is not an object", field="data")
     data = orjson.dumps(value)
-    if len(data) > MAX_DATA:
-        raise Refused(f"is larger than {MAX_DATA} bytes: publish where it is to be had instead", field="data")
+    if len(data) > most:
+        raise Refused(f"is larger than {most} bytes: publish where it is to be had instead", field="data")
     return data

@@ -5,14 +5,17 @@ import os
 import sys
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
 from proxy.admin.chain import START, Form, Line, Record, hash_of, linked
+from proxy.admin.scribe import Scribe
 from proxy.errors import ConfigError
 
 KEPT = 2000  # lines that the admin API can show where the store does not
 MAX_WAITING = 10_000  # lines that a slow disk may leave waiting
+LAST = 1.0  # seconds that the end may wait for a disk, or for a reader that has stopped
 _TAIL = 256 << 10  # enough of a file's end to hold its last line
 
 Failed = Callable[[str], None]
@@ -72,7 +75,8 @@ class Ledger:
     """The one chain. `sink` None: it is only kept here. `failed` hears why something cannot be written."""
 
     def __init__(self, sink: AuditFile | AuditStream | None, failed: Failed, *, form: Form = "native") -> None:
-        self._sink = sink
+        self._scribe = Scribe(sink.write) if sink is not None else None
+        self._under_way = 0
         self._failed = failed
         self._form = form
         self._previous = sink.last_hash() if sink is not None else START
@@ -91,7 +95,7 @@ class Ledger:
             self._previous = line["hash"]
             self._kept.append(line)
             lines.append(line)
-            if self._sink is not None:
+            if self._scribe is not None:
                 self._await_writing(written)
         async with self._writing:  # what entered first is written first
             await self._write()
@@ -102,9 +106,14 @@ class Ledger:
         return list(reversed(self._kept))
 
     async def close(self) -> None:
-        """Until what was entered is written, or cannot be."""
-        async with self._writing:
-            await self._write()
+        """Until what was entered is written, or cannot be: nobody is waited for longer than `LAST` seconds."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LAST), self._writing:
+                await self._write()
+                return
+        lines = self._under_way + len(self._waiting)
+        self.lost += lines
+        self._failed(f"nobody took the last {lines} lines")
 
     def _await_writing(self, written: bytes) -> None:
         if len(self._waiting) >= MAX_WAITING:
@@ -114,13 +123,16 @@ class Ledger:
 
     async def _write(self) -> None:
         """What waits, in a thread: a disk may take its time. What cannot be written waits for the next line."""
-        if self._sink is None or not self._waiting:
+        if self._scribe is None or not self._waiting:
             return
         batch = list(self._waiting)
         self._waiting.clear()
+        self._under_way = len(batch)
         try:
-            await asyncio.to_thread(self._sink.write, b"".join(batch))
+            await self._scribe.written(b"".join(batch))
+            self._under_way = 0
         except (OSError, ValueError) as error:
+            self._under_way = 0
             self._waiting.extendleft(reversed(batch))
             self._failed(f"{type(error).__name__}: {error}")
 

@@ -1,6 +1,7 @@
 """What does an open dashboard see? One frame each turn, made once for all who may see the same, and for nobody else."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,7 @@ from proxy.telemetry.recent import Seen
 from proxy.telemetry.traffic import Traffic
 
 MOST_VIEWERS = 16
+MOST_OF_ONE = 4  # of these one name may have so many: nobody keeps all others from watching
 MOST_REQUESTS = 100  # of one frame; how many more there were is said
 STALLED = 30.0  # seconds for which a viewer may not read
 
@@ -61,13 +63,16 @@ class Live:
         self._held: dict[str | None, tuple[float, dict[str, Any]]] = {}  # and until when it will do
         self._new: list[tuple[str, Seen]] = []
         self._after: dict[str, int] | None = None  # up to where each process's requests were told; None: to nobody yet
-        self.viewers = 0
+        self._viewers = Counter[str]()  # by name
 
     def endpoints(self) -> Iterator[Endpoint]:
         yield Endpoint(
             "GET", "/api/live", self.live, "Status, figures and requests as they come, as server-sent events.",
             (Role.VIEWER,),
-            answers={200: "`past` once, then `now` each turn.", 503: "Draining, or too many watch."},
+            answers={
+                200: "`past` once, then `now` each turn.", 429: "Too many of this name watch.",
+                503: "Draining, or too many watch.",
+            },
         )  # fmt: skip
 
     async def live(self, asked: Asked) -> web.StreamResponse:
@@ -76,17 +81,20 @@ class Live:
             return response
         if self._health.draining:
             raise Refused("This sidecar is about to end.", status=503)
-        if self.viewers >= MOST_VIEWERS:
+        name = asked.actor.name
+        if self._viewers[name] >= MOST_OF_ONE:
+            raise Refused(f"{MOST_OF_ONE} dashboards of {name} watch already; close one.", status=429)
+        if self._viewers.total() >= MOST_VIEWERS:
             raise Refused(f"{MOST_VIEWERS} dashboards watch already; close one.", status=503)
-        self.viewers += 1
+        self._viewers[name] += 1
         try:
             await response.prepare(asked.request)
             await self._follow(asked, response)
         except (ConnectionError, TimeoutError):
             pass  # it was closed, or is not read: the page comes again when somebody looks at it
         finally:
-            self.viewers -= 1
-            if not self.viewers:
+            self._viewers[name] -= 1
+            if not self._viewers.total():
                 self._after = None
                 self._held.clear()
         return response

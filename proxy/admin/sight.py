@@ -76,9 +76,9 @@ class Sight:
         self._others = others
 
     async def all(self, *, about: str | None = None, purges: bool = False, held: bool = True) -> Seen:
-        """`about`: a tenant who is told apart however little it has. `purges`: what was purged lately, too.
+        """`about`: a tenant who is told apart however little it has, and whose purges alone count as pending.
 
-        Not `held`: without tenants and features, and without what they keep.
+        `purges`: what was purged lately, too. Not `held`: without tenants and features, and without what they keep.
         """
         parts = await self._asked({"what": "sums", "about": about, "purges": purges, "held": held})
         seen = Seen()
@@ -133,7 +133,7 @@ class Sight:
             **told,
             "totals": [[*labels, count] for labels, count in self._metrics.totals().items()],
             "causes": [[*cause, count.count, count.last_at] for cause, count in self._traffic.causes()],
-            "pending": self._epochs.pending,
+            "pending": self._epochs.pending if about is None else self._epochs.pending_of(about),
             "purges": [
                 [each.at, each.by, {space: list(tags) for space, tags in each.tags.items()}, each.soft, each.accepted]
                 for each in (self._purges.last() if question["purges"] else ())

@@ -63,7 +63,7 @@ class Status:
 
     async def state(self, tenant: str | None) -> dict[str, Any]:
         """What is the matter; told in no time, however much is kept."""
-        store, seen = await self._health.store(), await self._sight.all(held=False)
+        store, seen = await self._health.store(), await self._sight.all(about=tenant, held=False)
         details = await self._health.details()
         told: dict[str, Any] = {
             "verdict": self._verdict(store, tenant, seen),

@@ -104,6 +104,10 @@ class Epochs:
         """Fields whose purge the store has not accepted yet, or may have lost."""
         return len(self._refused)
 
+    def pending_of(self, space: str) -> int:
+        """The same of one tenant."""
+        return len(self._refused.of(hash_of(space)))
+
     def start(self) -> None:
         """Listen to what other replicas purge."""
         if self._others:

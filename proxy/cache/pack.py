@@ -54,15 +54,28 @@ def is_packed(content_type: str | None) -> bool:
     return media in _PACKED_TYPES or (media.startswith(_PACKED_FAMILIES) and media != "image/svg+xml")
 
 
-def compress(body: bytes, threshold: int, content_type: str | None, *, gzip: bool = False) -> tuple[Codec, bytes]:
-    """The body as the store gets it: compressed above `threshold` bytes, where that makes it smaller."""
+def compress(
+    body: bytes, threshold: int, content_type: str | None, *, gzip: bool = False,
+    packed_before: tuple[str, bytes] = ("", b""),
+) -> tuple[Codec, bytes]:  # fmt: skip
+    """The body as the store gets it: compressed above `threshold` bytes, where that makes it smaller.
+
+    `packed_before`: a coding, and what `encoded` made of the body in it.
+    """
     if len(body) <= threshold or is_packed(content_type):
         return Codec.PLAIN, body
-    if gzip:
-        used, packed = Codec.GZIP, bytes(isal_zlib.compress(body, _GZIP_LEVEL, wbits=_GZIP_WINDOW))
-    else:
-        used, packed = Codec.ZSTD, _contexts.compressor.compress(body)
+    used = Codec.GZIP if gzip else Codec.ZSTD
+    known, packed = packed_before
+    if known != CODINGS[used]:
+        packed = encoded(body, CODINGS[used])
     return (used, packed) if len(packed) < len(body) else (Codec.PLAIN, body)
+
+
+def encoded(body: bytes, coding: str) -> bytes:
+    """The body in one of `CODINGS`."""
+    if coding == "zstd":
+        return _contexts.compressor.compress(body)
+    return bytes(isal_zlib.compress(body, _GZIP_LEVEL, wbits=_GZIP_WINDOW))
 
 
 def decompress(codec: int, packed: bytes, size: int) -> bytes | None:

@@ -72,7 +72,9 @@ def encode(entry: Entry, sealer: Sealer) -> bytes:
 
 
 def _payload(entry: Entry) -> bytes:
-    codec, body = pack.compress(entry.body, entry.compress, entry.content_type, gzip=entry.gzip)
+    codec, body = pack.compress(
+        entry.body, entry.compress, entry.content_type, gzip=entry.gzip, packed_before=entry.packed
+    )
     flags = (
         (_MUST_REVALIDATE if entry.must_revalidate else 0)
         | (_NO_CACHE if entry.no_cache else 0)

@@ -149,7 +149,7 @@ The demo is running. Ctrl-C ends it.
 
   sidecar  {sidecar}   the portal's API through the cache
   portal   {portal}   the API itself, two organisations in SQLite (open it in a browser)
-  live     {sidecar}/_demo/live   new applications as they come (in a browser)
+  live     {sidecar}/_demo/live   new applications and reports as they come (in a browser)
   admin    {admin}/   the dashboard (open it in a browser)
            {admin}/metrics   counters; /api/health, /readyz
   rules    {settings.rules.resolve()}

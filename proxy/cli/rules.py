@@ -4,8 +4,8 @@ import json
 import os
 import re
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -16,13 +16,14 @@ from rich.table import Table
 from rich.text import Text
 
 from proxy.errors import ConfigError
+from proxy.live_rules import judged
 from proxy.rules.compile import Rejected, RuleSet, compile_rules
 from proxy.rules.explain import Caller, explain, request_of
 from proxy.rules.scenarios import ScenarioResult, run
 from proxy.rules.schema import schema_text
 from proxy.rules.source import MAX_BYTES, Problem, decode
 from proxy.rules.values import duration_text
-from proxy.settings import load
+from proxy.start import Verdict, verdict
 
 NARROWEST = 100  # columns of a table that is not shown on a terminal
 
@@ -55,27 +56,42 @@ def register(app: typer.Typer) -> None:
 
 def check(
     file: File = _DEFAULT,
-    profile: ProfileOption = Profile.PRODUCTION,
+    profile: Annotated[
+        Profile | None,
+        typer.Option(
+            help="Check for this one, and the environment too: all that would keep it from starting here.",
+            envvar="SIDECACHE_PROFILE",
+        ),
+    ] = None,
     output: Annotated[Format, typer.Option("--format", help="text, or annotations for GitHub.")] = Format.TEXT,
     as_json: Json = False,
     settings: Annotated[
         bool, typer.Option("--settings", help="Show the effective configuration too, secrets masked.")
     ] = False,
+    rules_only: Annotated[
+        bool, typer.Option("--rules-only", help="With --profile, not the environment: it will run elsewhere.")
+    ] = False,
 ) -> None:
     """Check a rules file: every mistake of every profile at once, each at its place. Exit code 1 when there is one."""
-    effective = dict(load(os.environ, rules=file, profile=profile.value).described()) if settings else {}
-    rules = _compiled(file, profile)
-    problems = rules.problems if isinstance(rules, Rejected) else rules.warnings
-    if as_json:
-        shown = {"settings": effective} if settings else {}
-        typer.echo(_as_json({"file": str(file), "valid": isinstance(rules, RuleSet), **_said(rules), **shown}))
+    found = None
+    data = _read(file)  # a file that is not there is another matter than one with mistakes
+    if settings or (profile is not None and not rules_only):
+        found = verdict(os.environ, rules=file, profile=profile)
+        rules = found.rules
     else:
-        for name, value in effective.items():
-            typer.echo(f"{name:20} {value}")
-        for problem in problems:
-            typer.echo(_annotation(problem) if output is Format.GITHUB else str(problem))
-        typer.echo(_summary(file, rules, profile), err=output is Format.GITHUB)
-    raise typer.Exit(0 if isinstance(rules, RuleSet) else 1)
+        rules = judged(data, file, profile or Profile.PRODUCTION, has_encryption_key=_has_key(), serves=False)
+    checked = _Checked(file, found.settings.profile if found else profile or Profile.PRODUCTION, rules, found)
+    if as_json:
+        shown = {"settings": dict(found.settings.described())} if found and settings else {}
+        typer.echo(_as_json({**checked.facts(), **shown}))
+    else:
+        if found and settings:
+            for name, value in found.settings.described():
+                typer.echo(f"{name:20} {value}")
+        for line in checked.lines(output):
+            typer.echo(line)
+        typer.echo(checked.summary(), err=output is Format.GITHUB)
+    raise typer.Exit(0 if checked.valid else 1)
 
 
 def run_tests(file: File = _DEFAULT, profile: ProfileOption = Profile.PRODUCTION, as_json: Json = False) -> None:
@@ -149,8 +165,11 @@ def _compiled(file: Path, profile: Profile) -> RuleSet | Rejected:
     text = decode(_read(file), str(file))
     if isinstance(text, Problem):
         return Rejected((text,))
-    has_key = bool(os.environ.get("SIDECACHE_ENCRYPTION_KEYS") or os.environ.get("SIDECACHE_ENCRYPTION_KEYS_FILE"))
-    return compile_rules(text, file=str(file), profile=profile, has_encryption_key=has_key)
+    return compile_rules(text, file=str(file), profile=profile, has_encryption_key=_has_key())
+
+
+def _has_key() -> bool:
+    return bool(os.environ.get("SIDECACHE_ENCRYPTION_KEYS") or os.environ.get("SIDECACHE_ENCRYPTION_KEYS_FILE"))
 
 
 def valid(file: Path, profile: Profile) -> RuleSet:
@@ -163,20 +182,77 @@ def valid(file: Path, profile: Profile) -> RuleSet:
     raise typer.Exit(1)
 
 
-def _said(rules: RuleSet | Rejected) -> dict[str, object]:
-    if isinstance(rules, Rejected):
-        return {"errors": list(map(asdict, rules.problems)), "warnings": []}
-    counted = {"features": len({route.feature for route in rules.routes}), "routes": len(rules.routes)}
-    return {"errors": [], "warnings": list(map(asdict, rules.warnings)), "digest": rules.digest, **counted}
+@dataclass(frozen=True, slots=True)
+class _Checked:
+    """What `check` has to say of a file, and of the environment where it was asked (`found`)."""
+
+    file: Path
+    profile: str
+    rules: RuleSet | tuple[Problem, ...]
+    found: Verdict | None
+
+    @property
+    def valid(self) -> bool:
+        return isinstance(self.rules, RuleSet) and not self.errors
+
+    @property
+    def errors(self) -> tuple[str, ...]:
+        """Of the environment."""
+        return self.found.problems if self.found is not None else ()
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        return self.found.settings.warnings if self.found is not None else ()
+
+    def facts(self) -> dict[str, object]:
+        rules = self.rules
+        facts: dict[str, object] = {
+            "file": str(self.file), "profile": str(self.profile), "valid": self.valid,
+            "errors": [] if isinstance(rules, RuleSet) else list(map(asdict, rules)),
+            "warnings": list(map(asdict, rules.warnings)) if isinstance(rules, RuleSet) else [],
+            "environment": None if self.found is None else {
+                "errors": list(map(_named, self.errors)), "warnings": list(map(_named, self.warnings)),
+            },
+        }  # fmt: skip
+        if isinstance(rules, RuleSet):
+            counted = {"features": len({route.feature for route in rules.routes}), "routes": len(rules.routes)}
+            facts |= {"digest": rules.digest, **counted}
+        return facts
+
+    def lines(self, output: Format) -> Iterator[str]:
+        for severity, listed in (("error", self.errors), ("warning", self.warnings)):
+            for line in listed:
+                said = _named(line)
+                plain = f"{said['name']}: {severity}: {said['message']}"
+                yield _annotation_of(severity, said) if output is Format.GITHUB else plain
+        for problem in self.rules.warnings if isinstance(self.rules, RuleSet) else self.rules:
+            yield _annotation(problem) if output is Format.GITHUB else str(problem)
+
+    def summary(self) -> str:
+        environment = f", environment: {_many(len(self.errors), 'error')}" if self.errors else ""
+        if not isinstance(self.rules, RuleSet):
+            return f"{self.file}: {_many(len(self.rules), 'error')}{environment}"
+        features = _many(len({route.feature for route in self.rules.routes}), "feature")
+        routes, tests = _many(len(self.rules.routes), "route"), _many(len(self.rules.scenarios), "test")
+        warnings = _many(len(self.rules.warnings) + len(self.warnings), "warning")
+        counted = f"({features}, {routes}, {tests}, {warnings})"
+        return f"{self.file}: valid for {self.profile} {counted}, digest {self.rules.digest}{environment}"
 
 
-def _summary(file: Path, rules: RuleSet | Rejected, profile: Profile) -> str:
-    if isinstance(rules, Rejected):
-        return f"{file}: {_many(len(rules.problems), 'error')}"
-    features = _many(len({route.feature for route in rules.routes}), "feature")
-    routes, tests = _many(len(rules.routes), "route"), _many(len(rules.scenarios), "test")
-    warnings = _many(len(rules.warnings), "warning")
-    return f"{file}: valid for {profile} ({features}, {routes}, {tests}, {warnings}), digest {rules.digest}"
+def _named(line: str) -> dict[str, str]:
+    """A line of the environment: which setting, and what about it."""
+    name, _, message = line.partition(": ")
+    return {"name": name, "message": message}
+
+
+def _annotation_of(severity: str, said: Mapping[str, str]) -> str:
+    return f"::{severity} title={_escaped(said['name'], ':,')}::{_escaped(said['message'])}"
+
+
+def _escaped(text: str, more: str = "") -> str:
+    for character in f"%\r\n{more}":
+        text = text.replace(character, f"%{ord(character):02X}")
+    return text
 
 
 def _many(count: int, noun: str) -> str:
@@ -186,9 +262,8 @@ def _many(count: int, noun: str) -> str:
 def _annotation(problem: Problem) -> str:
     """A GitHub workflow command: https://docs.github.com/actions/reference/workflow-commands-for-github-actions"""
     text = f"{problem.path}: {problem.message}" if problem.path else problem.message
-    data = text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
-    file = problem.file.replace("%", "%25").replace(":", "%3A").replace(",", "%2C")
-    return f"::{problem.severity} file={file},line={problem.line},col={problem.column}::{data}"
+    file = _escaped(problem.file, ":,")
+    return f"::{problem.severity} file={file},line={problem.line},col={problem.column}::{_escaped(text)}"
 
 
 def _row(result: ScenarioResult) -> dict[str, object]:

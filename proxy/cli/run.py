@@ -27,11 +27,11 @@ def run(
     """Run the sidecar in front of an upstream. Every flag has an environment variable; see the README."""
     # imported here: `sidecache --help` need not load the server
     from proxy.app import serve
-    from proxy.settings import load
+    from proxy.start import startable
     from proxy.telemetry.logs import configure
     from proxy.workers.supervisor import supervise
 
-    settings = load(
+    settings = startable(
         os.environ, upstream=upstream, rules=rules, listen=listen, admin=admin, profile=profile, workers=workers
     )
     configure()
@@ -42,5 +42,8 @@ def run_until_done(work: Coroutine[Any, Any, None]) -> None:
     """Run on uvloop, which costs a request a fifth less than asyncio's own loop."""
     import uvloop
 
+    from proxy.allocator import use_one_arena
+
+    use_one_arena()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(work)

@@ -109,8 +109,8 @@ ready-made header of <code>/_demo/acme</code> or <code>/_demo/globex</code>. The
 <code>GET|PUT|DELETE /api/members/{user-id}/roles</code></li>
 <li><code>GET /auth/logout</code>, <code>POST /api/logout</code></li>
 <li><code>GET /api/live</code> (WebSocket), <code>GET /api/stream</code> (Server-Sent Events)</li>
-<li><a href="/_demo/live"><code>GET /_demo/live</code></a>: a page that shows new applications as they come, when it is
-opened through a sidecar</li>
+<li><a href="/_demo/live"><code>GET /_demo/live</code></a>: a page that shows new applications and reports as they come,
+when it is opened through a sidecar</li>
 <li><a href="/_demo/requests"><code>GET /_demo/requests</code></a>: how many requests have arrived here
 (<code>DELETE</code> starts again)</li>
 </ul>

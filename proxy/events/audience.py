@@ -6,6 +6,7 @@ from typing import NamedTuple, Self
 from proxy.policy.identity import Identity
 
 TENANT = "tenant"
+METRICS = "metrics"  # a topic that counters publish, not rules
 MAX_TOPICS = 32
 
 
@@ -27,6 +28,11 @@ class Reader(NamedTuple):
     def gets(self, name: str, to: str) -> bool:
         """An event of this reader's own tenant, by this name, to this audience."""
         return self._is_among(to) and (not self.topics or any(covers(topic, name) for topic in self.topics))
+
+    @property
+    def watches(self) -> bool:
+        """Whether this reader has asked for figures as they change."""
+        return any(covers(topic, METRICS) for topic in self.topics)
 
     def _is_among(self, to: str) -> bool:
         if to == TENANT:

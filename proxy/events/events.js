@@ -37,8 +37,9 @@
       }
     };
     const lead = async () => {
-      while (!signal.aborted) {
+      for (;;) {
         await read().catch(() => 0);
+        if (signal.aborted) return;
         await new Promise((go) => setTimeout(go, wait));
       }
     };

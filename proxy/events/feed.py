@@ -6,6 +6,7 @@ that is known: is it not there, then the store has lost something, and what is k
 
 import asyncio
 import random
+from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Protocol
@@ -14,22 +15,30 @@ from proxy.cache.background import Background
 from proxy.errors import StoreError
 from proxy.events.cursor import Cursor
 from proxy.events.event import Event
-from proxy.events.mailbox import DOORBELL, Mailboxes
+from proxy.events.mailbox import DOORBELL, Mailboxes, Rang
 from proxy.events.window import Entry, Window, is_gap
 from proxy.stores.base import Heard
+from proxy.telemetry.distribution import Distribution
 
 LOOK = 5.0  # seconds after which a mailbox is looked at even when no doorbell has rung
+WATCHED_FOR = 4 * LOOK  # seconds for which it counts that somebody watches: one said so every look
 LINGER = 30.0  # seconds that a mailbox nobody reads is followed for: those who come back find it here
 PATIENCE = (0.0, 0.2, 0.6, 1.2)  # seconds in which what a failover has lost may be put back by another replica
 _MOST_BYTES = 64 << 20  # of all windows of this process
 _LEAST_BYTES = 16 << 10  # of one
+_MOST_WATCHED = 10_000  # tenants
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0
+_DELAYS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0)  # seconds
 
 Listen = Callable[[Sequence[str]], AsyncGenerator[Heard | None, None]]
 
 
 class Subscriber(Protocol):
     """A reader that stays."""
+
+    @property
+    def watches(self) -> bool:
+        """Whether it waits for figures as they change."""
 
     def deliver(self, entry: Entry) -> None:
         """One entry behind the last one that was delivered, whether it is for this reader or not."""
@@ -81,6 +90,8 @@ class Feeds:
         self._feeds: dict[str, Feed] = {}
         self._opening: dict[str, asyncio.Task[None]] = {}
         self._looking: set[str] = set()
+        self._watched: OrderedDict[str, float] = OrderedDict()  # until when, of the loop's clock
+        self.delays = Distribution(_DELAYS)  # from a write to the last stream that its event was written to
 
     def __len__(self) -> int:
         return len(self._feeds)
@@ -225,6 +236,8 @@ class Feeds:
                 count += 1
                 if count % self._turn == 0:
                     await asyncio.sleep(0)
+            if readers and entry.shown is not None:
+                self.delays.observe(self._mailboxes.age(entry.shown))
 
     def _lose(self, feed: Feed, readers: Sequence[Subscriber], cursor: Cursor) -> None:
         for reader in readers:
@@ -247,17 +260,31 @@ class Feeds:
                             pause = _FIRST_PAUSE
                             self._all_rung()  # what was rung before now was not heard
                         else:
-                            self._heard(*self._mailboxes.heard(each.message))
+                            self._heard(self._mailboxes.heard(each.message))
             except StoreError:
                 await self._sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
 
-    def _heard(self, tenant: str, shown: Event | None) -> None:
-        if shown is None:
-            self.rung(tenant)
-        elif (feed := self._feeds.get(tenant)) is not None:
+    def _heard(self, rang: Rang) -> None:
+        if rang.watched:
+            self._watched[rang.tenant] = asyncio.get_running_loop().time() + WATCHED_FOR
+            self._watched.move_to_end(rang.tenant)
+            if len(self._watched) > _MOST_WATCHED:
+                self._watched.popitem(last=False)
+        elif rang.shown is None:
+            self.rung(rang.tenant)
+        elif (feed := self._feeds.get(rang.tenant)) is not None:
             for reader in list(feed.subscribers):
-                reader.show(shown)
+                reader.show(rang.shown)
+
+    def is_watched(self, tenant: str) -> bool:
+        """Whether somebody, here or at another replica, has lately said so."""
+        return self._watched.get(tenant, 0.0) > asyncio.get_running_loop().time()
+
+    async def watch(self, feed: Feed) -> None:
+        """Say so to all replicas, this one too, as long as somebody here does."""
+        if any(reader.watches for reader in feed.subscribers):
+            await self._mailboxes.watch(feed.tenant)
 
     async def _look_around(self) -> None:
         while True:
@@ -269,6 +296,7 @@ class Feeds:
                     continue
                 self._cut(feed)
                 await self._keep_alive(feed)
+                await self.watch(feed)
                 self.rung(feed.tenant)
 
     async def _keep_alive(self, feed: Feed) -> None:

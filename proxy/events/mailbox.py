@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import blake2b
+from typing import NamedTuple
 
 from proxy.errors import StoreError
 from proxy.events.cursor import Cursor, parsed
@@ -22,10 +23,11 @@ KEPT = 500  # entries of a tenant
 KEPT_FOR = 72 * 3600.0  # seconds
 _CURSORS_KEPT_FOR = 30 * 86400.0  # seconds: so that who comes back late hears that something may be missing
 _PAGE = 250
-_PAGES = 8  # more than a mailbox ever has
+_MORE = 6  # pages beyond those of a full mailbox: some replica may keep more
 _TRIMMED = 60.0  # seconds between two removals of what is too old
 _REMEMBERED = 10_000  # tenants whose mailbox was trimmed lately
 _FIELD = "e"
+_WATCHED = b"?"
 
 Noted = Callable[[str, Mapping[str, str]], None]
 
@@ -71,6 +73,10 @@ class Mailboxes:
     def oldest(self) -> float:
         """Unix seconds: what is older than this counts no more."""
         return self._clock() - self.kept_for
+
+    def age(self, event: Event) -> float:
+        """Seconds since it came about, by the clocks of two machines perhaps."""
+        return max(0.0, self._clock() - event.at)
 
     # Entries
 
@@ -137,15 +143,21 @@ class Mailboxes:
         with suppress(StoreError):
             await self._store.publish(DOORBELL, tenant.encode() + b" " + self._codec.pack(tenant, event))
 
-    def heard(self, message: bytes) -> tuple[str, Event | None]:
-        """Whose mailbox has something new; or what is shown to that tenant and kept nowhere."""
+    async def watch(self, tenant: str) -> None:
+        """Tell whoever counts that somebody reads this tenant's figures as they change."""
+        with suppress(StoreError):
+            await self._store.publish(DOORBELL, tenant.encode() + b" " + _WATCHED)
+
+    def heard(self, message: bytes) -> "Rang":
         name, _, record = message.partition(b" ")  # in a tenant's name there is none
         tenant = name.decode("ascii", "replace")
-        return tenant, self._codec.unpack(tenant, record) if record else None
+        if record == _WATCHED:
+            return Rang(tenant, watched=True)
+        return Rang(tenant, self._codec.unpack(tenant, record) if record else None)
 
     async def _read(self, tenant: str, after: str) -> list[Entry]:
         entries: list[Entry] = []
-        for _ in range(_PAGES):
+        for _ in range(self.kept // _PAGE + _MORE):
             items = await self._store.range(_stream(tenant), after, _PAGE)
             entries += [self._entry(tenant, item) for item in items]
             if len(items) < _PAGE:
@@ -198,6 +210,14 @@ class Mailboxes:
 
     def _cursor(self, tenant: str, user: str) -> str:
         return f"tenant:{tenant}:events:cursor:{self._digest('event cursor', user)}"
+
+
+class Rang(NamedTuple):
+    """Whose mailbox has something new; or what is shown to that tenant and kept nowhere; or that it is watched."""
+
+    tenant: str
+    shown: Event | None = None
+    watched: bool = False
 
 
 def _stream(tenant: str) -> str:

@@ -76,6 +76,8 @@ class Polls:
 class _Waiting:
     """A subscriber for its first event."""
 
+    watches = False  # figures are kept nowhere: it would miss them
+
     def __init__(self, reader: Reader) -> None:
         self.reader = reader
         self.got: list[tuple[Cursor, Event]] = []

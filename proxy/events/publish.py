@@ -16,6 +16,7 @@ from proxy.events.event import Event
 from proxy.events.feed import Feeds
 from proxy.events.mailbox import Mailboxes, Noted
 from proxy.events.repair import Repairs
+from proxy.events.written import MAX_DATA
 
 PATIENCE = 0.05  # seconds that the answer to a write may take longer for its event
 QUEUE = 1000  # events of this process that the store has not taken yet
@@ -66,8 +67,10 @@ class Publisher:
         clock: Callable[[], float],
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         queue: int = QUEUE,
+        most_data: int = MAX_DATA,
     ) -> None:
-        """`clock`: seconds of any origin."""
+        """`clock`: seconds of any origin. `most_data`: bytes that the data of one event may have."""
+        self.most_data = most_data
         self._mailboxes = mailboxes
         self._feeds = feeds
         self._repairs = repairs

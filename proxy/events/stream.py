@@ -47,8 +47,9 @@ class Figures:
     delivered: int = 0
     opened: int = 0
     gaps: int = 0  # readers that were told that something may be missing
-    refused: Counter[str] = field(default_factory=Counter)
-    ended: Counter[str] = field(default_factory=Counter)
+    # told from the start with 0: an alert sees the first of a kind only if it has seen none before
+    refused: Counter[str] = field(default_factory=lambda: Counter(dict.fromkeys(("process", "tenant", "user"), 0)))
+    ended: Counter[str] = field(default_factory=lambda: Counter(dict.fromkeys(("left", "overflow", "unavailable"), 0)))
 
 
 class Outlet(Protocol):
@@ -97,6 +98,10 @@ class Stream:
     @property
     def runs(self) -> bool:
         return self._outlet is not None and not self.ended.done()
+
+    @property
+    def watches(self) -> bool:
+        return self.reader.watches
 
     async def run(self, outlet: Outlet) -> None:
         self._outlet = outlet
@@ -232,6 +237,8 @@ class Streams:
             async with self._feeds.open(stream.reader.tenant) as feed:
                 await self._begin(stream, feed)
                 try:
+                    if stream.watches and not stream.ended.done():
+                        await self._feeds.watch(feed)
                     await stream.ended
                 finally:
                     feed.subscribers.pop(stream, None)

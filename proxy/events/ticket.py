@@ -11,9 +11,9 @@ from typing import Any
 
 import orjson
 
+from proxy.policy.cookies import TICKET
 from proxy.policy.identity import Identity, Presented
 
-COOKIE = "__Host-sidecache-ticket"
 LIFETIME = 60  # seconds in which a stream can be opened with it
 MAX_TICKET = 3800  # characters: browsers keep no cookie above 4 KiB
 _MAX_CLAIMS = 64 << 10
@@ -81,5 +81,5 @@ def _said(packed: bytes) -> Any:
 def in_cookies(cookies: str | None) -> str | None:
     """The ticket among the cookies of a request; None when there is none, or more than one."""
     pairs = (part.strip(" \t").partition("=") for part in (cookies or "").split(";"))
-    found = [value for name, _, value in pairs if name == COOKIE]
+    found = [value for name, _, value in pairs if name == TICKET]
     return found[0] if len(found) == 1 else None

@@ -14,7 +14,7 @@ from proxy.policy.message import Request, Response
 from proxy.rules.document import Publish
 from proxy.rules.references import References
 
-MAX_DATA = 8 << 10  # bytes; more is told as a reference
+MAX_DATA = 8 << 10  # bytes, unless it is said otherwise
 _MAX_KEY = 255
 _MAX_PLACE = 2048
 
@@ -30,16 +30,19 @@ class Written:
 
 def written(
     publish: Publish, request: Request, response: Response, identity: Identity, named: References, *, now: float,
-    id: str,
+    id: str, most: int = MAX_DATA,
 ) -> Written:  # fmt: skip
-    """What this rule makes of one write. `id` is a new one, or that of `repeating_id`."""
+    """What this rule makes of one write. `id` is a new one, or that of `repeating_id`.
+
+    `most`: bytes of data; more is told as a reference.
+    """
     to = _audience(publish.to, named)
     if to is None:
         return Written(None)
     found = {name: named.value(reference) for name, reference in publish.data.items()}
     missing = tuple(name for name, value in found.items() if value is ABSENT)
     data = orjson.dumps({name: value for name, value in found.items() if value is not ABSENT})
-    referred = len(data) > MAX_DATA
+    referred = len(data) > most
     if referred:
         data = orjson.dumps({"ref": _place(request, response)})
     return Written(Event(id, publish.event, to, now, data), missing, referred)

@@ -1,9 +1,39 @@
-"""Which cookies of a message are the session's? One by its name, or its chunks: `name.0`, `name__1`."""
+"""Which cookies of a message are the session's, and which are ours? The session's is one, or its chunks: `name.0`."""
 
 import re
 
 from proxy.policy.identity import CookieSource
 from proxy.policy.message import Fields, Response
+
+TICKET = "__Host-sidecache-ticket"
+# A ticket, and the dashboard's sessions: browsers send the cookies of a host to every port of it.
+_OURS = re.compile(rf"[ \t]*(?:{TICKET}|sidecache-(?:[0-9]{{1,5}}|session))[ \t]*=")
+_ANY_OF_OURS = re.compile(_OURS.pattern.encode())
+_MARK = "sidecache-"
+
+
+def without_ours(fields: Fields) -> Fields:
+    """What the upstream may have of these: our cookies are credentials for us alone. All else is as it was."""
+    cookies = fields.get("cookie")
+    if cookies is None or _MARK not in cookies:
+        return fields
+    pairs = []
+    for name, value in fields:
+        kept = value
+        if name.lower() == "cookie":
+            parts = value.split(";")
+            others = [part for part in parts if _OURS.match(part) is None]
+            if not others:
+                continue
+            if len(others) < len(parts):
+                kept = ";".join(others).lstrip(" \t")
+        pairs.append((name, kept))
+    return Fields(pairs)
+
+
+def may_carry_ours(head: bytes) -> bool:
+    """Whether one of our cookies may be in this head; False is certain."""
+    return _MARK.encode() in head and _ANY_OF_OURS.search(head) is not None
 
 
 def without_reissued(response: Response, source: CookieSource | None) -> Response:

@@ -45,7 +45,7 @@ class Entry:
     gzip: bool = False  # the store gets it compressed by gzip, not zstd
     encrypt: bool = False  # encrypted in the store although it is not sensitive
     encodings: dict[str, bytes] = field(default_factory=dict)  # the body in encodings asked for before
-    packed: tuple[str, bytes] = NOT_PACKED  # as it came from the store: the encoding it has there, and the body in it
+    packed: tuple[str, bytes] = NOT_PACKED  # the encoding it has in the store, and the body in it, where that is made
 
     @property
     def confidential(self) -> bool:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from proxy.policy.cookies import without_ours
 from proxy.policy.fields import for_this_side
 from proxy.policy.message import Fields, Request
 from proxy.policy.outcome import CACHE_NAME
@@ -67,7 +68,7 @@ def _forwarded(request: Request, dropped: frozenset[str], more: Iterable[tuple[s
         gone |= _EXPECT  # no content, nothing to expect (RFC 9110 10.1.1)
     if _is_part_of_ours(fields):
         gone |= _RANGE
-    kept = fields.without(gone)
+    kept = without_ours(fields.without(gone))
     if not _TAGGED.isdisjoint(kept.names()):
         kept = Fields([(name, plain_etag(value) if name.lower() in _TAGGED else value) for name, value in kept])
     return kept.plus(*_added(request, fields, hidden), *more)

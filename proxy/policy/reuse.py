@@ -58,6 +58,10 @@ _SERVE_EARLY = Serve(refresh=True)
 _SERVE_STALE = ServeStale()
 _SERVE_MAX_STALE = ServeStale(Reason.REQUEST_CONTROL)
 
+# Clocks of replicas differ. What is from further in the future came before this one was set back, or from one that is
+# wrong: it would be fresh for as much longer.
+CLOCKS_DIFFER = 30.0
+
 EARLIEST_REFRESH = 40.0  # fetches long before the end: no random number's logarithm reaches beyond this
 
 # "a 500, 502, 503, or 504 response" is an error to RFC 5861 4
@@ -82,9 +86,10 @@ def decide(
     """
     if entry is None:
         return decide_without(request, route, Reason.COLD)
-    if unproven:
+    if unproven or _is_of_the_future(entry, now):
         only_here = route.client_control and cache_control.of_request(request.fields).only_if_cached
-        return Unsatisfiable() if only_here else _ask(entry, Reason.STORE_UNAVAILABLE)
+        reason = Reason.STORE_UNAVAILABLE if unproven else Reason.EXPIRED
+        return Unsatisfiable() if only_here else _ask(entry, reason)
     if route.client_control:
         return _controlled(cache_control.of_request(request.fields), route, entry, now, soft_purged)
     if now < entry.fresh_until and not soft_purged and not entry.no_cache:
@@ -135,6 +140,10 @@ def _is_due_early(entry: Entry, now: float, chance: float) -> bool:
     return remaining < EARLIEST_REFRESH * entry.fetch_seconds and entry.fetch_seconds * -log(chance) >= remaining
 
 
+def _is_of_the_future(entry: Entry, now: float) -> bool:
+    return now < entry.stored_at - CLOCKS_DIFFER
+
+
 def _ask(entry: Entry, reason: Reason) -> Revalidate | Fetch:
     return Fetch(reason) if entry.etag is None and entry.last_modified is None else Revalidate(reason)
 
@@ -153,7 +162,7 @@ def may_serve_on_error(request: Request, entry: Entry, route: Route, now: float,
 
     `answered`: it did so by an answer. Without one this cache is disconnected, which permits more (RFC 9111 4.2.4).
     """
-    if not _may_be_stale(route, entry):
+    if not _may_be_stale(route, entry) or _is_of_the_future(entry, now):
         return False
     if route.client_control:
         asked = cache_control.of_request(request.fields).stale_if_error

@@ -1,6 +1,7 @@
 """May this response be stored, and for how long? Decided at its head (RFC 9111 3; SPEC 4 and 6)."""
 
 import re
+from collections.abc import Hashable
 from typing import Any, NamedTuple
 
 import orjson
@@ -8,7 +9,7 @@ import orjson
 from proxy.policy import cache_control, groups
 from proxy.policy.cache_control import CacheControl
 from proxy.policy.entry import Entry, pack_head
-from proxy.policy.fields import end_to_end, format_http_date, list_members, parse_http_date
+from proxy.policy.fields import for_this_side, format_http_date, list_members, parse_http_date
 from proxy.policy.freshness import HEURISTICALLY_CACHEABLE, corrected_initial_age, lifetime
 from proxy.policy.identity import Identity
 from proxy.policy.key import LIST, Key, makes_variant, normalised
@@ -43,6 +44,16 @@ _LENGTH = re.compile(r"[0-9]{1,18}")
 _ENTITY_TAG = re.compile(r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"')
 
 
+class Verdict(NamedTuple):
+    """What the rules say of a head, whatever its date and validators, and however long its body: `decide_alike`."""
+
+    route: Route
+    control: CacheControl
+    vary: tuple[str, ...]
+    groups: tuple[str, ...]
+    dropped: frozenset[str]  # names of fields that are not stored
+
+
 class Storable(NamedTuple):
     """A response that may be stored once its body is complete: everything of the entry that the head decides."""
 
@@ -62,6 +73,7 @@ class Storable(NamedTuple):
     no_cache: bool
     negative: bool
     groups: tuple[str, ...]  # tags that only the response tells (RFC 9875)
+    verdict: Verdict
 
     @property
     def max_body(self) -> int:
@@ -138,7 +150,34 @@ def decide(
     grouped = groups.tags_of(response.fields)
     if isinstance(grouped, Reason):
         return grouped
-    fields = _stored_fields(response.fields, control, now)
+    gone = _NOT_STORED | control.private_fields | control.no_cache_fields | for_this_side(response.fields)
+    verdict = Verdict(route, control, vary, grouped, gone)
+    return _storable(verdict, response, now=now, requested_at=requested_at, jitter=jitter)
+
+
+def decide_alike(
+    verdict: Verdict, response: Response, *, now: float, requested_at: float, jitter: float, framed: bool
+) -> Storable | Reason:
+    """The same for a response to the same kind of request, whose head is another in nothing but its Content-Length,
+    Date, ETag and Last-Modified.
+    """
+    refused = _refused_framing(response.fields, verdict.route, framed)
+    if refused is not None:
+        return refused
+    return _storable(verdict, response, now=now, requested_at=requested_at, jitter=jitter)
+
+
+def kind_of(request: Request, route: Route) -> Hashable:
+    """What `decide` reads of a request with the method GET."""
+    fields = request.fields
+    return "authorization" in fields, fields.get("cache-control") if route.client_control else None
+
+
+def _storable(
+    verdict: Verdict, response: Response, *, now: float, requested_at: float, jitter: float
+) -> Storable | Reason:
+    route, control, vary, grouped, gone = verdict
+    fields = _stored_fields(response.fields, gone, now)
     age = corrected_initial_age(response, requested_at, now)
     fresh_until = _fresh_until(response, route, control, age, now, jitter)
     if fresh_until is None:
@@ -161,6 +200,7 @@ def decide(
         no_cache=route.ttl is None and control.no_cache,
         negative=_is_negative(response.status, route),
         groups=grouped,
+        verdict=verdict,
     )
     return storable if _is_useful(storable, now) else Reason.NOT_FRESH
 
@@ -203,6 +243,10 @@ def _refused_body(response: Response, route: Route, framed: bool) -> Reason | No
         return Reason.ENCODED
     if (fields.get("content-type") or "").partition(";")[0].strip().lower() == "text/event-stream":
         return Reason.EVENT_STREAM
+    return _refused_framing(fields, route, framed)
+
+
+def _refused_framing(fields: Fields, route: Route, framed: bool) -> Reason | None:
     length = _length(fields)
     if not framed or (length is None and "content-length" in fields):
         return Reason.UNFRAMED
@@ -234,8 +278,8 @@ def _is_left_out(name: str, route: Route) -> bool:
     return name not in route.vary and not makes_variant(name, route)
 
 
-def _stored_fields(fields: Fields, control: CacheControl, now: float) -> Fields:
-    kept = end_to_end(fields).without(_NOT_STORED | control.private_fields | control.no_cache_fields)
+def _stored_fields(fields: Fields, gone: frozenset[str], now: float) -> Fields:
+    kept = fields.without(gone)
     if parse_http_date(kept.get("date") or "") is None:
         # "MUST record the time it was received and append a corresponding Date" (RFC 9110 6.6.1)
         kept = kept.with_field("Date", format_http_date(now))

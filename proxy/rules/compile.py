@@ -148,7 +148,9 @@ class _Effective:
             file=self.report.file,
             routes=self.routes,
             identity=self.identity,
-            digest=sha256(canonical.encode()).hexdigest()[:12],
+            digest=sha256(canonical.encode()).hexdigest()[
+                :32
+            ],  # one that is accepted must be the one that was looked at
             warnings=_in_order(self.report.warnings),
             scenarios=tuple((test, tests.at(index).line) for index, test in enumerate(self.document.tests)),
             effects=self.effects,

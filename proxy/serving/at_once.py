@@ -17,8 +17,9 @@ from proxy.policy.outcome import Forward, Outcome, Reason
 from proxy.policy.route import Kind, Match, Route, Scope
 from proxy.rules.compile import RuleSet
 from proxy.serving.callers import Caller, Place
-from proxy.serving.fetch import Fetcher, Reading
+from proxy.serving.fetch import Fetcher
 from proxy.serving.naming import Naming
+from proxy.serving.reading import Reading
 from proxy.serving.unread import IRRELEVANT
 from proxy.sessions.telling import Telling, TellsNothing, onward
 
@@ -52,6 +53,15 @@ class Hit(NamedTuple):
     reading: Reading
     outcome: Outcome
     identity_headers: frozenset[str]  # what the caller's identity was looked for in, beside the token
+
+
+class Missed(NamedTuple):
+    """A read that neither tier has an entry for: `Misses` may fetch it, for a caller who is known, or another."""
+
+    reading: Reading
+    reason: Reason
+    rules: RuleSet
+    caller: Caller | None
 
 
 class Passed(NamedTuple):
@@ -93,6 +103,7 @@ class AtOnce:
         self._is_off = is_off
         self._begun: Begun | None = None
         self._latest: Reading | None = None  # of `at_once`
+        self.missed: Missed | None = None  # while whoever sought for it is told
         self._sought: tuple[Key, Found | Missing] | None = None  # while whoever sought for it is told
 
     def begun(self, request: Request) -> Begun | None:
@@ -293,13 +304,23 @@ class AtOnce:
                     hit = self._fresh(reading, found)
                 if hit is None:
                     self._begun = begun._replace(found=found)
+                    self._note_missed(reading, found, begun.rules, None)
             finally:
-                tell(hit)
+                try:
+                    tell(hit)
+                finally:
+                    self.missed = None
 
         self._begun = None
         return self._cache.seek(reading.key, reading.route.digest, heard)
 
-    def seek_by(self, reading: Reading, tell: Callable[[Hit | None], object]) -> bool:
+    def _note_missed(
+        self, reading: Reading, found: Found | Missing | None, rules: RuleSet, caller: Caller | None
+    ) -> None:
+        if isinstance(found, Missing) and rules is self._rules():
+            self.missed = Missed(reading._replace(stamp=found.stamp), found.reason, rules, caller)
+
+    def seek_by(self, caller: Caller, reading: Reading, tell: Callable[[Hit | None], object]) -> bool:
         """The same for what `at_once_by` did not find. On None all of the request is needed; what was found counts."""
 
         def heard(found: Found | Missing | None) -> None:
@@ -309,11 +330,14 @@ class AtOnce:
                     hit = self._plainly_fresh(reading, found)
                 if hit is None and found is not None:
                     self._sought = (reading.key, found)
+                    self._note_missed(reading, found, caller.rules, caller)
             finally:
                 try:
                     tell(hit)
                 finally:
-                    self._sought = None  # it is for the request that asked, and for nobody who comes later
+                    self.missed = self._sought = (
+                        None  # it is for the request that asked, and for nobody who comes later
+                    )
 
         return self._cache.seek(reading.key, reading.route.digest, heard)
 

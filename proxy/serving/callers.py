@@ -12,12 +12,13 @@ from typing import NamedTuple
 
 from proxy.policy.identity import Identity
 from proxy.policy.key import Frame
-from proxy.policy.message import Request
+from proxy.policy.message import Fields, Request
 from proxy.policy.outcome import Outcome, Reason
 from proxy.policy.route import Route, Scope
 from proxy.rules.compile import RuleSet
 from proxy.serving.encoding import preferred
 from proxy.serving.prepared import Prepared
+from proxy.serving.rewriting import Rewriting
 from proxy.serving.unread import IRRELEVANT
 
 _MOST_FRAMES = 256  # of one caller
@@ -44,7 +45,8 @@ class Caller:
     """What is known of one client's requests, whatever their target: for as long as the rules are these."""
 
     __slots__ = (
-        "_fields", "_peer", "_scheme", "answers", "frames", "identity", "nameless", "places", "rules", "trusted",
+        "_fields", "_peer", "_scheme", "answers", "fills", "frames", "identity", "legible", "nameless", "places",
+        "rules", "trusted",
     )  # fmt: skip
 
     def __init__(
@@ -60,6 +62,8 @@ class Caller:
         self.frames: dict[int, Frame | Reason] = {}
         self.places: dict[int, Place] = {}
         self.answers: dict[bytes, tuple[Prepared, Outcome]] = {}  # to its first few request lines
+        self.fills: dict[int, Rewriting] = {}  # by route: what makes the upstream's heads of this caller's
+        self.legible = False  # `fields_of` reads such a head as the parser does
 
     @property
     def asks_for_the_whole(self) -> bool:
@@ -88,6 +92,10 @@ class Caller:
         """What is shared, and found without naming it: most clients ask for the same few things."""
         if len(self.answers) < _MOST_ANSWERS:
             self.answers[line] = prepared, outcome
+
+    def asks_all(self, target: str, pairs: tuple[tuple[str, str], ...], peer: str) -> Request:
+        """With all of its fields."""
+        return Request("GET", target, Fields(pairs), self._scheme, peer, self.trusted)
 
     def keep(self, route: Route, framed: Frame | Reason) -> Frame | Reason:
         if len(self.frames) >= _MOST_FRAMES:

@@ -93,6 +93,11 @@ class Exchange:
                 finally:
                     expiry.cancel()
 
+    @property
+    def unread(self) -> int:
+        """Bytes of the body that are here."""
+        return self._waiting
+
     def whole(self) -> bytes | None:
         """The whole body, taken at once, when all of it is here."""
         if not self._over:

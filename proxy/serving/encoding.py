@@ -1,10 +1,12 @@
 """Which encoding does the wire get? One canonical body is stored; identity, gzip and zstd are made from it (SPEC 8)."""
 
 from collections.abc import AsyncIterator
+from functools import lru_cache
 
 import zstandard
 from isal import isal_zlib
 
+from proxy.cache import pack
 from proxy.policy.entry import Entry
 from proxy.policy.fields import list_members
 from proxy.policy.message import Fields
@@ -16,6 +18,8 @@ OFF_LOOP_BYTES = 256 << 10  # larger bodies are compressed in a thread (DESIGN 3
 _GZIP_WINDOW = 31  # zlib's 15 bits, plus 16: a gzip wrapper
 _ZSTD_LEVEL = 3
 _GZIP_LEVEL = 1  # isal's levels are 0 to 3: 1 has gzip -6's ratio within 20 % at a tenth of its time
+
+_COMMON = 100  # characters of a list that is remembered, at most
 
 # Preferred first where the client weighs them alike.
 _CODINGS = ("zstd", "gzip")
@@ -38,12 +42,19 @@ def preferred(accept_encoding: str | None) -> str | None:
     """The coding the client weighs highest of those we have; None for identity (RFC 9110 12.5.3)."""
     if not accept_encoding:
         return None  # a client that did not ask never gets an encoded body
+    return _preferred_of(accept_encoding) if len(accept_encoding) > _COMMON else _known(accept_encoding)
+
+
+def _preferred_of(accept_encoding: str) -> str | None:
     weights = dict(_weighed(member) for member in list_members(accept_encoding))
     anything = weights.get("*", 0.0)
     best, coding = max((weights.get(name, anything), -rank) for rank, name in enumerate(_CODINGS))
     if best <= 0 or weights.get("identity", 0.0) > best:
         return None
     return _CODINGS[-coding]
+
+
+_known = lru_cache(maxsize=256)(_preferred_of)  # there are few browsers
 
 
 def _weighed(member: str) -> tuple[str, float]:
@@ -60,10 +71,7 @@ def _weighed(member: str) -> tuple[str, float]:
 
 def compress(body: bytes, coding: str) -> bytes:
     """The whole body in this coding. Above OFF_LOOP_BYTES call it in a thread."""
-    if coding == "zstd":
-        return zstandard.ZstdCompressor(level=_ZSTD_LEVEL).compress(body)
-    compressor = isal_zlib.compressobj(_GZIP_LEVEL, wbits=_GZIP_WINDOW)
-    return bytes(compressor.compress(body) + compressor.flush())
+    return pack.encoded(body, coding)
 
 
 async def compressed(chunks: AsyncIterator[bytes], coding: str) -> AsyncIterator[bytes]:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from proxy.cache.background import Background
+from proxy.cache.coalesce import Flight
 from proxy.cache.epochs import Epochs
 from proxy.cache.tiers import Cache, Found, Missing
 from proxy.errors import UpstreamError
@@ -27,11 +28,12 @@ from proxy.rules.compile import RuleSet
 from proxy.serving.at_once import AtOnce, Hosts, IsOff, never_looked_up
 from proxy.serving.connection import Interim
 from proxy.serving.decided import Admitted, Bypass, bypassed, past_the_cache
-from proxy.serving.fetch import Fetcher, Reading
+from proxy.serving.fetch import Fetcher
 from proxy.serving.naming import Naming
 from proxy.serving.peeking import peeked, with_body
 from proxy.serving.problem import problem
 from proxy.serving.publishing import Publishing
+from proxy.serving.reading import Reading
 from proxy.serving.refusing import failed, reason_of_write, unauthorized
 from proxy.serving.reply import Reply, from_stream, is_event_stream
 from proxy.serving.upstream import Body, Stream, Upstream
@@ -97,6 +99,10 @@ class Exchange:
             rules=rules, identity=identity, cache=cache, fetcher=fetcher, keys=keys, naming=naming, clock=clock,
             random=random, hosts=hosts, is_off=is_off, telling=telling,
         )  # fmt: skip
+
+    @property
+    def fetcher(self) -> Fetcher:
+        return self._fetcher
 
     def handle(self, request: Request, body: Body, interim: Interim | None = None) -> Coroutine[Any, Any, Reply]:
         """The reply to one request; 1xx go to `interim`. Never raises for what client, upstream or store do."""
@@ -166,11 +172,16 @@ class Exchange:
                 self._fetcher.refresh(reading, body)
                 return await self._fetcher.serve(reading, decision.reason)
             case reuse.Revalidate() | reuse.Fetch():
-                reply = await self._fetcher.fetch(reading, body, decision.reason)
-                return self._watched(reply, reading.identity.presented if reading.identity is not None else None)
+                return self._watched(await self._fetcher.fetch(reading, body, decision.reason), _shown(reading))
             case reuse.Unsatisfiable():
                 fields, text = problem(504, "Only a stored response was wanted, and there is none.")
                 return Reply.own(504, fields, text, reading.outcome(decision.reason))
+
+    async def went_on(
+        self, reading: Reading, reason: Reason, flight: Flight, answer: Stream | UpstreamError, asked_at: float
+    ) -> Reply:
+        """The reply to a miss that was begun without this (`misses`)."""
+        return self._watched(await self._fetcher.went_on(reading, reason, flight, answer, asked_at), _shown(reading))
 
     async def _prepared(self, request: Request, body: Body, match: Match, rules: RuleSet) -> "Reading | Bypass":
         """Everything that is known before the cache is asked; or why it is not asked."""
@@ -335,3 +346,7 @@ class Exchange:
 
             reply.close = close
         return reply
+
+
+def _shown(reading: Reading) -> Presented | None:
+    return reading.identity.presented if reading.identity is not None else None

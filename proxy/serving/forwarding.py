@@ -17,6 +17,7 @@ from collections.abc import Callable
 from aiohttp.http_parser import RawRequestMessage
 
 from proxy.errors import UpstreamError
+from proxy.policy.cookies import may_carry_ours
 from proxy.policy.message import Request
 from proxy.policy.outcome import Outcome
 from proxy.serving.at_once import Passed
@@ -122,7 +123,7 @@ class Forwarding:
 
     def shaped(self, protocol: ServerProtocol, data: bytes) -> bool:
         """The same for a head like one that was forwarded before."""
-        if self._relays.leaving or not self._shapes.size:
+        if self._relays.leaving or not self._shapes.size or may_carry_ours(data):
             return False
         choice, unread = self._choice_of(data)
         found = shape_of(choice)

@@ -34,16 +34,18 @@ from aiohttp.http_parser import RawRequestMessage
 
 from proxy.cache.epochs import Epochs
 from proxy.cache.tiers import Cache
+from proxy.policy.fields import HOP_BY_HOP, for_this_side
 from proxy.policy.identity import Identity
-from proxy.policy.message import Request
+from proxy.policy.message import Fields, Request
 from proxy.policy.outcome import Outcome
 from proxy.policy.reuse import EARLIEST_REFRESH
 from proxy.policy.route import Match
 from proxy.rules.counting import Counted
-from proxy.serving.at_once import AtOnce, Hit
+from proxy.serving.at_once import AtOnce, Hit, Missed
 from proxy.serving.callers import Caller, Callers
-from proxy.serving.fetch import Reading
+from proxy.serving.heads import fields_of
 from proxy.serving.prepared import Prepared, parted
+from proxy.serving.reading import Reading
 from proxy.serving.reply import Reply, from_entry_now, is_dated
 from proxy.serving.response import head_of
 from proxy.serving.table import Table
@@ -110,7 +112,8 @@ class Hits:
         self._choices = Table[Prepared](max_bytes // 8)
         self._callers = Callers(max_bytes // 4)
         self._shared = Table[Prepared](max_bytes * 3 // 8)
-        self._unfound: Reading | None = None  # what `known` was asked for last, by a caller it knows
+        self._unfound: tuple[Caller, Reading] | None = None  # what `known` was asked for last, by a caller it knows
+        self._missed: Missed | None = None
         self._choice_of = choices or Choices()
         self._seen: dict[int, None] = {}
         self._decided: set[int] = set()
@@ -184,7 +187,7 @@ class Hits:
             self._shared.drop(name)
         found = self._prompt.at_once_by(caller, target)
         if not isinstance(found, Hit):
-            self._unfound = found
+            self._unfound = (caller, found) if found is not None else None
             return None
         return self._made(choice, found, caller)
 
@@ -223,7 +226,12 @@ class Hits:
     def seek_known(self, tell: Tell) -> bool:
         """The same for what `known` has just not found."""
         unfound, self._unfound = self._unfound, None
-        return unfound is not None and self._prompt.seek_by(unfound, self._telling(unfound.request, tell))
+        return unfound is not None and self._prompt.seek_by(*unfound, self._telling(unfound[1].request, tell))
+
+    @property
+    def missed(self) -> Missed | None:
+        """What neither tier has, while whoever sought for it is told, and nothing else has changed meanwhile."""
+        return self._missed
 
     def _telling(self, request: Request, tell: Tell) -> Callable[[Hit | None], None]:
         number = self._serving.number
@@ -231,10 +239,14 @@ class Hits:
         def heard(hit: Hit | None) -> None:
             reply = None
             try:
-                if hit is not None and number == self._serving.number:
-                    reply = self._from_store(hit)
+                if number == self._serving.number:
+                    reply = self._from_store(hit) if hit is not None else None
+                    self._missed = self._prompt.missed
             finally:
-                tell(request, reply)
+                try:
+                    tell(request, reply)
+                finally:
+                    self._missed = None
 
         return heard
 
@@ -298,6 +310,7 @@ class Hits:
         if data[0] in b"\r\n" or choice.count(b"\r\n") > MAX_LINES:
             choice = b""
         elif self._callers.is_worth_keeping(choice) and (caller := self._prompt.caller()) is not None:
+            caller.legible = _is_legible(data, request.fields)
             self._callers.keep(choice, caller, self._serving.number, self._clock(), RECHECKED)
         return self._made(choice, hit) if hit is not None else None
 
@@ -412,3 +425,8 @@ class Hits:
             self._seen.clear()
         self._seen[seen] = None
         return False
+
+
+def _is_legible(head: bytes, fields: Fields) -> bool:
+    """Whether `fields_of` reads heads like this one as the parser does, and the upstream is to get all fields."""
+    return fields_of(head) == fields.pairs and for_this_side(fields) is HOP_BY_HOP

@@ -2,35 +2,35 @@
 
 import asyncio
 import ipaddress
-import re
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Protocol
 
 from aiohttp import web
-from aiohttp.http import HttpVersion, HttpVersion10, HttpVersion11
+from aiohttp.http import HttpVersion11
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.http_parser import HttpRequestParser, HttpRequestParserPy, RawRequestMessage
 from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestPayloadError
 
 from proxy.errors import SidecacheError, UpstreamError
-from proxy.policy.fields import HOP_BY_HOP, protected_nomination
-from proxy.policy.message import Fields, Request
+from proxy.policy.message import Request
 from proxy.serving.accepting import Share, SharedSite
 from proxy.serving.connection import Interim
 from proxy.serving.forwarding import Forwarding
+from proxy.serving.heads import request_of
 from proxy.serving.hits import Hits, IsOwn, RequestOf
 from proxy.serving.interim import PATIENCE, InterimResponses
+from proxy.serving.misses import Misses
 from proxy.serving.outgoing import Limits, reset
 from proxy.serving.outlet import Outlet
 from proxy.serving.protocol import LateBodyError, Server, ServerProtocol
 from proxy.serving.reply import Reply
 from proxy.serving.reserved import Page
-from proxy.serving.response import HttpResponse, head_of, refused
+from proxy.serving.response import HttpResponse, refused
+from proxy.serving.seeking import Newest, Seeking
 from proxy.serving.sending import send
-from proxy.serving.sought import Sought
 from proxy.serving.turns import Turn
 from proxy.serving.under_way import UnderWay
 from proxy.serving.upstream import Body
@@ -45,16 +45,6 @@ _LIMITS = Limits()
 Handle = Callable[[Request, Body, Interim], Awaitable[Reply]]
 Reserved = Callable[[str], Reply | None]
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-
-_VERSIONS = (HttpVersion10, HttpVersion11)  # aiohttp's parser takes 0.9 and 2.0 as well
-
-# Servers that keep fields as variables read an underscore as a hyphen: these they must not find twice.
-_NEVER_DISGUISED = HOP_BY_HOP | frozenset(
-    "authorization content-length expect host via x-forwarded-for x-forwarded-host x-forwarded-proto".split()
-)
-
-# RFC 9112 3.2, RFC 3986 3.2.2: a name, an IPv4 or a bracketed IPv6 address, and a port
-_HOST = re.compile(r"(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?")
 
 
 def require_c_parser() -> None:
@@ -93,6 +83,7 @@ class Listener:
         upgrade: Bridge,
         hits: Callable[[RequestOf, IsOwn], Hits] | None = None,
         forwarding: Callable[[RequestOf, UnderWay], Forwarding] | None = None,
+        misses: Callable[[], Misses] | None = None,
         page: Callable[[str], Page | None] = _no_page,
         limits: Limits = _LIMITS,
         patience: float = PATIENCE,
@@ -110,8 +101,10 @@ class Listener:
         self._patience = patience
         self._leaving = False
         self._under_way = UnderWay()
-        self._newest: tuple[RawRequestMessage, Request | None] | None = None  # what `_parsed` made last, and of what
+        self._newest = Newest()
         self._forwarding = forwarding(self._parsed, self._under_way) if forwarding is not None else None
+        self._misses = misses() if misses is not None else None
+        self._seeking = Seeking(self._hits, self._misses, self._newest, self._under_way, self._take_turn, finished)
         self.port = 0
 
     async def open(
@@ -120,7 +113,7 @@ class Listener:
         """Listen, on sockets that other processes have as well if there are any. OSError: the address is not ours."""
         server = Server(
             self._answer, limits=self._limits, hits=self._hits, forwarding=self._forwarding,
-            trusts=self._is_trusted, turns=self._turn, seeks=self._seek, access_log=None, auto_decompress=False,
+            trusts=self._is_trusted, turns=self._turn, seeks=self._seeking.seek, access_log=None, auto_decompress=False,
             read_bufsize=_READ_BUFFER,
         )  # fmt: skip
         self._runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=_LAST)
@@ -139,12 +132,16 @@ class Listener:
         return self._hits
 
     @property
+    def misses(self) -> Misses | None:
+        return self._misses
+
+    @property
     def forwarding(self) -> Forwarding | None:
         return self._forwarding
 
     def leaving(self) -> None:
         """From now on each response ends its connection, so that clients come back elsewhere."""
-        self._leaving = True
+        self._leaving = self._seeking.leaving = True
         if self._hits is not None:
             self._hits.close()
         if self._forwarding is not None:
@@ -220,52 +217,23 @@ class Listener:
         if message.should_close or message.upgrade or message.chunked or message.version != HttpVersion11:
             return None
         request = self._parsed(message, peer, trusted)
-        self._newest = None
+        self._newest.parsed = None
         if request is None:
             return None
         interim = InterimResponses(protocol, speaks=True, awaits=False)
         # called here, and only waited for in the turn: what `Hits` has decided about this request counts still
         return self._take_turn(protocol, request, interim, self._handle(request, None, interim))
 
-    def _seek(self, protocol: ServerProtocol, data: bytes, message: RawRequestMessage | None) -> bool:
-        """Let `Hits` look in the store for what it has just not found in memory."""
-        hits, newest = self._hits, None
-        if hits is None:
-            return False
-        if message is not None:
-            newest = self._newest
-            if newest is None or newest[0] is not message:
-                return False
-        sought, started = Sought(protocol, data, message), asyncio.get_running_loop().time()
-
-        def heard(request: Request, reply: Reply | None) -> None:
-            answer = None
-            try:
-                if reply is not None and not self._leaving:
-                    self._finished(request, reply, asyncio.get_running_loop().time() - started)
-                    assert isinstance(reply.body, bytes), "a stored body is whole"
-                    answer = head_of(reply), reply.body
-                else:
-                    self._newest = newest  # what was found so far is about this request
-            finally:
-                sought.told(answer)
-                self._under_way.end()
-
-        request = newest[1] if newest is not None else None
-        begun = hits.seek(request, heard) if request is not None else newest is None and hits.seek_known(heard)
-        if begun:
-            self._under_way.begin()
-            protocol.give_turn(sought)
-        return begun
-
     async def _take_turn(
-        self, protocol: ServerProtocol, request: Request, interim: InterimResponses, handled: Awaitable[Reply]
-    ) -> bool:
+        self, protocol: ServerProtocol, request: Request, interim: InterimResponses, handled: Awaitable[Reply],
+        started: float | None = None,
+    ) -> bool:  # fmt: skip
         """What `_answer` does, for a request without a body."""
         self._under_way.begin()
         reply: Reply | None = None
         try:
-            started = asyncio.get_running_loop().time()
+            if started is None:
+                started = asyncio.get_running_loop().time()
             try:
                 reply = await handled
             finally:
@@ -344,13 +312,14 @@ class Listener:
 
     def _request(self, incoming: web.BaseRequest) -> Request | None:
         peer = incoming.remote or ""
-        return _request(incoming._message, peer, self._is_trusted(peer), incoming.body_exists)
+        return request_of(incoming._message, peer, self._is_trusted(peer), incoming.body_exists)
 
     def _parsed(self, message: RawRequestMessage, peer: str, trusted: bool) -> Request | None:
         """A bodiless request of which `_answer` would make nothing else first. All that may answer it ask here."""
-        if self._newest is not None and self._newest[0] is message:
-            return self._newest[1]
-        request = _request(message, peer, trusted, has_body=False)
+        newest = self._newest.parsed
+        if newest is not None and newest[0] is message:
+            return newest[1]
+        request = request_of(message, peer, trusted, has_body=False)
         if (
             request is None
             or request.method not in ("GET", "HEAD", "OPTIONS")
@@ -359,7 +328,7 @@ class Listener:
             or self._upgrade.takes(request)
         ):
             request = None
-        self._newest = (message, request)
+        self._newest.parsed = (message, request)
         return request
 
     def _is_trusted(self, peer: str) -> bool:
@@ -379,48 +348,6 @@ async def _held(
     response.send_head()
     if incoming.transport is not None and not response.bodiless:
         await lasting(Outlet(incoming.transport, chunked=incoming.version >= HttpVersion11))
-
-
-def _request(message: RawRequestMessage, peer: str, trusted: bool, has_body: bool) -> Request | None:
-    """The request as decisions need it; None when it is ambiguous (SPEC 6: refused, the connection closed)."""
-    fields = Fields([(name.decode("latin-1"), value.decode("latin-1")) for name, value in message.raw_headers])
-    target = _origin_form(message.path, fields.get("host"))
-    hosts = fields.get_all("host")
-    if (
-        target is None
-        or len(hosts) > 1
-        or (hosts and not _HOST.fullmatch(hosts[0]))
-        or (not hosts and message.version >= HttpVersion11)
-        or len(fields.get_all("authorization")) > 1
-        or message.version not in _VERSIONS
-        or not _is_plainly_framed(fields, message.version)
-        or protected_nomination(fields)
-    ):
-        return None
-    if message.version < HttpVersion11:
-        fields = fields.without(("expect",))  # "MUST ignore that expectation" (RFC 9110 10.1.1)
-    return Request(message.method, target, fields, peer=peer, peer_trusted=trusted, has_body=has_body)
-
-
-def _origin_form(target: str, host: str | None) -> str | None:
-    """The target as a path; absolute-form only for the very host that is asked (RFC 9112 3.2.2)."""
-    if target.startswith("/"):
-        return target if "#" not in target else None
-    scheme, _, rest = target.partition("://")
-    authority, slash, path = rest.partition("/")
-    if scheme.lower() not in ("http", "https") or authority != host or "#" in path:
-        return None
-    return slash + path if slash else "/"
-
-
-def _is_plainly_framed(fields: Fields, version: HttpVersion) -> bool:
-    coding = fields.get("transfer-encoding")
-    if coding is not None and (coding.lower() != "chunked" or version < HttpVersion11):
-        # "A server ... that receives an HTTP/1.0 message containing a Transfer-Encoding header field MUST treat the
-        # message as if the framing is faulty" (RFC 9112 6.1)
-        return False
-    underscored = [name for name in fields.names() if "_" in name]
-    return not any(name.replace("_", "-") in _NEVER_DISGUISED for name in underscored)
 
 
 class _IncomingBody:

@@ -14,16 +14,11 @@ from proxy.serving.upstream import Body, Stream
 MOST = 64 << 10
 
 
-class Peeked:
-    """A response of which some has been read."""
+class Reread:
+    """A response whose body comes by another way; all else is as the stream has it."""
 
-    def __init__(
-        self, stream: Stream, read: list[bytes], rest: AsyncIterator[bytes] | None, error: UpstreamError | None = None
-    ) -> None:
+    def __init__(self, stream: Stream) -> None:
         self._stream = stream
-        self._read = read
-        self._rest = rest
-        self._error = error  # that cut it short
 
     @property
     def response(self) -> Response:
@@ -36,6 +31,18 @@ class Peeked:
     @property
     def length(self) -> int | None:
         return self._stream.length
+
+
+class Peeked(Reread):
+    """A response of which some has been read."""
+
+    def __init__(
+        self, stream: Stream, read: list[bytes], rest: AsyncIterator[bytes] | None, error: UpstreamError | None = None
+    ) -> None:
+        super().__init__(stream)
+        self._read = read
+        self._rest = rest
+        self._error = error  # that cut it short
 
     def whole(self) -> bytes | None:
         if self._rest is not None or self._error is not None:

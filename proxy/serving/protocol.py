@@ -15,7 +15,7 @@ from proxy.serving.chunks import ChunkSizes
 from proxy.serving.outgoing import REST_OF_THE_LINE, Limits, Outgoing, reset
 from proxy.serving.pace import Pace
 from proxy.serving.response import REFUSALS, HttpResponse, refused
-from proxy.serving.turns import Taker, wake
+from proxy.serving.turns import Taker, Turn, wake
 from proxy.serving.ways import Forwards, Seeks, Short, Turns
 
 CRLF = b"\r\n"
@@ -209,14 +209,15 @@ class ServerProtocol(Outgoing):
                 return
         wake(waiter)
 
-    def told(self, head: bytes, message: RawRequestMessage | None, answer: tuple[bytes, bytes] | None) -> None:
-        """What became of the turn in which the store was asked: an answer, or the request is looked at anew."""
+    def told(self, head: bytes, message: RawRequestMessage | None, answer: tuple[bytes, bytes] | Turn | None) -> None:
+        """What others were asked for: an answer, or the turn that brings it. None: the request is looked at anew."""
         transport, behind = self.transport, self._unparsed
         self._unparsed = None
-        if transport is None or transport.is_closing():
+        if answer is not None and not isinstance(answer, tuple):
+            self.begin_turn(answer, self.take_back())
+        elif transport is None or transport.is_closing():
             self.end_turn(goes_on=False)
-            return
-        if answer is not None:
+        elif answer is not None:
             transport.writelines(answer)
             self.end_turn(goes_on=True)
         elif message is None:
@@ -226,7 +227,7 @@ class ServerProtocol(Outgoing):
             waiter, turn = self.take_back(), self._turns(self, message, self.peer, self.trusted)
             assert turn is not None, "only for those the store is asked"
             self.begin_turn(turn, waiter)
-        if behind:
+        if behind and transport is not None:
             if not (self._reading_paused or self._buffer_paused):
                 transport.resume_reading()
             self._early = behind

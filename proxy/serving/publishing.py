@@ -22,7 +22,7 @@ from proxy.rules.compile import RuleSet
 from proxy.rules.document import Publish
 from proxy.rules.references import References, reads
 from proxy.serving.fill import Fill
-from proxy.serving.peeking import MOST, Peeked
+from proxy.serving.peeking import MOST, Peeked, Reread
 from proxy.serving.upstream import Body, Stream
 
 _GZIP = 16 + zlib.MAX_WBITS
@@ -139,7 +139,8 @@ class Publishing:
             document(body, response.fields),
         )  # fmt: skip
         id = repeating_id(publish, request, response, identity, named, self._digest) or self._random(16).hex()
-        made = written(publish, request, response, identity, named, now=self._clock(), id=id)
+        most = self._publisher.most_data
+        made = written(publish, request, response, identity, named, now=self._clock(), id=id, most=most)
         if made.event is None:
             self._noted("event-without-audience", {"name": publish.event})
             return
@@ -155,24 +156,12 @@ class Publishing:
         _ = await self._publisher.publish(identity.tenant, event, seal=publication.secret and self._seals)
 
 
-class Overheard:
+class Overheard(Reread):
     """A response that is read here as far as it is looked into, and by its client at the client's pace."""
 
     def __init__(self, stream: Stream, fill: Fill) -> None:
-        self._stream = stream
+        super().__init__(stream)
         self._fill = fill
-
-    @property
-    def response(self) -> Response:
-        return self._stream.response
-
-    @property
-    def framed(self) -> bool:
-        return self._stream.framed
-
-    @property
-    def length(self) -> int | None:
-        return self._stream.length
 
     def whole(self) -> bytes | None:
         return None

@@ -1,7 +1,7 @@
 """What is there for readers of events below the reserved prefix? The stream, its long-poll twin, unread, a ticket."""
 
 import re
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -9,23 +9,22 @@ from urllib.parse import parse_qsl
 
 import proxy.events
 from proxy.errors import StoreError
-from proxy.events.audience import MAX_TOPICS, Reader, is_known
+from proxy.events.audience import MAX_TOPICS, METRICS, Reader, is_known
 from proxy.events.cursor import BEGIN
 from proxy.events.poll import MOST_WAIT, Polls, is_cursor
 from proxy.events.stream import Start, Streams
-from proxy.events.ticket import COOKIE, LIFETIME, Tickets, in_cookies
+from proxy.events.ticket import LIFETIME, Tickets, in_cookies
 from proxy.identity.sources import IdentityResolver
+from proxy.policy.cookies import TICKET
 from proxy.policy.identity import Identity, Presented, Standing
 from proxy.policy.message import Fields, Request
-from proxy.policy.origins import Source, source
 from proxy.policy.outcome import Outcome, Reason
 from proxy.rules.compile import RuleSet
+from proxy.serving.cors import Cors
 from proxy.serving.problem import problem
 from proxy.serving.reply import Reply
 from proxy.serving.reserved import Page
 from proxy.serving.upstream import Body
-
-METRICS = "metrics"  # a topic that counters publish, not rules
 
 _TOPIC = re.compile(r"[a-z][a-z0-9_-]*(\.[a-z0-9_-]+)*(\.\*)?")
 _SCRIPT = (Path(proxy.events.__file__).parent / "events.js").read_bytes()
@@ -56,7 +55,7 @@ class Realtime:
         rules: Callable[[], RuleSet],
         clock: Callable[[], float],
         *,
-        origins: Collection[str] = (),
+        cors: Cors,
         standing: Callable[[Presented], Standing] = lambda presented: Standing.GOOD,
     ) -> None:
         self._streams = streams
@@ -65,44 +64,21 @@ class Realtime:
         self._identity = identity
         self._rules = rules
         self._clock = clock
-        self._origins = frozenset(origins)
+        self._cors = cors
         self._standing = standing
 
     def pages(self) -> dict[str, Page]:
         """By their names below the prefix."""
         return {
-            "events": self._from_page("GET", self._events),
-            "events/unread": self._from_page("GET", self._unread),
-            "ticket": self._from_page("POST", self._ticket),
+            "events": self._cors.page(("GET",), self._events),
+            "events/unread": self._cors.page(("GET",), self._unread),
+            "ticket": self._cors.page(("POST",), self._ticket),
             "events.js": self._script,
         }
 
-    def _from_page(self, method: str, answer: Callable[[Request], Awaitable[Reply]]) -> Page:
-        """Only for pages that may; others of the allowed origins hear so."""
-
-        async def handle(request: Request, body: Body) -> Reply:
-            came_from = source(request, self._origins)
-            if came_from is Source.FOREIGN:
-                return _refused(403, "This page's origin is not allowed (SIDECACHE_ALLOWED_ORIGINS).")
-            if request.method == "OPTIONS":
-                reply = _preflight(method)
-            elif request.method != method:
-                reply = _refused(405, f"Only {method}.", ("Allow", f"{method}, OPTIONS"))
-            else:
-                reply = await answer(request)
-            if came_from is Source.ALLOWED:
-                reply.fields = reply.fields.plus(
-                    ("Access-Control-Allow-Origin", request.fields.get("origin") or ""),
-                    ("Access-Control-Allow-Credentials", "true"),
-                    ("Vary", "Origin"),
-                )
-            return reply
-
-        return handle
-
     # Each path
 
-    async def _events(self, request: Request) -> Reply:
+    async def _events(self, request: Request, body: Body) -> Reply:
         asked = await self._asked(request)
         if isinstance(asked, Reply):
             return asked
@@ -120,7 +96,7 @@ class Realtime:
             stream.lost()
         return _json(polled.document())
 
-    async def _unread(self, request: Request) -> Reply:
+    async def _unread(self, request: Request, body: Body) -> Reply:
         asked = await self._asked(request)
         if isinstance(asked, Reply):
             return asked
@@ -130,14 +106,14 @@ class Realtime:
         except StoreError:
             return _refused(503, "The store does not answer.", ("Retry-After", "5"))
 
-    async def _ticket(self, request: Request) -> Reply:
+    async def _ticket(self, request: Request, body: Body) -> Reply:
         identity = await self._who(request, by_ticket=False)
         if isinstance(identity, Reply):
             return identity
         ticket = self._tickets.make(identity, self._clock())
         if ticket is None:
             return _refused(409, "The caller has more roles than a cookie can hold; use a stream with a header.")
-        cookie = f"{COOKIE}={ticket}; Max-Age={LIFETIME}; Path=/; Secure; HttpOnly; SameSite=Strict"
+        cookie = f"{TICKET}={ticket}; Max-Age={LIFETIME}; Path=/; Secure; HttpOnly; SameSite=Strict"
         return Reply.own(204, Fields((("Set-Cookie", cookie), _NO_STORE)), b"", _OUTCOME)
 
     async def _script(self, request: Request, body: Body) -> Reply:
@@ -237,11 +213,3 @@ def _streaming(run: Callable[..., Awaitable[None]], close: Callable[[], None]) -
         )
     )  # fmt: skip
     return Reply(200, fields, b"", _OUTCOME, close=close, last=True, lasting=run)
-
-
-def _preflight(method: str) -> Reply:
-    fields = (
-        ("Access-Control-Allow-Methods", method), ("Access-Control-Allow-Headers", "authorization, last-event-id"),
-        ("Access-Control-Max-Age", "600"), _NO_STORE,
-    )  # fmt: skip
-    return Reply.own(204, Fields(fields), b"", _OUTCOME)

@@ -108,19 +108,19 @@ def from_stream(
     `body`, where it was taken from the stream already.
     """
     response = stream.response
-    coding = None
-    if route is None:
-        finished = passed(response, outcome)
-    else:
-        fields, coding = _passing(stream, request, route)
-        finished = _finished(fields, outcome)
     if body is None:
         body = stream.whole()
     if body is None:
         body = stream.chunks()
-    if coding is not None:
+    if route is None:
+        return Reply(response.status, passed(response, outcome), body, outcome, response.reason, stream.close)
+    fields, coding = _passing(stream, request, route)
+    if coding is not None and isinstance(body, bytes) and 0 < len(body) <= OFF_LOOP_BYTES:
+        body = compress(body, coding)
+        fields = fields.plus(("Content-Length", str(len(body))))
+    elif coding is not None:
         body = compressed(_pieces(body) if isinstance(body, bytes) else body, coding)
-    return Reply(response.status, finished, body, outcome, response.reason, stream.close)
+    return Reply(response.status, _finished(fields, outcome), body, outcome, response.reason, stream.close)
 
 
 def passed(response: Response, outcome: Outcome) -> Fields:

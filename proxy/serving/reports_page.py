@@ -49,8 +49,6 @@ class ReportsPage:
         self._place = f"{prefix}/{PLACE}"
 
     async def __call__(self, request: Request, body: Body) -> Reply:
-        if request.method not in ("GET", "HEAD"):
-            return _refused(405, "Reports are read with GET.", ("Allow", "GET, HEAD"), last=body is not None)
         rules = self._rules()
         tenant = await self._tenant(request, rules)
         if isinstance(tenant, Reply):
@@ -116,11 +114,11 @@ def _weighed(member: str) -> tuple[str, float]:
         return kind, 0.0
 
 
-def _refused(status: int, detail: str, *extra: tuple[str, str], field: str | None = None, last: bool = False) -> Reply:
+def _refused(status: int, detail: str, *extra: tuple[str, str], field: str | None = None) -> Reply:
     fields, body = problem(status, detail, *extra)
     if field is not None:
         body = orjson.dumps(orjson.loads(body) | {"field": field})
-    return Reply.own(status, fields, body, _OUTCOME, last=last)
+    return Reply.own(status, fields, body, _OUTCOME)
 
 
 def _json(content: object) -> Reply:

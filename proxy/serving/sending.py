@@ -52,6 +52,11 @@ def framed(reply: Reply, *, bodiless: bool, closing: bool) -> tuple[bytes, bool]
     return head_of(reply, (*fields.pairs, *added)), chunked
 
 
+def in_one_chunk(body: bytes) -> bytes:
+    """A whole body, in chunks."""
+    return b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body) if body else b"0\r\n\r\n"
+
+
 class _Outgoing:
     """One response on its way: the head leaves with the first bytes of the body."""
 

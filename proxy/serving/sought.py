@@ -3,6 +3,7 @@
 from aiohttp.http_parser import RawRequestMessage
 
 from proxy.serving.protocol import ServerProtocol
+from proxy.serving.turns import Turn
 
 
 class Sought:
@@ -22,6 +23,15 @@ class Sought:
         if not self._ended:
             self._ended = True
             self._protocol.told(self._head, self._message, answer)
+
+    def goes_on(self, turn: Turn) -> bool:
+        """It takes long, but is on its way: `turn` brings the answer. False: the connection is over."""
+        if self._ended:
+            turn.close()
+            return False
+        self._ended = True
+        self._protocol.told(self._head, self._message, turn)
+        return True
 
     def cancel(self) -> None:
         if not self._ended:

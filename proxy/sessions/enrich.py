@@ -12,6 +12,7 @@ import orjson
 from proxy.cache.background import Background
 from proxy.errors import UpstreamError
 from proxy.policy.agreement import ABSENT, claim
+from proxy.policy.cookies import without_ours
 from proxy.policy.identity import Identity
 from proxy.policy.message import Fields, Request, Response
 from proxy.policy.session import Enrichment
@@ -108,7 +109,7 @@ class Enriching:
             self.counts["not-asked"] += 1
             return
         self._asking.add(tenant)
-        pairs = [pair for pair in request.fields if pair[0].lower() in _CREDENTIALS]
+        pairs = [pair for pair in without_ours(request.fields) if pair[0].lower() in _CREDENTIALS]
         asked = Request("GET", rule.path, Fields((*pairs, ("Accept", "application/json"))), scheme=request.scheme)
         task = self._background.start(self._asked(rule, tenant, asked))
         task.add_done_callback(lambda _: self._asking.discard(tenant))

@@ -1,16 +1,22 @@
 """What does sidecache say about itself? Structured lines on standard error: JSON, or plain text on a terminal."""
 
+import atexit
 import logging
 import re
 import sys
+from collections.abc import Iterator
 from typing import Any, TextIO
 
 import structlog
+
+from proxy.telemetry.lines import Lines
+from proxy.telemetry.metrics import Sample
 
 Logger = structlog.typing.FilteringBoundLogger
 
 _MAX_TEXT = 512  # of a value: a line stays short whatever a client sends
 _MAX_ITEMS = 50  # of a list
+_LAST = 1.0  # seconds that the end of the process waits for lines to be written
 
 # What moves a cursor, ends a line, reorders it or cannot be written: C0, DEL, C1, line separators, bidirectional
 # controls, lone surrogates.
@@ -20,9 +26,11 @@ _ACTIVE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\
 _CREDENTIAL = re.compile(r"eyJ[\w-]{8,}(?:\.[\w-]*){0,4}|(?i:(?<=bearer )|(?<=token=))[^\s&\"']+")
 
 
-def configure(stream: TextIO | None = None, *, level: int = logging.INFO, worker: int | None = None) -> None:
+def configure(stream: TextIO | None = None, *, level: int = logging.INFO, worker: int | None = None) -> Lines:
     """Set up logging for the process. Called once, before anything logs. `worker`: its lines say which of several."""
     stream = stream if stream is not None else sys.stderr
+    lines = Lines(stream)
+    atexit.register(lines.written, _LAST)
     renderer: Any = (
         structlog.dev.ConsoleRenderer(colors=True, pad_event_to=0)
         if stream.isatty()
@@ -37,7 +45,7 @@ def configure(stream: TextIO | None = None, *, level: int = logging.INFO, worker
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=lambda *_: _Lines(stream),
+        logger_factory=lambda *_: lines,
         cache_logger_on_first_use=True,
     )
     root = logging.getLogger()
@@ -46,6 +54,7 @@ def configure(stream: TextIO | None = None, *, level: int = logging.INFO, worker
     # A client's bad bytes are answered, not logged with a traceback.
     for name in ("aiohttp.server", "aiohttp.access"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
+    return lines
 
 
 def logger() -> Logger:
@@ -53,20 +62,11 @@ def logger() -> Logger:
     return log
 
 
-class _Lines:
-    """Writes one line at a time. A full disk or a reader that has gone away must not stop traffic."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-
-    def info(self, line: str) -> None:
-        try:
-            self._stream.write(line + "\n")
-            self._stream.flush()
-        except (OSError, ValueError):
-            pass  # there is nowhere to say it
-
-    debug = warning = error = critical = info
+def samples() -> Iterator[Sample]:
+    """What a scrape finds about the log itself."""
+    lines = structlog.get_config()["logger_factory"]()
+    lost = lines.lost if isinstance(lines, Lines) else 0
+    yield Sample("sidecache_log_lost_total", "Lines of the log that nobody took in time.", lost, counter=True)
 
 
 class _Libraries(logging.Handler):

@@ -50,9 +50,16 @@ class Traffic:
     def note(self, request: Request, outcome: Outcome) -> None:
         if outcome.hit and outcome.forward is None:
             return
-        if outcome.tenant:
-            _moved_up(self._tenants, outcome.tenant, Count, MOST_TENANTS).count += 1
-        self.caused(self.cause(request, outcome))
+        self._fetched(self.cause(request, outcome), outcome.tenant)
+
+    def fetched(self, method: str, match: Match, outcome: Outcome) -> None:
+        """The same for a miss whose match is known."""
+        self._fetched(Cause(_route(method, match), outcome.feature or "", outcome.reason), outcome.tenant)
+
+    def _fetched(self, cause: Cause, tenant: str | None) -> None:
+        if tenant:
+            _moved_up(self._tenants, tenant, Count, MOST_TENANTS).count += 1
+        self.caused(cause)
 
     def cause(self, request: Request, outcome: Outcome) -> Cause:
         """What a request that is no hit is counted under."""
@@ -75,8 +82,12 @@ class Traffic:
         """What this request is counted under."""
         found = self._find(method, path)
         if found is not None:
-            return f"{method} {found.route.pattern}"
+            return _route(method, found)
         return f"{method if _METHOD.fullmatch(method) else '(other)'} {template(path)}"
+
+
+def _route(method: str, match: Match) -> str:
+    return f"{method} {match.route.pattern}"
 
 
 def unmatched_writes(causes: Iterable[tuple[Cause, Count]], path: str) -> list[tuple[Cause, Count]]:

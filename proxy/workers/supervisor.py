@@ -15,6 +15,7 @@ from proxy.errors import SidecacheError
 from proxy.live_rules import LiveRules
 from proxy.settings import Settings
 from proxy.signals import on_signals
+from proxy.telemetry import logs
 from proxy.telemetry.logs import logger
 from proxy.telemetry.metrics import Metrics, Sample
 from proxy.workers.channel import Channel, Content, Handler
@@ -37,6 +38,8 @@ async def supervise(
     stop = asyncio.Event()
     with on_signals(stop.set), ExitStack() as sockets:
         supervisor = Supervisor(settings, clock, boot)
+        # from the first moment to the last: unheard, it would end the process
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, supervisor.reload)
         supervisor.prepare()
         data = [sockets.enter_context(each) for each in await listening(settings.listen, "--listen")]
         admin = [sockets.enter_context(each) for each in await listening(settings.admin, "--admin")]
@@ -92,6 +95,7 @@ class Supervisor:
             self._log.warning("setting", warning=warning)
         self._rules.load()
         ledger = self._ledger = opened(self._settings.audit_log, self._unwritten, form=self._settings.audit_format)
+        self._metrics.watch(logs.samples)
         self._metrics.watch(lambda: samples(len(self._hub), self._restarts, ledger.lost))
 
     async def run(self, ports: Ports, stop: asyncio.Event, ready: Callable[[], None] | None) -> None:
@@ -120,15 +124,17 @@ class Supervisor:
                if settings.metrics is not None else {}),
         )  # fmt: skip
 
+    def reload(self) -> None:
+        """What SIGHUP asks for."""
+        if not self._leaving.is_set():
+            _ = self._background.start(self._rules.reload())
+
     async def _follow(self, stopping: "asyncio.Task[Any]") -> None:
-        """Reload the rules when their file changes, and on SIGHUP, until it is time to stop."""
-        loop = asyncio.get_running_loop()
+        """Reload the rules when their file changes, until it is time to stop."""
         watching = self._background.start(self._rules.watch(), lasting=True)
-        loop.add_signal_handler(signal.SIGHUP, lambda: self._background.start(self._rules.reload()))
         try:
             await stopping
         finally:
-            loop.remove_signal_handler(signal.SIGHUP)
             watching.cancel()
 
     async def _leave(self, ports: Ports, keepers: "list[asyncio.Task[None]]") -> None:

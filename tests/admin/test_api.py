@@ -1,5 +1,6 @@
 """The admin port over a real socket: who may do what at each of its endpoints, and that a refusal is audited."""
 
+import gzip
 import io
 import re
 
@@ -181,6 +182,22 @@ async def test_a_body_that_is_no_document_is_refused_and_never_guessed(client, b
     headers = {"Content-Type": media, **bearer("operator")}
     async with client.delete("/api/cache/invalidate", data=io.BytesIO(body), headers=headers) as answer:
         assert (answer.status, answer.content_type) == (status, "application/problem+json")
+
+
+@pytest.mark.parametrize("name", [name for name, needs in NEEDS.items() if not needs])
+@pytest.mark.parametrize("way", ["with its length", "in chunks", "packed"])
+async def test_what_anybody_may_ask_takes_little(client, name, way):
+    method, path = path_of(name)
+    headers = {"Content-Type": "application/json"}
+    body = b'{"token": "' + b"x" * (64 << 10) + b'"}'
+    if way == "packed":
+        headers["Content-Encoding"] = "gzip"
+        body = gzip.compress(body)
+        assert len(body) < 1000
+    sent = body if way == "with its length" else io.BytesIO(body)
+    async with client.request(method, path, data=sent, headers=headers) as answer:
+        assert (answer.status, answer.content_type) == (413, "application/problem+json")
+        assert "larger than 65536 bytes" in await answer.text()
 
 
 async def test_markup_in_what_is_sent_comes_back_as_inert_text(client):

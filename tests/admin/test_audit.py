@@ -5,6 +5,7 @@ import asyncio
 import orjson
 import pytest
 
+from proxy.admin import audit as audit_module
 from proxy.admin.access import Actor, Role
 from proxy.admin.audit import MAX_UNENTERED, MOST_A_MINUTE, Audit, is_asked_for, time_text
 from proxy.admin.ledger import Ledger
@@ -130,6 +131,20 @@ async def test_a_writer_who_is_slow_holds_up_nobody_and_costs_a_bounded_number()
     gate.set()
     await audit.close()
     assert entered == [1, MAX_UNENTERED]
+
+
+async def test_a_writer_who_has_stopped_does_not_hold_up_the_end(monkeypatch):
+    monkeypatch.setattr(audit_module, "SETTLED", 0.05)
+
+    async def stopped(records):
+        await asyncio.Event().wait()
+
+    audit = Audit(stopped, FakeClock())
+    for _ in range(3):
+        audit.record("purge", OTTO)
+        await settle()
+    await audit.close()
+    assert audit.lost == 2  # the first was handed over: whoever took it counts it
 
 
 async def test_settled_is_when_what_was_recorded_so_far_is_in_the_ledger():

@@ -88,6 +88,7 @@ async def test_who_may(client, who, status):
     await publish(client, status, who)
 
 
+@pytest.mark.isolation
 async def test_a_backend_of_one_tenant_speaks_of_that_one(world, client):
     await publish(client, who="backend-a", tenant=None)
     await publish(client, 403, who="backend-a", tenant="org_b")

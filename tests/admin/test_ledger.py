@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import threading
 from pathlib import Path
 
 import orjson
@@ -12,6 +13,7 @@ from proxy.admin.chain import START, verify
 from proxy.admin.ledger import KEPT, MAX_WAITING, AuditFile, AuditStream, Ledger, opened
 from proxy.errors import ConfigError
 from tests.admin.test_chain import RECORD
+from tests.doubles import settle
 
 
 async def written(file: Path, count: int = 3, form="native") -> list[bytes]:
@@ -99,6 +101,33 @@ async def test_a_disk_that_stays_full_keeps_no_more_than_a_bound():
     await ledger.enter([RECORD] * (MAX_WAITING + 5))
     assert ledger.lost == 5
     await ledger.close()
+
+
+class Stopped:
+    """A reader that has stopped: what is written to it does not return."""
+
+    def __init__(self) -> None:
+        self.goes_on = threading.Event()
+
+    def last_hash(self) -> str:
+        return START
+
+    def write(self, lines: bytes) -> None:
+        self.goes_on.wait()
+
+
+async def test_a_reader_that_has_stopped_does_not_hold_up_the_end(monkeypatch):
+    monkeypatch.setattr(ledger, "LAST", 0.05)
+    reader, said = Stopped(), list[str]()
+    made = Ledger(reader, said.append)  # type: ignore[arg-type]  # a stand-in
+    entering = [asyncio.ensure_future(made.enter([RECORD] * 2)) for _ in range(2)]
+    await settle()
+    await made.close()
+    assert (made.lost, said) == (4, ["nobody took the last 4 lines"])
+    for each in entering:
+        each.cancel()
+    await asyncio.wait(entering)
+    reader.goes_on.set()
 
 
 async def test_half_a_line_is_taken_back(tmp_path, monkeypatch):

@@ -59,6 +59,7 @@ SEES = [
 
 
 @pytest.mark.parametrize(("who", "requests"), SEES)
+@pytest.mark.isolation
 async def test_each_sees_what_is_theirs(world: World, client: TestClient, who, requests):
     """Paths hold ids: they are for those who may list keys. Those of sensitive features are for nobody."""
     world.seen("GET", "/api/jobs/77", miss())
@@ -122,6 +123,22 @@ async def test_nothing_is_made_for_nobody(world: World, client: TestClient, monk
         await event(stream)
         await event(stream)
         assert asked == [0, 0]  # for what was before, and up to where it is told
+
+
+async def test_one_name_does_not_keep_all_others_from_watching(world: World, client: TestClient):
+    streams = [await client.get("/api/live", headers=bearer("viewer")) for _ in range(live.MOST_OF_ONE + 1)]
+    assert [stream.status for stream in streams] == [200] * live.MOST_OF_ONE + [429]
+    assert "of vera watch already" in (await streams[-1].json(content_type=None))["detail"]
+    async with client.get("/api/live", headers=bearer("operator")) as other:
+        assert other.status == 200
+    for stream in streams[:-1]:
+        stream.close()
+    for _ in range(50):  # who has gone is noticed when the next frame is written
+        await world.course.turn()
+        async with client.get("/api/live", headers=bearer("viewer")) as again:
+            if again.status == 200:
+                return
+    raise AssertionError("nobody made room")
 
 
 async def test_so_many_watch_at_most(world: World, client: TestClient, monkeypatch):

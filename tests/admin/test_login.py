@@ -107,6 +107,7 @@ async def test_a_token_decides_even_beside_a_cookie(client: TestClient):
         assert answer.status == 401
 
 
+@pytest.mark.isolation
 async def test_a_session_of_one_tenant_sees_that_one(client: TestClient):
     await login(client, "operator-a")
     headers = {"Origin": origin(client)}

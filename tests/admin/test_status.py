@@ -102,6 +102,18 @@ async def test_reasons_come_with_the_edit_that_helps(world, client):
 
 
 @pytest.mark.isolation
+async def test_purges_that_wait_are_told_to_whose_they_are(world, client):
+    world.store.down.add("advance_epochs")
+    await world.epochs.advance({"org_b": ("jobs",)})
+    told = await ask(client, "/api/cache/status", "viewer-a")
+    assert (told["purges_pending"], told["verdict"]["level"]) == (0, "ok")
+    assert (await ask(client, "/api/cache/status"))["purges_pending"] == 1
+    await world.epochs.advance({"org_a": ("jobs:77", "jobs")})
+    assert (await ask(client, "/api/cache/status", "viewer-a"))["purges_pending"] == world.epochs.pending - 1
+    world.store.down.clear()
+
+
+@pytest.mark.isolation
 async def test_a_viewer_of_one_tenant_is_told_nothing_of_others(world, client):
     await world.keep("/api/jobs", "org_a")
     await world.keep("/api/jobs", "org_b")

@@ -149,3 +149,32 @@ async def test_every_name_has_an_end_and_a_job_s_day_is_small(tmp_path, server):
     for hour in range(20):
         server.admin.hincrby(day, names.hour_of(hour * names.HOUR), 100)
     assert server.admin.memory_usage(day) <= 200
+
+
+async def test_figures_are_announced_only_while_somebody_watches_at_whatever_replica(tmp_path, server):
+    heard = server.admin.pubsub(ignore_subscribe_messages=True)
+    heard.subscribe("shared:events")
+
+    def announced() -> bool:
+        while (message := heard.get_message()) is not None:
+            if b" " in message["data"] and not message["data"].endswith(b" ?"):
+                return True
+        return False
+
+    async with scene(tmp_path, reached_at(server), reached_at(server)) as made:
+        one, two = (each.data_port for each in made.sidecars)
+        await asked(one, "/api/jobs/77", bearer(), times=3)
+        await made.reaches(3)
+        assert not announced()  # a first turn of announcements comes with the first counts
+        async with await wire.connect(two) as client:
+            head = f"GET /.sidecache/events?topics=metrics HTTP/1.1\r\nHost: {HOST}\r\n{bearer()}\r\n\r\n"
+            await client.send(head.encode())
+            assert (await client.head()).status == 200
+            await client.chunk()  # hello
+            await asked(one, "/api/jobs/77", bearer(), times=2)
+            async with asyncio.timeout(10):
+                while b"event: metrics" not in (told := await client.chunk()):
+                    pass
+            assert b'"report":"job-views"' in told
+            assert b'"count":5' in told
+        assert announced()

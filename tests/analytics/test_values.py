@@ -1,5 +1,7 @@
 """How many values a count is split by: bounded for each report, and for all."""
 
+import pytest
+
 from proxy.analytics.names import DAY, OTHER
 from proxy.analytics.values import Values
 
@@ -13,6 +15,7 @@ def test_values_beyond_the_cap_are_the_others_and_those_before_stay():
     assert values.turned_away == 4
 
 
+@pytest.mark.isolation
 def test_each_tenant_and_report_has_its_own_cap_and_all_have_one():
     values = Values(most=2, in_all=5)
     told = [

@@ -89,6 +89,7 @@ async def test_two_creators_agree(world):
     assert isinstance(await one, Stamp)
 
 
+@pytest.mark.isolation
 async def test_other_tenants_and_other_items_have_other_stamps(world):
     stamps = [
         await world.stamp("org_a", TAGS),

@@ -140,6 +140,7 @@ async def test_after_a_purge_nobody_waits_for_a_fetch_that_began_before_it(world
     assert isinstance(await world.take(stamp=Stamp(b"i" * 16, b"s" * 16)), Lease)
 
 
+@pytest.mark.isolation
 async def test_leases_of_other_keys_are_others_and_lie_in_the_key_space_of_their_tenant(world):
     private, public = await world.take(), await world.take(key=PUBLIC)
     assert private.name.startswith("tenant:org_a:leases:")

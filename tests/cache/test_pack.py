@@ -9,7 +9,7 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.cache.pack import Codec, compress, decompress, is_packed
+from proxy.cache.pack import CODINGS, Codec, compress, decompress, encoded, is_packed
 
 JSON = "application/json"
 COMPRESSING = [Codec.ZSTD, Codec.GZIP]
@@ -46,6 +46,15 @@ def test_a_body_above_the_threshold_is_compressed_and_comes_back(codec):
 
 def test_zstd_is_what_one_gets_without_asking():
     assert compress(TEXT, 1024, JSON)[0] is Codec.ZSTD
+
+
+@pytest.mark.parametrize("codec", COMPRESSING)
+@pytest.mark.parametrize("before", ["zstd", "gzip"])
+def test_what_was_encoded_before_is_used_where_it_is_the_same_coding(codec, before):
+    marked = (before, b"as it was encoded before")
+    used, packed = compress(TEXT, 1024, JSON, gzip=codec is Codec.GZIP, packed_before=marked)
+    assert used is codec
+    assert packed == (marked[1] if before == CODINGS[codec] else encoded(TEXT, CODINGS[codec]))
 
 
 def test_gzip_is_what_every_other_reader_of_gzip_reads():

@@ -141,6 +141,7 @@ def test_an_encrypted_record_of_another_key_or_tenant_does_not_even_open():
     ],
 )
 @pytest.mark.parametrize("encrypt", [False, True])
+@pytest.mark.isolation
 def test_even_behind_right_keys_tenant_key_and_request_are_compared(change, rejection, encrypt):
     payload = payload_of(builders.entry(encrypt=encrypt, **change))
     assert opened(genuine(bytes(payload), encrypt=encrypt)) is rejection

@@ -301,6 +301,7 @@ async def test_it_is_in_memory_at_once_and_in_the_store_when_that_takes_it(world
     assert await world.store.inner.get([KEY]) != [None]
 
 
+@pytest.mark.isolation
 async def test_an_entry_for_another_request_is_not_served_even_under_its_key(world):
     await world.fill()
     assert isinstance(await world.cache.find(key_of(KEY), POLICY), Found)

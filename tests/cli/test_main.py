@@ -153,9 +153,14 @@ def test_check_shows_the_effective_configuration_with_secrets_masked(run_main, t
     assert (code, err) == (0, "")
     shown = dict(line.split(None, 1) for line in out.splitlines())
     assert (shown["upstream"], shown["profile"], shown["name-key"]) == ("http://portal:3000", "production", "(set)")
+    monkeypatch.setenv("SIDECACHE_L1_BITES", "1")
+    warning = "has no effect (did you mean 'SIDECACHE_L1_BYTES'?)"
+    assert f"SIDECACHE_L1_BITES: warning: {warning}" in run_main("check", "--settings")[1].splitlines()
     code, out, _ = run_main("check", "--settings", "--json")
     assert json.loads(out)["settings"]["listen"] == "0.0.0.0:8080"
+    assert {"name": "SIDECACHE_L1_BITES", "message": warning} in json.loads(out)["environment"]["warnings"]
     assert "very-secret" not in out
     monkeypatch.delenv("SIDECACHE_UPSTREAM")
-    assert run_main("check", "--settings")[0] == 2
+    code, out, _ = run_main("check", "--settings")
+    assert (code, "SIDECACHE_UPSTREAM: error: missing; " in out) == (1, True)
     assert run_main("check")[0] == 0

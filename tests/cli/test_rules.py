@@ -1,6 +1,7 @@
 """The commands check, test, explain and schema: what they print, and their exit codes."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ rules.register(app)
 
 
 def said(*words: str, env: dict[str, str] | None = None, code: int = 0) -> str:
-    clean = {"SIDECACHE_RULES": None, "SIDECACHE_PROFILE": None, "SIDECACHE_ENCRYPTION_KEYS": None}
+    clean = dict.fromkeys(name for name in os.environ if name.startswith(("SIDECACHE_", "REDIS_", "UPSTASH_")))
     result = CliRunner().invoke(app, list(words), env={**clean, **(env or {})})
     assert result.exit_code == code, (result.output, result.exception)
     return result.output
@@ -60,7 +61,7 @@ def test_check_prints_warnings_and_what_is_there():
 
 def test_check_knows_of_encryption_keys_and_takes_file_and_profile_from_the_environment():
     env = {"SIDECACHE_RULES": SHIPPED, "SIDECACHE_PROFILE": "staging", "SIDECACHE_ENCRYPTION_KEYS": "k1:secret"}
-    output = said("check", env=env)
+    output = said("check", "--rules-only", env=env)
     assert output.startswith(f"{SHIPPED}: valid for staging (")
     assert "secret" not in output
 
@@ -69,6 +70,53 @@ def test_check_annotates_for_github(six):
     lines = said("check", six, "--format", "github", code=1).splitlines()
     assert lines[0] == f"::error file={six},line=8,col=5::features.jobs.tll: unknown key (did you mean 'ttl'?)"
     assert lines[5] == f"::error file={six},line=20,col=5::duplicate key 'ttl' (first at line 18)"
+
+
+def test_check_runs_the_tests_of_the_file_as_a_start_does(failing):
+    lines = said("check", failing, code=1).splitlines()
+    assert lines[0].startswith(f"{failing}:4:") and "ttl" in lines[0]  # noqa: PT018 - one line
+    assert lines[-1] == f"{failing}: 1 error"
+
+
+# With a profile, the environment too
+
+BAD = {"SIDECACHE_LISTEN": "80", "REDIS_HOST": "cache", "SIDECACHE_NAME_KEY": "short", "SIDECACHE_HOSTS": "a,b c%d:e"}
+REFUSED = ["SIDECACHE_UPSTREAM", "SIDECACHE_LISTEN", "SIDECACHE_NAME_KEY", "REDIS_TLS", "SIDECACHE_HOSTS"]
+
+
+def test_a_profile_that_is_named_is_checked_with_its_environment_and_every_refusal_is_told_at_once(six):
+    lines = said("check", six, "--profile", "production", env=BAD, code=1).splitlines()
+    environment = [line for line in lines if ": error: " in line and not line.startswith(six)]
+    assert {line.partition(":")[0] for line in environment} == set(REFUSED)
+    assert (
+        "REDIS_TLS: error: off: entries and passwords would cross the network in plain text; set REDIS_TLS=true"
+        in lines
+    )
+    assert len([line for line in lines if line.startswith(f"{six}:") and ": error: " in line]) == 6
+    assert lines[-1] == f"{six}: 6 errors, environment: 5 errors"
+
+
+def test_the_same_as_json_with_name_and_message_of_each(six):
+    told = json.loads(said("check", six, "--profile", "production", "--json", env=BAD, code=1))
+    assert (told["profile"], told["valid"], len(told["errors"])) == ("production", False, 6)
+    assert {each["name"] for each in told["environment"]["errors"]} == set(REFUSED)
+    assert all(each["message"] for each in told["environment"]["errors"])
+    assert [each["name"] for each in told["environment"]["warnings"]] == ["SIDECACHE_JWT_ISSUER"]
+    assert json.loads(said("check", six, "--json", env=BAD, code=1))["environment"] is None
+
+
+def test_good_rules_do_not_make_up_for_a_bad_environment():
+    output = said("check", SHIPPED, "--profile", "development", code=1)
+    assert output.splitlines()[0].startswith("SIDECACHE_UPSTREAM: error: missing; ")
+    assert output.splitlines()[-1].startswith(f"{SHIPPED}: valid for development (8 features, ")
+    assert output.endswith(", environment: 1 error\n")
+    assert said("check", SHIPPED, "--profile", "development", "--rules-only")
+
+
+def test_a_problem_of_the_environment_is_an_annotation_without_a_place(six):
+    lines = said("check", SHIPPED, "--profile", "development", "--format", "github", env=BAD, code=1).splitlines()
+    assert lines[0].startswith("::error title=SIDECACHE_UPSTREAM::missing; ")
+    assert [line for line in lines if line.startswith("::error title=SIDECACHE_HOSTS::'c%25d:e' is not a host name")]
 
 
 def test_an_annotation_cannot_be_broken_out_of(tmp_path):

@@ -1,5 +1,7 @@
 """`sidecache run` as a process: what stops it from starting, and how it ends."""
 
+import contextlib
+import http.client
 import json
 import os
 import signal
@@ -79,6 +81,21 @@ def test_production_with_a_sensitive_feature_and_no_encryption_key_is_one_line_u
     line = failure(home, *UPSTREAM, "--listen", "192.0.2.1:1", "--admin", "127.0.0.1:0",
                    SIDECACHE_ENCRYPTION_KEYS=key.strip(), **environ)  # fmt: skip
     assert line.startswith("sidecache: cannot listen on 192.0.2.1:1")
+
+
+def test_it_refuses_with_every_problem_of_environment_and_rules_as_check_lists_them(home):
+    (home / "rules.yaml").write_text(RULES.replace("15m", "15m\n    sensitive: true"))
+    environ = {"REDIS_HOST": "cache", "SIDECACHE_ADMIN_LISTEN": "0.0.0.0:9900", "SIDECACHE_TRUSTED_PEERS": "0.0.0.0/0"}
+    code, out, err = said("run", *UPSTREAM, cwd=home, **environ)
+    assert (code, out) == (2, "")
+    lines = err.splitlines()
+    assert [line.split(":")[1].strip() for line in lines] == [
+        "SIDECACHE_NAME_KEY", "REDIS_TLS", "SIDECACHE_ADMIN_LISTEN", "SIDECACHE_TRUSTED_PEERS", "rules.yaml",
+    ], err  # fmt: skip
+    code, out, _ = said("check", "--profile", "production", cwd=home, SIDECACHE_UPSTREAM=UPSTREAM[1], **environ)
+    assert code == 1
+    told = [line.replace("error: ", "", 1) for line in out.splitlines() if ": error: " in line]
+    assert told == [line.removeprefix("sidecache: ").replace("error: ", "", 1) for line in lines]
 
 
 def test_a_port_in_use_is_one_line_and_exit_code_2(home):
@@ -162,6 +179,47 @@ def test_sighup_reloads_the_rules_and_does_not_end_it(sidecar, home):
     sidecar.process.send_signal(signal.SIGHUP)
     sidecar.until(lambda: len(sidecar.events("rules-loaded")) == 1)
     assert sidecar.status("admin", "/readyz") == 200
+
+
+def test_a_reader_of_its_output_that_has_stopped_stops_neither_requests_nor_the_end(home):
+    """Both pipes fill up: the log with access lines, the audit with accesses to what is sensitive."""
+    (home / "rules.yaml").write_text(RULES.replace("15m", "15m\n    sensitive: true"))
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    process = subprocess.Popen(
+        [*SIDECACHE, "run", *DEVELOPMENT, "--listen", f"127.0.0.1:{port}", "--admin", "127.0.0.1:0"],
+        cwd=home, env=environment(SIDECACHE_ACCESS_LOG="1"), stderr=subprocess.PIPE, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        asked = 2 * (1 << 20) // 4000  # the target is in each line, and the log may keep 1 MiB
+        assert statuses(port, asked, "/api/jobs?" + "x" * 4000) == {502}
+        process.terminate()
+        assert process.wait(LIMIT) == 0
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def statuses(port: int, count: int, path: str) -> set[int]:
+    """Of so many requests on one connection, as soon as it takes one."""
+    deadline = time.monotonic() + LIMIT
+    while True:
+        try:
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=LIMIT)
+            connection.connect()
+            break
+        except OSError:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    found = set()
+    with contextlib.closing(connection):
+        for _ in range(count):
+            connection.request("GET", path)
+            with connection.getresponse() as response:
+                response.read()
+                found.add(response.status)
+    return found
 
 
 def test_everything_it_says_is_one_json_object_a_line(sidecar, home):

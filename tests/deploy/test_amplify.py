@@ -96,6 +96,11 @@ def test_redis_config_says_where_the_store_is_and_where_its_secret_is_kept(envir
     [
         pytest.param({}, ["REDIS_PROVIDER"], id="nothing"),
         pytest.param({"REDIS_PROVIDER": "memcached"}, ["REDIS_PROVIDER"], id="another provider"),
+        pytest.param(
+            UPSTASH | {name: value for name, value in ELASTICACHE.items() if name != "REDIS_PROVIDER"},
+            ["REDIS_PROVIDER"],
+            id="both",
+        ),
         pytest.param(ELASTICACHE | {"REDIS_PASSWORD": "hunter2"}, ["REDIS_PASSWORD"], id="the secret itself"),
         pytest.param(
             {"REDIS_PROVIDER": "redis"}, ["REDIS_HOST", "REDIS_USERNAME", "REDIS_PASSWORD", "REDIS_TLS"], id="all"
@@ -111,9 +116,14 @@ def test_redis_config_names_every_problem_at_once_and_no_secret(environ, names):
     assert "hunter2" not in done.stderr
 
 
-@pytest.mark.parametrize("profile", ["development", "production"])
-@pytest.mark.parametrize("variables", [UPSTASH, ELASTICACHE, UPSTASH | ELASTICACHE, ELASTICACHE | UPSTASH])
-def test_redis_config_chooses_the_provider_that_the_sidecar_chooses(variables, profile):
+@pytest.mark.parametrize(
+    ("profile", "variables"),
+    [
+        ("development", UPSTASH), ("production", UPSTASH), ("development", ELASTICACHE), ("production", ELASTICACHE),
+        ("development", UPSTASH | ELASTICACHE),
+    ],
+)  # fmt: skip
+def test_redis_config_chooses_the_provider_that_the_sidecar_chooses(profile, variables):
     environ = {name: value for name, value in variables.items() if name != "REDIS_PROVIDER"}
     environ |= {"SIDECACHE_PROFILE": profile, "REDIS_USERNAME": "portal-sidecache", "REDIS_TLS": "true"}
     ours = settings_module.load(

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,14 @@ from prometheus_client.parser import text_string_to_metric_families
 from pydantic import BaseModel, ConfigDict, Field
 from ruamel.yaml import YAML
 
-from proxy import figures
+from proxy import auditing, figures
 from proxy.cache.record import Rejection
 from proxy.cache.seal import Sealer
+from proxy.counting import Counting
+from proxy.event_parts import EventParts
+from proxy.identity.sources import IdentityResolver
 from proxy.policy.outcome import Outcome, Reason
+from proxy.settings import load
 from proxy.stores.breaker import Guarded
 from proxy.stores.memory import MemoryStore
 from proxy.telemetry.exposition import exposition
@@ -24,6 +29,7 @@ from proxy.telemetry.metrics import EVENTS
 from proxy.telemetry.together import together
 from proxy.workers.supervisor import samples
 from tests.admin.world import World
+from tests.builders import KEYS
 from tests.telemetry.naming import complaints
 
 ROOT = Path(__file__).parents[2]
@@ -31,10 +37,22 @@ FOLDER = ROOT / "deploy" / "monitoring"
 RULES = YAML(typ="safe", pure=True).load(FOLDER / "prometheus-rules.yaml")
 DASHBOARD = json.loads((FOLDER / "grafana-dashboard.json").read_text())
 
-SCRAPED = {"instance", "job"}  # labels that Prometheus itself adds
+SCRAPED = {"instance", "job", "namespace", "pod"}  # labels that Prometheus adds, the last two where Kubernetes is asked
+# Of kube-state-metrics, as its docs/metrics/workload/pod-metrics.md lists them: native sidecars are init containers.
+KUBERNETES = {
+    "kube_pod_init_container_status_restarts_total": {"namespace", "pod", "uid", "container"},
+    "kube_pod_init_container_resource_limits": {"namespace", "pod", "uid", "container", "node", "resource", "unit"},
+}
 VALUES = {
     "result": {"hit", "miss", "pass"},
     "event": set(EVENTS),
+}
+OF_METRIC = {
+    "sidecache_events_published_total": {"result": {"stored", "repeated", "refused", "lost"}},
+    "sidecache_event_entries_total": {"what": {"restored", "gaps", "rejected"}},
+    "sidecache_event_streams_refused_total": {"limit": {"process", "tenant", "user"}},
+    "sidecache_event_streams_ended_total": {"why": {"left", "overflow", "unavailable"}},
+    "sidecache_count_additions_total": {"fate": {"added", "unanswered", "lost"}},
 }
 
 
@@ -106,13 +124,33 @@ async def told(tmp_path) -> dict[str, set[str]]:
         lambda: figures.of_store(store),
         lambda: figures.of_loop(LoopLag()),
         lambda: samples(2, 0, 0),
+        lambda: auditing.samples(world.audit, world.trail, 0),
     ):
         world.metrics.watch(read)
+    async with AsyncExitStack() as stack:
+        await told_of_events_and_counts(world, store, sealer, stack)
+        return labels_told(world)
+
+
+async def told_of_events_and_counts(world: World, store: Any, sealer: Sealer, stack: AsyncExitStack) -> None:
+    settings = load({"SIDECACHE_UPSTREAM": "http://127.0.0.1:1"}, profile="development")
+    parts = EventParts(
+        settings, store, sealer, KEYS, world.background, world.clock, lambda *_: None, lambda *_: None
+    )  # fmt: skip
+    parts.start(stack, world.metrics)
+    counting = Counting(
+        store, lambda: world.rules.current, IdentityResolver(None), KEYS, world.background, world.clock,
+        metrics=world.metrics, failed=world.failures.append, lost=lambda *_: None,
+    )  # fmt: skip
+    stack.push_async_callback(counting.close)
+
+
+def labels_told(world: World) -> dict[str, set[str]]:
     text = exposition(together({"0": world.metrics.figures()})).decode()
     assert list(complaints(text)) == []
     families = text_string_to_metric_families(text)
     found = {sample.name: set(sample.labels) for family in families for sample in family.samples}
-    return {**found, "up": set()}
+    return {**found, **KUBERNETES, "up": set()}
 
 
 def parts(node: Any) -> Iterator[Any]:
@@ -152,7 +190,7 @@ def wrong(query: str, told: dict[str, set[str]]) -> Iterator[str]:
 
 def _unknown_values(name: str, matcher: Any) -> Iterator[str]:
     reasons = {each.value for each in (Rejection if "records_rejected" in name else Reason)}
-    known = {**VALUES, "reason": reasons}.get(matcher.name)
+    known = {**VALUES, "reason": reasons, **OF_METRIC.get(name, {})}.get(matcher.name)
     for value in matcher.value.split("|") if known else ():
         if value not in known:
             yield f"{matcher.name} is never {value}"
@@ -184,6 +222,8 @@ async def test_a_query_parses_and_asks_for_what_there_is(name, query, told):
         ('up == 1 and increase(sidecache_events_total{event="never"}[5m]) > 0', "event is never never"),
         ('sidecache_requests_total{reason=~"cold|luke-warm"}', "reason is never luke-warm"),
         ('sidecache_records_rejected_total{reason="cold"}', "reason is never cold"),
+        ('sidecache_events_published_total{result="hit"}', "result is never hit"),
+        ('sidecache_event_streams_ended_total{why="bored"}', "why is never bored"),
         ('sidecache:hit_ratio:rate30m{instance="a"}', "sidecache:hit_ratio:rate30m has no label instance"),
     ],
 )
@@ -204,6 +244,12 @@ def test_alerts_have_names_of_their_own_and_what_people_need():
         assert alert.annotations.keys() == {"summary", "description", "runbook_url"}
         for text in alert.annotations.values():
             assert text.count("{{") == text.count("}}")
+
+
+async def test_a_value_that_a_query_asks_for_is_told_before_the_first_of_its_kind(tmp_path, told):
+    """Else the first one is no increase."""
+    for name, labels in OF_METRIC.items():
+        assert told[name] == set(labels)
 
 
 async def test_what_a_text_names_is_a_label_that_is_left(told):

@@ -50,6 +50,7 @@ class Reader:
     tenant: str
     user: str
     roles: tuple[str, ...]
+    there: bool = False
     got: list[tuple[Cursor, int, int]] = field(default_factory=list)  # place, publisher, number
     last: str | None = None
     excused: set[tuple[int, int]] = field(default_factory=set)
@@ -77,6 +78,7 @@ class History:
             Reader(tenant, user, roles)
             for tenant in TENANTS for user in USERS for roles in (("read:notes",), ())
         ]  # fmt: skip
+        self.away: set[str] = set()  # users
         self.ending = False  # all is published
         self.over = False
 
@@ -98,9 +100,20 @@ class History:
     async def read(self, reader: Reader) -> None:
         """Come and go until all is told."""
         while not self.over and (not self.ending or self.missing(reader)):
-            with suppress(OSError, wire.Cut):
-                await self._visit(reader, self.chance.choice(self.ports), self.chance.randrange(1, 12))
+            if reader.user not in self.away:
+                reader.there = True
+                with suppress(OSError, wire.Cut):
+                    await self._visit(reader, self.chance.choice(self.ports), self.chance.randrange(1, 12))
+                reader.there = False
             await asyncio.sleep(self.chance.random() * 0.05)
+
+    @asynccontextmanager
+    async def without(self, user: str) -> AsyncIterator[None]:
+        """They are away all the while: what they get of that time comes from what is kept."""
+        self.away.add(user)
+        await wire.until(lambda: not any(reader.there for reader in self.readers if reader.user == user))
+        yield
+        self.away.discard(user)
 
     async def _visit(self, reader: Reader, port: int, frames: int) -> None:
         client = await wire.connect(port)

@@ -40,6 +40,7 @@ def test_whose_user_is_not_known_gets_nothing_that_is_for_a_user():
 
 
 @pytest.mark.parametrize("identity", [Identity(None, "u1"), Identity()])
+@pytest.mark.isolation
 def test_whose_tenant_is_not_known_is_no_reader(identity):
     assert Reader.of(identity) is None
 

@@ -18,6 +18,7 @@ from proxy.demo.database import Database
 from proxy.demo.issuer import AUDIENCE, Issuer
 from proxy.settings import load
 from tests import servers
+from tests.admin.test_dashboard_browser import serious
 from tests.faults.scene import plain, reached_at
 from tests.http.test_browser import ALONE, CHROMIUM
 
@@ -174,11 +175,25 @@ async def test_a_page_of_another_origin_hears_nothing(browser, portal):
         )  # closed for good
 
 
+@asynccontextmanager
+async def demo_page(browser: Any, port: int, width: int = 1280) -> AsyncIterator[Any]:
+    """The demo's page; at its end nothing was said on the console."""
+    context = await browser.new_context(
+        base_url=f"http://localhost:{port}", viewport={"width": width, "height": 900}, reduced_motion="reduce"
+    )
+    page = await context.new_page()
+    page.set_default_timeout(15_000)
+    said: list[str] = []
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    await page.goto("/_demo/live")
+    await page.locator("#state", has_text="connected").wait_for()
+    yield page
+    assert said == []
+
+
 async def test_the_demo_page_shows_applications_live_and_tabs_share_one_stream(browser, portal):
-    async with sidecar(portal, 0) as port:
-        one = await opened(browser, port)
-        await one.goto("/_demo/live")
-        await one.locator("#state", has_text="connected").wait_for()
+    async with sidecar(portal, 0) as port, demo_page(browser, port) as one:
         two = await one.context.new_page()
         await two.goto("/_demo/live")
         await one.get_by_role("button", name="Submit an application").click()
@@ -189,3 +204,45 @@ async def test_the_demo_page_shows_applications_live_and_tabs_share_one_stream(b
         (made,) = await portal.submit(port)
         await two.locator("#events li", has_text=f"{made} for").wait_for()
         assert await two.locator("#events li").count() == 2
+
+
+async def test_the_demo_page_shows_reports_that_change_while_one_looks_at_them(browser, portal):
+    async with sidecar(portal, 0) as port, demo_page(browser, port) as page:
+        loads = await page.evaluate("performance.timeOrigin")
+        views, applications = page.locator("#report-job-views"), page.locator("#report-applications")
+        await page.get_by_role("button", name="View five jobs").click()
+        await views.locator(".figure strong", has_text="5").wait_for()
+        await views.locator("tbody tr").nth(4).wait_for()
+        await portal.submit(port, 2)
+        await applications.locator(".figure strong", has_text="2").wait_for()
+        await applications.locator("tbody tr", has_text="2").wait_for()
+        await page.get_by_role("img", name="5 in the last hour, by minute").wait_for()
+        assert await page.evaluate("performance.timeOrigin") == loads  # the same page all the while
+
+
+async def test_what_came_while_the_demo_page_was_paused_is_unread_and_then_there(browser, portal):
+    async with sidecar(portal, 0) as port, demo_page(browser, port) as page:
+        first = await portal.submit(port)
+        await page.locator("#events li", has_text=first[0]).wait_for()
+        await page.get_by_role("button", name="Pause").click()
+        later = await portal.submit(port, 2)
+        await page.locator("#unread", has_text="2").wait_for()
+        assert await page.title() == "(2) Live portal"
+        await page.get_by_role("button", name="Pause").click()
+        await page.locator("#state", has_text="connected, 2 missed").wait_for()
+        await page.locator("#events li.missed").nth(1).wait_for()
+        await page.locator("#report-applications .figure strong", has_text="3").wait_for()  # told to nobody meanwhile
+        assert [text.split()[0] for text in await page.locator("#events li").all_inner_texts()] == [
+            *reversed(later), *first,
+        ]  # fmt: skip
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+async def test_the_demo_page_is_for_everybody_and_fits(browser, portal, width):
+    async with sidecar(portal, 0) as port, demo_page(browser, port, width) as page:
+        await page.get_by_role("button", name="View five jobs").click()
+        await page.get_by_role("button", name="Submit an application").click()
+        await page.locator("#events li").wait_for()
+        await page.locator("#report-job-views tbody tr").first.wait_for()
+        assert await serious(page) == []
+        assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")

@@ -25,6 +25,7 @@ def test_an_event_comes_back_as_it_was(seal):
 
 
 @pytest.mark.parametrize("seal", [False, True])
+@pytest.mark.isolation
 def test_another_tenant_cannot_read_it(seal):
     made = codec(*KEYS)
     assert made.unpack("org_b", made.pack("org_a", EVENT, seal=seal)) is None

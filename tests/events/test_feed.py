@@ -7,14 +7,17 @@ import pytest
 from proxy.errors import StoreError
 from proxy.events.cursor import Cursor
 from proxy.events.event import Event
-from proxy.events.feed import LINGER, LOOK
+from proxy.events.feed import LINGER, LOOK, WATCHED_FOR
 from proxy.events.mailbox import DOORBELL
 from proxy.events.window import is_gap
+from proxy.policy.identity import Identity
 from tests.doubles import settle
 from tests.events.world import ORG, event
 
 
 class Noting:
+    watches = False
+
     def __init__(self) -> None:
         self.got: list[int] = []
         self.lost: list[Cursor] = []
@@ -105,6 +108,7 @@ async def test_a_doorbell_of_another_process_is_answered(world, other):
     assert world.clock.slept == []
 
 
+@pytest.mark.isolation
 async def test_what_is_shown_reaches_who_reads_now_of_that_tenant_and_is_kept_nowhere(world, other):
     noting = Noting()
     listening = world.background.start(world.feeds._answer(), lasting=True)
@@ -208,3 +212,40 @@ async def test_a_reader_that_leaves_in_the_midst_gets_no_more(world):
         first.deliver = lambda entry: feed.subscribers.pop(second, None)
         await world.publish(event(1))
     assert second.got == []
+
+
+async def test_how_late_an_event_is_counts_once_for_all_who_read_it_and_not_where_nobody_does(world):
+    await world.publish(event(1))
+    assert world.feeds.delays.counts == [0] * 14
+    for user in ("ada", "bob", "eve"):
+        await world.read(identity=Identity(ORG, user))
+    world.clock.now = 1.7e9 + 5
+    await world.publish(event(2))  # of three seconds ago
+    assert (sum(world.feeds.delays.counts), world.feeds.delays.total) == (1, 3.0)
+    await world.publish(event(9))  # by a clock that is ahead
+    assert (sum(world.feeds.delays.counts), world.feeds.delays.total) == (2, 3.0)
+
+
+async def test_who_watches_figures_is_known_to_every_process_for_a_while(world, other):
+    tasks = [*world.feeds.start(), *other.feeds.start()]
+    await settle(30)
+    await world.read()
+    assert not any(each.feeds.is_watched(ORG) for each in (world, other))
+    await world.read(topics=("metrics",))
+    await settle(30)
+    assert all(each.feeds.is_watched(ORG) for each in (world, other))
+    assert not other.feeds.is_watched("org_b")
+    other.feeds._watched[ORG] -= WATCHED_FOR
+    assert not other.feeds.is_watched(ORG)
+    await world.feeds.watch(world.feeds.get(ORG))  # as with each look
+    await settle(30)
+    assert other.feeds.is_watched(ORG)
+    for task in tasks:
+        task.cancel()
+
+
+async def test_tenants_that_are_watched_are_bounded(world, monkeypatch):
+    monkeypatch.setattr("proxy.events.feed._MOST_WATCHED", 2)
+    for tenant in ("org_1", "org_2", "org_3"):
+        world.feeds._heard(world.mailboxes.heard(f"{tenant} ?".encode()))
+    assert [world.feeds.is_watched(f"org_{number}") for number in (1, 2, 3)] == [False, True, True]

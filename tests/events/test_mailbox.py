@@ -20,11 +20,21 @@ async def test_events_are_read_in_the_order_they_were_appended(world):
     assert numbers(await world.mailboxes.load(ORG)) == list(range(100, 600))  # 500 are kept
 
 
+async def test_a_larger_mailbox_is_read_as_a_whole():
+    world = World(kept=4000)
+    for number in range(4100):
+        await world.mailboxes.append(ORG, event(number))
+    assert numbers(await world.mailboxes.load(ORG)) == list(range(100, 4100))
+    await world.close()
+
+
+@pytest.mark.isolation
 async def test_another_tenant_s_mailbox_is_another(world):
     await world.mailboxes.append(ORG, event(1))
     assert await world.mailboxes.load("org_b") == []
 
 
+@pytest.mark.isolation
 async def test_a_record_of_another_tenant_in_a_mailbox_is_no_event(world):
     await world.mailboxes.append("org_b", event(1))
     (item,) = await world.inner.range("tenant:org_b:events:stream", "", 5)
@@ -106,6 +116,7 @@ async def test_a_mailbox_has_a_name_of_its_own_until_it_is_gone(world, other):
     assert await world.mailboxes.epoch(ORG) not in ("", name)
 
 
+@pytest.mark.isolation
 async def test_where_a_user_has_arrived_is_theirs_in_that_tenant(world, other):
     cursor = Cursor((5, 0), "x")
     await world.mailboxes.arrive(ORG, "auth0|ada", cursor)

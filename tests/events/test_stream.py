@@ -96,6 +96,7 @@ async def test_history_that_was_trimmed_is_said_to_be(world):
     await small.close()
 
 
+@pytest.mark.isolation
 async def test_events_of_others_are_not_seen_and_do_not_make_one_lose_the_place(world):
     small = World(world, kept=5)
     place, stream = await small.read(identity=EVE)
@@ -139,7 +140,7 @@ async def test_there_are_limits_and_who_leaves_makes_room(limits, full):
     (_, first), _ = await world.read(), await world.read()
     reader = Reader.of(ADA)
     assert world.streams.admit(reader, ADA, Start()) == full
-    assert world.streams.figures.refused == {full: 1}
+    assert +world.streams.figures.refused == {full: 1}
     first.lost()
     first.lost()
     await world.read()
@@ -170,7 +171,7 @@ async def test_a_stream_ends_with_its_token(world):
     place, stream = await world.read(identity=brief)
     await asyncio.wait_for(stream.ended, 5)
     assert place.names == ["hello", "session.expired"]
-    assert world.streams.figures.ended == {"session.expired": 1}
+    assert +world.streams.figures.ended == {"session.expired": 1}
 
 
 async def test_a_stream_ends_of_age_and_says_nothing_but_when_to_come_back():

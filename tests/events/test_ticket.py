@@ -2,7 +2,8 @@
 
 import pytest
 
-from proxy.events.ticket import COOKIE, LIFETIME, MAX_TICKET, Tickets, in_cookies
+from proxy.events.ticket import LIFETIME, MAX_TICKET, Tickets, in_cookies
+from proxy.policy.cookies import TICKET
 from proxy.policy.identity import Identity, Presented
 from tests.builders import NOW
 
@@ -33,6 +34,7 @@ def test_it_is_good_for_a_minute_and_never_longer_than_the_token():
     assert TICKETS.read(short, NOW + 5) is None
 
 
+@pytest.mark.isolation
 def test_no_character_of_it_can_be_changed_and_no_other_key_makes_one():
     ticket = TICKETS.make(ADA, NOW)
     assert Tickets(b"m" * 32).read(ticket, NOW) is None
@@ -55,8 +57,8 @@ def test_more_roles_than_a_cookie_holds_make_no_ticket():
 @pytest.mark.parametrize(
     ("cookies", "found"),
     [
-        (None, None), ("", None), ("a=b", None), (f"{COOKIE}=x", "x"), (f"a=b; {COOKIE}=x; c=d", "x"),
-        (f"{COOKIE}=x; {COOKIE}=y", None), (f"x{COOKIE}=x", None), (f"a=b;{COOKIE}=x=y", "x=y"),
+        (None, None), ("", None), ("a=b", None), (f"{TICKET}=x", "x"), (f"a=b; {TICKET}=x; c=d", "x"),
+        (f"{TICKET}=x; {TICKET}=y", None), (f"x{TICKET}=x", None), (f"a=b;{TICKET}=x=y", "x=y"),
     ],
 )  # fmt: skip
 def test_it_is_found_among_cookies(cookies, found):

@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from proxy.policy.message import Fields, Response
 from tests.http.plain import RULES, Ask, Says, played, table
 from tests.serving.world import Answer, ScriptedStream, World, unsigned
@@ -91,6 +93,7 @@ features:
 """
 
 
+@pytest.mark.isolation
 async def test_no_tenant_learns_from_another():
     world = World(TENANTS)
     heads = {"Cache-Control": "max-age=60", "No-Vary-Search": "params"}

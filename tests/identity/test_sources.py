@@ -58,6 +58,7 @@ def test_a_token_says_who_is_asking(resolver: IdentityResolver, issuer: Issuer) 
     assert answer.claims["iss"] == ISSUER
 
 
+@pytest.mark.isolation
 def test_two_tenants_are_two_identities(resolver: IdentityResolver, issuer: Issuer) -> None:
     tokens = [issuer.token(org_id=name) for name in ("org_a", "org_b")]
     for _ in range(2):  # the second time from memory
@@ -91,12 +92,14 @@ def test_the_scheme_is_case_insensitive(resolver: IdentityResolver, issuer: Issu
     ],
 )
 @pytest.mark.parametrize("sources", [TOKEN_ONLY, GUIDE])
+@pytest.mark.isolation
 def test_a_tenant_that_is_no_plain_name_is_no_tenant(
     resolver: IdentityResolver, issuer: Issuer, org_id: Any, sources: IdentitySources
 ) -> None:
     assert resolver.resolve_now(request(token=issuer.token(org_id=org_id)), {}, sources, NOW) is Reason.NO_TENANT
 
 
+@pytest.mark.isolation
 def test_a_tenant_claimed_twice_is_no_tenant(resolver: IdentityResolver, issuer: Issuer) -> None:
     payload = b"{" + compact(issuer.claims())[1:-1] + b',"org_id":"org_b"}'
     token = issuer.sign(compact(issuer.header()), payload)
@@ -143,6 +146,7 @@ async def test_without_a_bearer_token_nobody_is_known(
     assert await resolver.resolve(request(*fields), {"org-id": "org_a"}, sources, NOW) is Reason.NO_CREDENTIALS
 
 
+@pytest.mark.isolation
 def test_a_token_in_a_cookie_or_a_query_is_no_credential(resolver: IdentityResolver, issuer: Issuer) -> None:
     fields = Fields([("Cookie", f"token={issuer.token()}")])
     asked = Request("GET", f"/api/jobs?access_token={issuer.token()}", fields)
@@ -164,6 +168,7 @@ def test_a_token_in_a_cookie_or_a_query_is_no_credential(resolver: IdentityResol
     ],
 )
 @pytest.mark.parametrize("trusted", [False, True])
+@pytest.mark.isolation
 def test_a_bearer_value_that_is_no_token_is_invalid_whatever_a_trusted_header_says(
     resolver: IdentityResolver, value: str, trusted: bool
 ) -> None:
@@ -171,6 +176,7 @@ def test_a_bearer_value_that_is_no_token_is_invalid_whatever_a_trusted_header_sa
     assert resolver.resolve_now(asked, {}, GUIDE, NOW) is Reason.TOKEN_INVALID
 
 
+@pytest.mark.isolation
 def test_two_authorization_fields_are_refused_in_any_order(resolver: IdentityResolver, issuer: Issuer) -> None:
     a, b = f"Bearer {issuer.token()}", f"Bearer {issuer.token(org_id='org_b')}"
     for first, second in [(a, b), (b, a), (a, a), ("Basic dTpw", a), (a, "Basic dTpw"), ("", a), (a, "")]:
@@ -178,6 +184,7 @@ def test_two_authorization_fields_are_refused_in_any_order(resolver: IdentityRes
         assert resolver.resolve_now(asked, {}, GUIDE, NOW) is Reason.TOKEN_INVALID
 
 
+@pytest.mark.isolation
 def test_an_expired_token_is_expired_to_the_second_even_from_memory(resolver: IdentityResolver, issuer: Issuer) -> None:
     asked = request(token=issuer.token(exp=NOW + 10))
     assert tenant(resolver.resolve_now(asked, {}, TOKEN_ONLY, NOW + 9.9)) == "org_a"
@@ -193,6 +200,7 @@ def test_an_expired_token_is_expired_to_the_second_even_from_memory(resolver: Id
         ({"nbf": NOW + 60}, Reason.TOKEN_INVALID),
     ],
 )
+@pytest.mark.isolation
 def test_a_trusted_header_does_not_save_a_bad_token(
     resolver: IdentityResolver, issuer: Issuer, claims: dict[str, Any], reason: Reason
 ) -> None:
@@ -225,6 +233,7 @@ def test_a_trusted_header_does_not_save_a_bad_token(
         ((("Some_Thing", "org_b"),), {}, False, "org_a"),
     ],
 )
+@pytest.mark.isolation
 def test_only_what_agrees_with_the_token_is_served(
     resolver: IdentityResolver,
     issuer: Issuer,
@@ -383,6 +392,7 @@ def test_the_memory_of_identities_is_bounded() -> None:
     ),
     parameters=st.dictionaries(st.sampled_from(["org-id", "job-id"]), st.text(max_size=8), max_size=2),
 )
+@pytest.mark.isolation
 def test_no_untrusted_request_without_a_genuine_token_is_anybody(
     fields: list[tuple[str, str]], parameters: dict[str, str]
 ) -> None:

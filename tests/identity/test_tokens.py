@@ -174,6 +174,7 @@ def test_an_unsigned_token_is_refused(verifier: TokenVerifier, issuer: Issuer, a
     assert verifier.verify_now(text, NOW) is Reason.TOKEN_INVALID
 
 
+@pytest.mark.isolation
 def test_another_issuers_valid_key_proves_nothing(verifier: TokenVerifier, issuer: Issuer) -> None:
     stranger = Issuer(clock=lambda: NOW, name="stranger")
     assert verifier.verify_now(stranger.token(), NOW) is Reason.TOKEN_INVALID
@@ -365,6 +366,7 @@ def test_a_token_is_forgotten_with_its_key(
     assert verifier.verify_now(token, NOW) is None  # nobody confirms the key any more
 
 
+@pytest.mark.isolation
 async def test_a_token_is_verified_anew_when_its_key_id_names_another_key(
     verifier: TokenVerifier, issuer: Issuer, clock: Clock, jwks: Jwks
 ) -> None:

@@ -298,7 +298,7 @@ async def test_no_read_is_older_than_a_write_before_it_though_the_store_fails(se
     chance = random.Random(seed)
     world = World(RULES.replace("grace: 0s", "grace: 2m"), l1_bytes=(4000, 8 << 20)[seed % 2])
     store = world.store.inner = Unreliable(world.store.inner, chance)
-    world.exchange._upstream = world.exchange._fetcher._upstream = Register(chance)
+    world.exchange._upstream = world.exchange._fetcher._leading._upstream = Register(chance)
     acknowledged = stale = hits = 0
 
     async def write():

@@ -61,6 +61,7 @@ def test_an_untrusted_header_can_only_contradict(claims, headers, expected):
         (None, [("X-Org-Id", "org_a"), ("X_Org_Id", "org_b")], Reason.TENANT_CONFLICT),
     ],
 )
+@pytest.mark.isolation
 def test_a_trusted_peers_header_establishes(claims, headers, expected):
     assert tenant(claims, headers, trusted=True) == expected
 
@@ -84,6 +85,7 @@ def test_a_path_can_only_contradict(claims, parameters, expected):
     "value",
     [None, "", "org_a\n", "org a", "org:a", "org_[a]", "{org}", "org_*", "орг", "o" * 65, 7, True, ["org_a"], {"a": 1}],
 )
+@pytest.mark.isolation
 def test_a_tenant_that_is_not_a_plain_word_is_no_tenant(value):
     assert tenant({"org_id": value}) is Reason.NO_TENANT
 
@@ -144,12 +146,14 @@ def test_a_user_is_a_short_text_without_control_characters(value, expected):
         ({"permissions": {"a": 1}}, None),
     ],
 )
+@pytest.mark.isolation
 def test_absent_roles_are_unknown_and_an_empty_list_is_a_value(claims, expected):
     found = who({"org_id": "org_a", **claims})
     assert isinstance(found, Identity)
     assert found.roles == expected
 
 
+@pytest.mark.isolation
 def test_user_and_roles_come_from_headers_of_a_trusted_peer_only():
     sources = IdentitySources(tenant=("header.x-org",), user="header.x-user", roles="header.x-roles")
     headers = [("X-Org", "org_a"), ("X-User", "ada"), ("X-Roles", "a, b")]
@@ -186,6 +190,7 @@ def test_a_token_without_a_usable_expiry_never_gets_a_hit(claims, expected):
 
 
 @pytest.mark.parametrize("values", [("ada", "eve"), ("ada, eve",), ("ada,eve",), ("Moreau, Ada",)])
+@pytest.mark.isolation
 def test_a_user_header_with_several_members_names_nobody(values):
     sources = IdentitySources(tenant=("header.x-org",), user="header.x-user", roles=None)
     headers = [("X-Org", "org_a"), *(("X-User", value) for value in values)]

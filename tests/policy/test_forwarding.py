@@ -43,6 +43,7 @@ def test_the_tags_of_our_encodings_are_restored(name):
         ({"Forwarded": "for=6.6.6.6"}, "", False, {"forwarded": None}),
     ],
 )
+@pytest.mark.isolation
 def test_only_a_trusted_peer_says_who_the_client_is(headers, peer, trusted, expected):
     sent = passing(request(headers=headers, peer=peer, peer_trusted=trusted))
     assert {name: sent.get(name) for name in expected} == expected
@@ -76,6 +77,7 @@ def test_cache_directives_go_on_where_they_count_here():
 
 
 @pytest.mark.parametrize("name", ["X-Real-IP", "True-Client-IP", "CF-Connecting-IP"])
+@pytest.mark.isolation
 def test_only_a_trusted_peer_says_in_a_fill_where_the_client_is(name):
     assert name.lower() not in filling(request(headers={name: "6.6.6.6"}))
     assert name.lower() in filling(request(headers={name: "6.6.6.6"}, peer_trusted=True))

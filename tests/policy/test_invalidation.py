@@ -251,6 +251,7 @@ def test_a_method_override_purges_what_that_method_would(name):
     assert purged("/api/jobs/77", headers={name: " put"}) == {"org_a": ("jobs:list", "jobs:77", "search")}
 
 
+@pytest.mark.isolation
 def test_each_tenant_purges_its_own_space_only():
     assert set(purged(found=WRITE_JOB, who=identity("org_b"))) == {"org_b"}
 

@@ -358,6 +358,7 @@ def test_each_host_is_a_variant_unless_one_is_served(home, host, split_by):
         )
 
 
+@pytest.mark.isolation
 def test_only_a_trusted_peers_forwarded_fields_make_a_variant():
     headers = {"X-Forwarded-Host": "a", "X-Forwarded-Proto": "https"}
     assert key(request(headers=headers)).split_by == ()
@@ -485,6 +486,7 @@ def test_different_roles_never_share_a_key(roles, other):
 
 
 @given(QUERY, QUERY)
+@pytest.mark.isolation
 def test_requests_share_a_key_only_if_they_ask_the_upstream_the_same(one, other):
     first, second = key(request(f"/a?{one}")), key(request(f"/a?{other}"))
     if first.full == second.full:
@@ -512,6 +514,7 @@ def test_json_bodies_share_a_key_exactly_when_they_are_the_same(one, other):
 
 
 @given(HEADERS, HEADERS)
+@pytest.mark.isolation
 def test_different_splitting_headers_never_share_a_key(one, other):
     assume(one != other)
     assert key(request(headers=one)).full != key(request(headers=other)).full
@@ -560,5 +563,6 @@ def test_no_tenant_outside_the_grammar_gets_a_key(tenant):
 
 
 @given(st.lists(st.text(max_size=4), max_size=4), st.lists(st.text(max_size=4), max_size=4))
+@pytest.mark.isolation
 def test_a_digest_tells_every_sequence_of_parts_from_every_other(one, other):
     assert (KEYS.digest(*one) == KEYS.digest(*other)) is (one == other)

@@ -196,6 +196,7 @@ def test_only_named_hosts_are_served_when_any_is_named(hosts, host, served):
         (frozenset({"read:jobs"}), None, False),
     ],
 )
+@pytest.mark.isolation
 def test_a_hit_needs_every_required_permission(require, caller, permitted):
     assert is_permitted(route(require=require), caller) is permitted
 

@@ -37,6 +37,7 @@ def test_every_reason_makes_a_valid_structured_field(reason):
     assert str(members[0][0]) == "sidecache"
 
 
+@pytest.mark.isolation
 def test_keys_and_tenants_are_not_told_to_clients():
     outcome = Outcome(Reason.FRESH, feature="hidden", key="hidden", tenant="hidden")
     assert "hidden" not in outcome.cache_status()

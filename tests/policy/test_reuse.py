@@ -34,7 +34,9 @@ STALE = ServeStale(Reason.STALE_WHILE_REVALIDATE)
         (1020, {"etag": '"a"'}, Revalidate(Reason.EXPIRED)),
         (1020, {"last_modified": NOW}, Revalidate(Reason.EXPIRED)),
         # pathological
-        (-3600, {}, SERVE),
+        (-30, {}, SERVE),
+        (-30.1, {}, Fetch(Reason.EXPIRED)),
+        (-3600, {"etag": '"a"'}, Revalidate(Reason.EXPIRED)),
         (0, {"no_cache": True, "etag": '"a"'}, Revalidate(Reason.EXPIRED)),
         (900, {"no_cache": True}, Fetch(Reason.EXPIRED)),
         (900, {"must_revalidate": True}, Fetch(Reason.EXPIRED)),
@@ -43,6 +45,20 @@ STALE = ServeStale(Reason.STALE_WHILE_REVALIDATE)
 )
 def test_a_rules_ttl_decides_by_numbers(later, more, decision):
     assert decide(request(headers={"Cache-Control": "no-cache"}), route(), entry(**more), NOW + later) == decision
+
+
+@pytest.mark.parametrize(
+    ("headers", "decision"),
+    [
+        ({}, Fetch(Reason.EXPIRED)),
+        ({"Cache-Control": "max-stale"}, Fetch(Reason.EXPIRED)),
+        ({"Cache-Control": "only-if-cached"}, Unsatisfiable()),
+    ],
+)
+def test_how_old_it_is_nobody_knows_of_what_is_from_the_future(headers, decision):
+    """A clock was set back, or another replica's is ahead: it would be fresh for all that time more."""
+    assert decide(request(headers=headers), origin_route(), entry(), NOW - 3600) == decision
+    assert not may_serve_on_error(request(headers=headers), entry(), origin_route(), NOW - 3600, answered=False)
 
 
 @pytest.mark.parametrize(

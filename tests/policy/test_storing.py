@@ -9,7 +9,7 @@ from proxy.policy.key import Key, derive
 from proxy.policy.message import Fields, Request
 from proxy.policy.outcome import Reason
 from proxy.policy.route import Assertion, Route, Scope
-from proxy.policy.storing import Storable, asserts, decide
+from proxy.policy.storing import Storable, asserts, decide, decide_alike, kind_of
 from tests.builders import DATE, ITEM, KEYS, NOW, REST, identity, match, origin_route, request, response, route
 
 JSON = {"Content-Type": "application/json", "Content-Length": "2", "Date": DATE}
@@ -386,6 +386,7 @@ DEEP = Assertion(("data", "owner"), "user")
         (ORG, b"\xff", False),
     ],
 )
+@pytest.mark.isolation
 def test_an_assertion_holds_only_for_the_callers_own_value(assertion, body, holds):
     assert asserts(assertion, body, identity()) is holds
 
@@ -447,3 +448,44 @@ def test_groups_that_do_not_parse_are_none(value):
 
 def test_what_is_in_too_many_groups_is_not_stored():
     assert decided({"Cache-Groups": ", ".join(f'"{number}"' for number in range(129))}) is Reason.TOO_MANY_GROUPS
+
+
+ALIKE: list[dict[str, str]] = [
+    {}, {"Cache-Control": "max-age=60"}, {"Cache-Control": "s-maxage=9, stale-while-revalidate=5"},
+    {"Cache-Control": "no-cache=etag, max-age=60"}, {"Cache-Control": "must-revalidate, max-age=5"},
+    {"Connection": "last-modified"}, {"Vary": "Referer, Accept-Language"}, {"Cache-Groups": '"a", "b"'},
+    {"Expires": DATE}, {"Cache-Control": "no-cache"}, {"X-Own": "1"},
+]  # fmt: skip
+OTHERWISE: list[dict[str, str]] = [
+    {}, {"Content-Length": "7"}, {"Content-Length": "99999999999"}, {"Content-Length": "x"}, {"Date": "never"},
+    {"Date": format_http_date(NOW - 500)}, {"ETag": '"2"'}, {"ETag": "odd"}, {"Last-Modified": format_http_date(NOW)},
+]  # fmt: skip
+
+
+JUDGED = [
+    (of, headers, first)
+    for of in (route(), ORIGIN, USER, PUBLIC, LAX)
+    for headers in ALIKE
+    if isinstance(first := decided({"ETag": '"1"'} | headers, of=of), Storable)
+]
+
+
+def test_most_of_these_heads_are_stored():
+    assert len(JUDGED) > 40
+
+
+@pytest.mark.parametrize(("of", "headers", "first"), JUDGED)
+def test_a_head_like_one_that_was_judged_comes_to_what_it_would_have_come_to(of, headers, first):
+    for other in OTHERWISE:
+        for framed in (True, False):
+            head = response(JSON | headers | other)
+            how = {"now": NOW + 3, "requested_at": NOW + 1, "jitter": 0.5, "framed": framed}
+            assert decide_alike(first.verdict, head, **how) == decide(request(), head, match(of), **how)
+
+
+def test_requests_that_are_judged_alike_say_the_same_where_it_counts():
+    lax, strict = route(client_control=False), route(client_control=True)
+    plain, asking = request(), request(headers={"Cache-Control": "no-store"})
+    assert kind_of(plain, strict) != kind_of(asking, strict)
+    assert kind_of(plain, lax) == kind_of(asking, lax)
+    assert kind_of(plain, lax) != kind_of(request(headers={"Authorization": "Bearer x"}), lax)

@@ -13,6 +13,7 @@ from proxy.policy.outcome import Outcome
 from proxy.serving.forwarding import Forwarding
 from proxy.serving.hits import Hits, ServingEpoch
 from proxy.serving.listener import Listener
+from proxy.serving.misses import Misses
 from proxy.serving.outgoing import Limits
 from proxy.serving.reachability import Watched
 from proxy.serving.relay import Relays
@@ -64,6 +65,12 @@ class Served:
         return self.forwarding.repeated, self.forwarding.alike, self.forwarding.decided
 
     @property
+    def fetched(self) -> tuple[int, int]:
+        """Misses that were begun without a task, and those answered so."""
+        assert self.listener.misses is not None
+        return self.listener.misses.begun, self.listener.misses.answered
+
+    @property
     def counts(self) -> tuple[int, int, int]:
         """Hits by the same head, by the same choice, decided anew."""
         return self.hits.repeated, self.hits.chosen, self.hits.decided
@@ -96,10 +103,10 @@ class Served:
 async def served(
     rules: str = RULES, *, short: bool = True, made: Callable[..., Hits] = Hits, trusts: bool = False,
     limits: Limits | None = None, logs: bool = False, max_bytes: int = 1 << 20, drain: float = 2.0,
-    sole: bool = True, through: HttpUpstream | None = None, forwards: bool = False,
+    sole: bool = True, through: HttpUpstream | None = None, forwards: bool = False, fetches: bool = False,
     forwarded_bytes: int = 1 << 20, **more: Any,
 ) -> AsyncIterator[Served]:  # fmt: skip
-    """`through`: a real upstream; `forwards`: by the short way as well, where it can.
+    """`through`: a real upstream; `forwards`, `fetches`: by the short ways as well, where they can.
 
     `trusts`: this machine's clients are trusted peers. `logs`: each request is told of. `sole`: no other replica
     purges, so that epochs once read are trusted for ever."""
@@ -107,7 +114,7 @@ async def served(
     events: list[str] = []
     reach = Watched(through or world.upstream, "http://upstream.test", lambda event, details: events.append(event))
     if through is not None:
-        world.exchange._upstream = world.exchange._fetcher._upstream = reach  # type: ignore[assignment]
+        world.exchange._upstream = world.exchange._fetcher._leading._upstream = reach  # type: ignore[assignment]
     if sole:
         world.epochs._copies._trusted, world.epochs._copies._half = float("inf"), 0.0
     serving, metrics, logged = ServingEpoch(), Metrics(), []
@@ -140,6 +147,13 @@ async def served(
             told_of=told_of, serving=serving, remembers=not logs, max_bytes=forwarded_bytes,
         )  # fmt: skip
 
+    def misses() -> Misses:
+        assert through is not None
+        return Misses(
+            world.exchange, through, reach, world.background, world.clock, tells=lambda: world.exchange._telling.on,
+            choices=Choices(), finished=lambda reading, reply, seconds: finished(reading.request, reply, seconds),
+        )  # fmt: skip
+
     def told_of(request: Request, outcome: Outcome) -> Callable[[int, float], None]:
         def passed(status: int, seconds: float) -> None:
             finished(request, Reply(status, Fields(), b"", outcome), seconds)
@@ -151,7 +165,7 @@ async def served(
         world.exchange.handle, reserved,
         trusted_peers=(ipaddress.ip_network("127.0.0.0/8"),) if trusts else (), drain=drain, finished=finished,
         upgrade=NoBridge(), hits=hits if short else None,
-        forwarding=forwarding if forwards else None, limits=limits or Limits(),
+        forwarding=forwarding if forwards else None, misses=misses if fetches else None, limits=limits or Limits(),
     )  # fmt: skip
     await listener.open("127.0.0.1", 0)
     try:

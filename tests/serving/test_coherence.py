@@ -47,7 +47,7 @@ async def history(world: World, seed: int, operations: int) -> tuple[int, int]:
     """How many reads were older than a write acknowledged before they began, and how many were hits."""
     chance = random.Random(seed)
     register = Register(chance)
-    world.exchange._upstream = world.exchange._fetcher._upstream = register
+    world.exchange._upstream = world.exchange._fetcher._leading._upstream = register
     acknowledged = dict.fromkeys(TENANTS, 0)
     stale = hits = 0
 

@@ -94,6 +94,7 @@ async def test_what_no_upstream_takes_for_a_sensitive_path_is_no_access(world, t
     assert not isinstance((await world.get(target)).reply.outcome, Accessed)
 
 
+@pytest.mark.isolation
 async def test_the_other_tenant_gets_its_own_answer(world):
     await world.get("/api/jobs", token=unsigned("org_a"))
     other = await world.get("/api/jobs", token=unsigned("org_b"))
@@ -115,6 +116,7 @@ async def test_after_a_write_the_next_read_is_fresh(world):
     assert (await world.get("/api/jobs/78")).cache == HIT
 
 
+@pytest.mark.isolation
 async def test_a_write_leaves_the_other_tenant_alone(world):
     await world.get("/api/jobs", token=unsigned("org_b"))
     await world.send("POST", "/api/jobs", token=unsigned("org_a"), body=b"{}")
@@ -393,6 +395,7 @@ async def test_what_cannot_be_keyed_is_forwarded_and_neither_read_nor_stored(wor
     assert (await world.get("/api/jobs")).body == b"answer 1"
 
 
+@pytest.mark.isolation
 async def test_a_tenant_conflict_is_noted(world):
     await world.get("/api/jobs", headers={"X-Org-Id": "org_b"})
 
@@ -414,6 +417,7 @@ async def test_a_required_permission_guards_hits(world):
     assert refused.body == b"answer 2"
 
 
+@pytest.mark.isolation
 async def test_a_user_scope_is_not_shared_within_the_tenant(world):
     await world.get("/api/me", token=unsigned(sub="u1"))
     other = await world.get("/api/me", token=unsigned(sub="u2"))
@@ -428,6 +432,7 @@ async def test_a_public_answer_is_shared_by_all_and_needs_no_token(world):
     assert (hit.cache, hit.body) == ("sidecache; hit; ttl=3600", b"answer 1")
 
 
+@pytest.mark.isolation
 async def test_an_answer_for_another_organisation_fails_its_assertion_and_is_not_stored(world):
     world.upstream.answer = lambda request, n: answered({"org_id": "org_b", "n": n})
     await world.get("/api/checked")
@@ -466,6 +471,7 @@ async def test_a_post_read_too_large_for_a_key_is_forwarded_whole(world):
     assert world.upstream.bodies == [body]
 
 
+@pytest.mark.isolation
 async def test_an_unknown_header_is_a_variant_and_cannot_poison_the_others(world):
     world.upstream.answer = lambda request, n: answered(request.fields.get("x-theme") or "none")
     await world.get("/api/jobs", headers={"X-Theme": "evil"})
@@ -924,6 +930,7 @@ async def test_a_group_is_invalidated_by_what_an_unsafe_request_is_answered(worl
     assert (await world.get("/api/jobs")).cache == HIT
 
 
+@pytest.mark.isolation
 async def test_the_groups_of_another_tenant_stay(world):
     world.upstream.answer = grouped
     await world.get("/api/jobs", token=unsigned("org_b"))
@@ -1072,6 +1079,7 @@ async def test_a_body_that_came_with_its_head_and_is_too_large_is_not_stored(wor
 
 
 @pytest.mark.usefixtures("at_once")
+@pytest.mark.isolation
 async def test_a_body_that_came_with_its_head_for_another_tenant_is_neither_stored_nor_shared(world):
     world.upstream.answer = lambda request, n: b'{"org_id": "org_b"}'
     for _ in range(2):

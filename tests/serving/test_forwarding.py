@@ -51,6 +51,20 @@ async def test_heads_of_one_shape_need_no_parser():
         assert [request.get("x-request-id") for request in up.requests] == [str(n) for n in range(10)]
 
 
+async def test_a_head_like_others_but_for_a_cookie_of_ours_is_decided_by_itself():
+    ours = "__Host-sidecache-ticket=secret"
+    async with scene() as (made, up, client):
+        for n in range(3):
+            await ask(client, head(f"/x/{n}", "Cookie: a=1"))
+        for line in (f"a=1; {ours}", ours, f"{ours}; b=2", f"{ours}; b=2"):
+            await ask(client, head("/x/7", f"Cookie: {line}"))
+        assert [request.get("cookie") for request in up.requests[3:]] == ["a=1", None, "b=2", "b=2"]
+        assert not any(b"sidecache-ticket" in request.raw for request in up.requests)
+        assert made.forwarded[1] == 2  # those without it go on as they did
+        await ask(client, head("/x/8", "Cookie: b=2"))
+        assert made.forwarded[1] == 3
+
+
 ORDINARY = [
     head("/x", method="POST"),
     head("/x", method="DELETE"),

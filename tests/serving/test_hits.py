@@ -40,6 +40,7 @@ async def ask(client, data: bytes, method: str = "GET"):
 # What the choice leaves out is read by nobody
 
 
+@pytest.mark.isolation
 async def test_a_caller_named_in_a_field_that_is_otherwise_unread_is_not_taken_for_another():
     """A trusted peer names the user in From, which no other rule reads."""
     async with served(HEADER_RULES, trusts=True) as made:
@@ -53,6 +54,7 @@ async def test_a_caller_named_in_a_field_that_is_otherwise_unread_is_not_taken_f
         assert made.short == 4
 
 
+@pytest.mark.isolation
 async def test_a_variant_selected_by_a_field_that_is_otherwise_unread_is_for_its_own_readers():
     """The second response says nothing of what selected it; the first one's Vary did."""
     async with served() as made, await connect(made.port) as client:

@@ -186,17 +186,17 @@ class Side:
 @asynccontextmanager
 async def side(**more: Any) -> AsyncIterator[Side]:
     answers = Answers()
-    async with upstream(answers) as up, served(RULES, **more) as made:
+    async with upstream(answers) as up:
         through = HttpUpstream(f"http://127.0.0.1:{up.port}", Timeouts())
-        made.world.exchange._upstream = made.world.exchange._fetcher._upstream = through  # type: ignore[assignment]
-        answers.waits = made.world.clock.advance
-        both = Side(made, up, answers)
-        try:
-            yield both
-        finally:
-            await both.hang_up()
-            await made.settle()
-            await through.close()
+        async with served(RULES, through=through, **more) as made:
+            answers.waits = made.world.clock.advance
+            both = Side(made, up, answers)
+            try:
+                yield both
+            finally:
+                await both.hang_up()
+                await made.settle()
+                await through.close()
 
 
 @pytest.fixture(autouse=True)
@@ -274,14 +274,15 @@ async def together(chance: random.Random, a: Side, b: Side) -> None:
 
 
 async def compare(
-    seed: int, steps: int, made: Callable[..., Hits] = Hits, *, forgetful: float = 0.0, **more: Any
-) -> tuple[int, ...]:
-    """Play the same to both sides. How many hits were answered each of the short ways: the last one is by the store.
+    seed: int, steps: int, made: Callable[..., Hits] = Hits, *, forgetful: float = 0.0, lost: float = 0.0,
+    fetches: bool = False, **more: Any,
+) -> tuple[int, ...]:  # fmt: skip
+    """Play the same to both sides. How many were answered each of the short ways: the last ones by store and upstream.
 
-    `forgetful`: the chance that nothing is left in memory.
+    `forgetful`: the chance that nothing is left in memory; `lost`: nor in the store. `fetches`: misses take theirs.
     """
     chance = random.Random(seed)
-    async with side(made=made, **more) as a, side(short=False, **more) as b:
+    async with side(made=made, fetches=fetches, **more) as a, side(short=False, **more) as b:
         heads = Heads(chance)
         for step in range(steps):
             if chance.random() < 0.08:
@@ -290,6 +291,10 @@ async def compare(
                 for memory in (each.made.world.cache._memory for each in (a, b)):
                     for key in sorted(memory._table):
                         memory.drop(key)
+            if lost and chance.random() < lost:
+                for each in (a, b):
+                    for key in sorted(each.made.world.cache._memory._table):
+                        await each.made.world.cache.drop(key)
             if chance.random() < 0.02:
                 body = b"GET /api/jobs HTTP/1.1\r\nHost: portal.test\r\n\r\n"
                 target = chance.choice(("/api/jobs", "/api/jobs/7", "/open/a", "/nowhere"))
@@ -304,7 +309,7 @@ async def compare(
             assert got == await b.play(cut, methods), (step, cut)
             assert a.asked() == b.asked(), (step, cut)
             assert step % 50 or a.made.counted() == b.made.counted()
-        return *a.made.counts, a.made.hits.sought
+        return *a.made.counts, a.made.hits.sought, *(a.made.fetched if fetches else ())
 
 
 @pytest.mark.parametrize("trusts", [False, True], ids=["untrusted peers", "trusted peers"])
@@ -322,6 +327,15 @@ async def test_the_two_ways_are_the_same_where_room_is_short_and_epochs_are_read
 async def test_the_two_ways_are_the_same_where_most_is_in_the_store(sole):
     *_, sought = await compare(20261129, STEPS // 3, sole=sole, forgetful=0.4)
     assert sought > 60
+
+
+@pytest.mark.parametrize("sole", [False, True], ids=["epochs are read again", "epochs last"])
+@pytest.mark.parametrize("trusts", [False, True], ids=["untrusted peers", "trusted peers"])
+async def test_the_two_ways_are_the_same_where_most_is_missing(sole, trusts):
+    *_, begun, answered = await compare(
+        20261130, STEPS // 3, sole=sole, trusts=trusts, forgetful=0.1, lost=0.5, fetches=True
+    )
+    assert (begun > 60) is (answered > 60) is True
 
 
 # The same bytes, whatever they are

@@ -82,12 +82,14 @@ async def test_a_write_that_did_not_succeed_publishes_nothing(both, status):
     assert await both.published() == []
 
 
+@pytest.mark.isolation
 async def test_who_is_of_no_tenant_publishes_nothing(both):
     both.world.upstream.answer = lambda request, n: answered({"id": "x"}, 201)
     assert (await both.world.send("POST", APPLY, token="", body=b"{}")).status == 201
     assert both.noted() == ["event-without-tenant"]
 
 
+@pytest.mark.isolation
 async def test_each_tenant_s_events_are_its_own(both):
     both.world.upstream.answer = lambda request, n: answered({"id": n}, 201)
     await both.world.send("POST", APPLY, body=b"{}")

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import pytest
 import structlog
 
-from proxy.events.ticket import COOKIE
+from proxy.policy.cookies import TICKET
 from tests import wire
 from tests.serving.world import unsigned
 
@@ -229,7 +229,7 @@ async def test_a_place_that_is_none_or_gone_is_not_recovered(side, text):
         ((f"Authorization: Bearer {unsigned(exp=1)}",), 401, 'Bearer error="invalid_token"'),
         ((f"Authorization: Bearer {unsigned(None)}",), 403, None),
         ((f"Authorization: Bearer {unsigned('org_a')}", "X-Org-Id: org_b"), 403, None),
-        ((f"Cookie: {COOKIE}=forged",), 401, "Bearer"),
+        ((f"Cookie: {TICKET}=forged",), 401, "Bearer"),
     ],
 )
 async def test_who_is_not_known_reads_nothing(side, headers, status, authenticate):
@@ -238,27 +238,6 @@ async def test_who_is_not_known_reads_nothing(side, headers, status, authenticat
         assert (answer.status, answer.get("www-authenticate")) == (status, authenticate)
     answer = await wire.fetch(side.data_port, "/.sidecache/ticket", *headers, method="POST")
     assert answer.status == status
-
-
-@pytest.mark.parametrize("path", [EVENTS, f"{EVENTS}/unread", "/.sidecache/ticket"])
-async def test_pages_of_other_origins_are_refused(side, path):
-    method = "POST" if path.endswith("ticket") else "GET"
-    for origin in ("https://evil.test", "null"):
-        answer = await wire.fetch(side.data_port, path, AUTH, f"Origin: {origin}", method=method)
-        assert answer.status == 403
-        assert answer.get("access-control-allow-origin") is None
-
-
-async def test_pages_of_an_allowed_origin_may_read_and_ask_before(side):
-    origin = "Origin: https://portal.example"
-    asked = await wire.fetch(side.data_port, EVENTS, origin, "Access-Control-Request-Method: GET", method="OPTIONS")
-    assert asked.status == 204
-    assert "authorization" in asked.get("access-control-allow-headers")
-    answer = await wire.fetch(side.data_port, f"{EVENTS}/unread", AUTH, origin)
-    for each in (asked, answer):
-        assert each.get("access-control-allow-origin") == "https://portal.example"
-        assert each.get("access-control-allow-credentials") == "true"
-        assert each.get("vary") == "Origin"
 
 
 @pytest.mark.parametrize(
@@ -277,7 +256,7 @@ async def test_a_ticket_opens_a_stream_without_a_header(side):
     answer = await wire.fetch(side.data_port, "/.sidecache/ticket", AUTH, method="POST")
     cookie = answer.get("set-cookie")
     assert answer.status == 204
-    assert cookie.startswith(f"{COOKIE}=")
+    assert cookie.startswith(f"{TICKET}=")
     assert cookie.endswith("; Max-Age=60; Path=/; Secure; HttpOnly; SameSite=Strict")
     client, head = await stream(side, f"Cookie: {cookie.partition(';')[0]}")
     assert head.status == 200
@@ -288,6 +267,31 @@ async def test_a_ticket_opens_a_stream_without_a_header(side):
     # a ticket makes no ticket, and is nothing to the rest of the sidecar
     again = await wire.fetch(side.data_port, "/.sidecache/ticket", f"Cookie: {cookie.partition(';')[0]}", method="POST")
     assert again.status == 401
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "more"),
+    [
+        ("GET", "/elsewhere", ()), ("POST", "/elsewhere", ()), ("POST", "/api/jobs/7/applications", ()),
+        ("GET", "/api/jobs/7/applications", ()), ("GET", "/api/jobs/7/applications", ("Cache-Control: no-cache",)),
+        ("GET", "/socket", ("Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Key: " + "x" * 22 + "==")),
+    ],
+)  # fmt: skip
+async def test_a_ticket_does_not_reach_the_upstream_whatever_way_a_request_takes(tmp_path, method, path, more):
+    async with wire.upstream(Portal().answer) as upstream, wire.sidecar(upstream.port, tmp_path, RULES) as side:
+        cookie = (await ticket(side)).removeprefix("Cookie: ")
+        for lines in (
+            (f"Cookie: a=1; {cookie}; b=2",),
+            (f"Cookie: {cookie}",),
+            ("Cookie: c=3", f"cookie:{cookie};d=4"),
+        ):
+            _ = await wire.fetch(side.data_port, path, AUTH, *lines, *more, method=method)
+        got = b"".join(request.raw for request in upstream.requests)
+        assert b"sidecache-ticket" not in got
+        assert b"Cookie: a=1; b=2\r\n" in got
+        assert method == "GET" or [request.all("cookie") for request in upstream.requests] == [
+            [b"a=1; b=2"], [], [b"c=3", b"d=4"],
+        ]  # fmt: skip
 
 
 async def ticket(side, auth=AUTH) -> str:
@@ -356,6 +360,48 @@ async def test_too_many_streams_of_one_user(side):
     assert head.status == 200
     for each in (*clients, other):
         await each.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "detail"),
+    [
+        ("SIDECACHE_EVENT_STREAMS", "Too many streams are open here."),
+        ("SIDECACHE_EVENT_STREAMS_TENANT", "Too many streams of this organisation are open here."),
+        ("SIDECACHE_EVENT_STREAMS_USER", "Too many streams of this user are open here."),
+    ],
+)
+async def test_how_many_streams_there_may_be_is_a_setting(tmp_path, name, detail):
+    async with upstream_and_sidecar(tmp_path, **{name: "2"}) as side:
+        clients = [(await stream(side, AUTH))[0] for _ in range(2)]
+        answer = await wire.fetch(side.data_port, EVENTS, AUTH)
+        assert (answer.status, json.loads(answer.body)["detail"]) == (429, detail)
+        told = await wire.fetch(side.admin_port, "/metrics", host=f"127.0.0.1:{side.admin_port}")
+        assert (b"sidecache_event_streams_max 2.0\n" in told.body) is (name == "SIDECACHE_EVENT_STREAMS")
+        for each in clients:
+            await each.close()
+
+
+async def test_how_much_is_kept_and_how_large_an_event_may_be_are_settings(tmp_path):
+    async with upstream_and_sidecar(tmp_path, SIDECACHE_EVENTS_KEPT="10", SIDECACHE_EVENT_BYTES="256") as side:
+        await apply(side, "x" * 300)
+        for _ in range(10):
+            await apply(side, "x" * 100)
+        answer = await wire.fetch(side.data_port, f"{EVENTS}?after=0&wait=0", AUTH)
+        assert [each["data"]["application"] for each in json.loads(answer.body)["events"]] == [
+            f"app_{n}" for n in range(2, 12)
+        ]
+        await apply(side, "x" * 300)
+        answer = await wire.fetch(side.data_port, f"{EVENTS}?after=0&wait=0", AUTH)
+        assert json.loads(answer.body)["events"][-1]["data"] == {"ref": "/api/jobs/7/applications"}
+        host, body = (
+            f"127.0.0.1:{side.admin_port}",
+            {"tenant": "org_a", "event": "plan.changed", "data": {"x": "y" * 300}},
+        )
+        told = await wire.fetch(
+            side.admin_port, "/api/events", "Content-Type: application/json", method="POST",
+            body=json.dumps(body).encode(), host=host,
+        )  # fmt: skip
+        assert (told.status, b"is larger than 256 bytes" in told.body) == (400, True)
 
 
 async def test_the_script_for_pages(side):

@@ -46,16 +46,18 @@ def test_an_answer_of_our_own_has_a_length_and_one_outcome():
 )
 async def test_a_hit_and_a_miss_leave_in_the_same_encoding(accept, coding, etag):
     hit = await from_entry(stored(), asking(accept_encoding=accept), route(), HIT, NOW)
-    miss = from_stream(arriving(), asking(accept_encoding=accept), route(), MISS)
+    miss = from_stream(arriving(), asking(accept_encoding=accept), route(), MISS, LONG)
+    streamed = from_stream(arriving(), asking(accept_encoding=accept), route(), MISS)
 
-    for reply in (hit, miss):
+    for reply in (hit, miss, streamed):
         assert reply.fields.get("content-encoding") == coding
         assert reply.fields.get("etag") == etag
         assert reply.fields.get("vary") == "Accept-Encoding"
     assert hit.fields.get("content-length") == str(len(await whole(hit)))
-    assert miss.fields.get("content-length") == (None if coding else str(len(LONG)))
+    assert miss.fields.get("content-length") == str(len(await whole(miss)))
+    assert streamed.fields.get("content-length") == (None if coding else str(len(LONG)))
     if coding == "gzip":
-        assert gzip.decompress(await whole(hit)) == gzip.decompress(await whole(miss)) == LONG
+        assert [gzip.decompress(await whole(each)) for each in (hit, miss, streamed)] == [LONG] * 3
 
 
 async def test_an_encoding_is_made_once():

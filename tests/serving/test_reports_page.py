@@ -162,12 +162,12 @@ async def test_rules_may_ask_for_a_permission(tmp_path):
         assert (await ask(made.port, REPORTS, token=bearer(permissions=["read:analytics"]))).status == 200
 
 
-@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS"])
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH"])
 async def test_reports_are_read_and_nothing_else(tmp_path, method):
     async with scene(tmp_path) as made:
         answer = await ask(made.port, REPORTS, method=method, body=b"{}")
         assert answer.status == 405
-        assert answer.get("allow") == "GET, HEAD"
+        assert answer.get("allow") == "GET, HEAD, OPTIONS"
         assert made.upstream.requests == []
 
 

@@ -46,6 +46,7 @@ OTHERS = [
 @pytest.mark.parametrize("trusted", [True, False])
 @pytest.mark.parametrize("lines", OTHERS)
 @pytest.mark.parametrize("target", ["/a/1", "/", "/b?x=%zz"])
+@pytest.mark.isolation
 def test_another_head_of_the_shape_becomes_what_the_ordinary_way_makes_of_it(lines, target, trusted):
     first, other = head(*FIRST), head(*lines, target=target)
     shape, found = shape_of(Choices()(first)[0]), shape_of(Choices()(other)[0])

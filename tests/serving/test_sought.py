@@ -184,6 +184,7 @@ async def test_a_store_that_fails_is_an_ordinary_miss(tasks, how):
         assert made.world.cache.stats().store_failures == 1
 
 
+@pytest.mark.isolation
 async def test_a_record_of_another_tenant_is_a_counted_miss(tasks):
     async with stored(tasks) as (made, client):
         store = made.world.store.inner
@@ -368,6 +369,7 @@ async def test_another_target_of_a_known_caller_is_answered_as_if_the_caller_wer
     assert got[:2] == got[2:]
 
 
+@pytest.mark.isolation
 async def test_a_caller_is_another_with_other_credentials(tasks):
     async with stored(tasks) as (made, client):
         answer = await ask(client, head(TARGETS[0], token=OTHER))

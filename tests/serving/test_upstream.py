@@ -411,6 +411,7 @@ SURPLUS = [EVIL, EVIL[:9], EVIL[:-6], b"E", b"garbage\r\n\r\n"]
 
 @pytest.mark.parametrize("surplus", SURPLUS, ids=range(len(SURPLUS)))
 @pytest.mark.parametrize("first", [response(b"good"), chunked([b"good"]), response(b"", status="304 Not Modified")])
+@pytest.mark.isolation
 async def test_what_follows_a_response_in_the_same_segment_is_never_anothers(first, surplus):
     async def answer(_: Message, peer: Peer) -> None:
         await peer.send(first + surplus)
@@ -425,6 +426,7 @@ async def test_what_follows_a_response_in_the_same_segment_is_never_anothers(fir
 
 
 @pytest.mark.parametrize("surplus", SURPLUS, ids=range(len(SURPLUS)))
+@pytest.mark.isolation
 async def test_what_follows_the_end_of_a_body_that_is_being_read_is_never_anothers(surplus):
     gate = asyncio.Event()
 

@@ -43,6 +43,7 @@ def test_another_key_with_the_same_name_does_not_verify():
         read(forged.sign(ADA, ALL), Assertions([key("k1")], "http://portal", clock))
 
 
+@pytest.mark.isolation
 def test_each_caller_has_one_of_its_own():
     made = Assertions([key("k1")], "http://portal", FakeClock())
     callers = [ADA, Identity("org_b", "u1"), Identity("org_a", "u2"), Identity("org_a", "u1", frozenset({"a"}))]

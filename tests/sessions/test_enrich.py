@@ -62,6 +62,14 @@ async def test_it_is_asked_once_for_all_members_and_again_in_time(world):
     assert world.asked == 2
 
 
+async def test_it_is_asked_with_the_callers_credentials_and_without_ours(world):
+    fields = (*REQUEST.fields, ("Cookie", "__Host-sidecache-ticket=t; __session=s"), ("X-Other", "1"))
+    assert world.enriching.about(Identity("org_a"), Request("GET", "/api/jobs", Fields(fields))) is None
+    await settle(20)
+    (asked,) = world.upstream.asked
+    assert list(asked.fields) == [*REQUEST.fields, ("Cookie", "__session=s"), ("Accept", "application/json")]
+
+
 async def test_all_who_ask_at_once_cost_one_question_and_none_waits(world):
     world.upstream.gate = asyncio.Event()
     for _ in range(100):

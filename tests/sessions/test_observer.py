@@ -89,6 +89,7 @@ async def test_a_logout_ends_the_session_or_else_what_the_user_has_there(world, 
     assert sum(each.subject.startswith("d:") for each in world.applied) == 1
 
 
+@pytest.mark.isolation
 async def test_the_other_session_of_the_same_user_goes_on_and_another_tenant_does_too(world):
     one, two = token(sid="s1"), token(sid="s2")
     await status(world, "/auth/logout", token=one)
@@ -221,6 +222,7 @@ async def test_a_write_under_way_is_finished_and_the_next_is_refused(world):
 # Roles
 
 
+@pytest.mark.isolation
 async def test_answers_of_the_old_rights_are_out_of_reach_and_others_stay(world):
     old = token(user="u7")
     for target in ("/api/jobs", "/api/applications", "/api/me"):
@@ -311,6 +313,7 @@ async def test_without_a_caller_the_user_is_meant_everywhere_or_nobody(world):
     assert "role-change-of-nobody" in world.noted
 
 
+@pytest.mark.isolation
 async def test_who_changes_roles_in_one_tenant_changes_none_in_another(world):
     await status(world, "/api/members/u7/roles", "PUT", token=token(user="admin", org="org_b"))
     assert (await world.get("/api/me", token=token(user="u7"))).cache == "sidecache; fwd=uri-miss; stored"

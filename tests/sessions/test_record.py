@@ -254,6 +254,7 @@ async def test_what_a_process_remembers_is_bounded(made):
     assert len(one.records) == 100
 
 
+@pytest.mark.isolation
 def test_every_session_has_a_name_of_its_own_that_a_store_takes():
     users = ["u1", "auth0|ada", "a:b", "u1:org_a", "José", "x" * 256, "x" * 255, "\ud800", "a b", "h-1"]
     names = [name_of(user, "org_a") for user in users]

@@ -105,6 +105,7 @@ async def test_a_name_that_no_field_can_carry_is_percent_encoded(world, user, se
     assert told(world)["x-user-id"] == sent
 
 
+@pytest.mark.isolation
 async def test_roles_cannot_be_mistaken_for_others(world):
     await world.get("/api/unruled", token=unsigned("org_a", permissions=["a,b", "c"]))
     assert told(world)["x-roles"] == "a%2Cb,c"

@@ -263,6 +263,7 @@ async def test_whoever_waits_too_long_for_a_connection_is_told_which_setting(ser
 
 
 @pytest.mark.parametrize("cancel", [0.0, 0.5])
+@pytest.mark.isolation
 async def test_cancelled_callers_and_a_slow_network_never_give_another_s_value(either, cancel):
     dice = random.Random(1)
     async with chaotic(either) as (store, chaos):
@@ -297,6 +298,7 @@ async def test_a_stray_reply_that_arrives_while_ours_is_under_way_is_nobody_s_va
         assert await wrong_reads(store, 100) == (0, 100)
 
 
+@pytest.mark.isolation
 async def test_replies_that_reach_another_connection_are_nobody_s_value(either):
     async with chaotic(either, timeout=1.0) as (store, chaos):
         await fill(store)

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-from proxy.telemetry.logs import configure, logger
+from proxy.telemetry.lines import Lines
+from proxy.telemetry.logs import configure, logger, samples
 from tests.serving.world import unsigned
 
 TOKEN = unsigned()
@@ -27,15 +28,24 @@ def _restored() -> Iterator[None]:
     server.setLevel(server_level)
 
 
-class Terminal(io.StringIO):
+class Stream(io.StringIO):
+    lines: Lines | None = None
+
+    def getvalue(self) -> str:
+        """What was said until now: another thread writes it."""
+        assert self.lines is None or self.lines.written(10)
+        return super().getvalue()
+
+
+class Terminal(Stream):
     def isatty(self) -> bool:
         return True
 
 
 @pytest.fixture
 def stream() -> io.StringIO:
-    stream = io.StringIO()
-    configure(stream)
+    stream = Stream()
+    stream.lines = configure(stream)
     return stream
 
 
@@ -83,7 +93,7 @@ def test_untrusted_text_is_inert_in_json(stream, text, wrap):
 @pytest.mark.parametrize("text", ATTACKS)
 def test_untrusted_text_is_inert_on_a_terminal(text):
     terminal = Terminal()
-    configure(terminal)
+    terminal.lines = configure(terminal)
     logger().info("request", path=text, other=[text])
     written = terminal.getvalue()
     assert written.count("\n") == 1
@@ -156,7 +166,7 @@ def test_a_clients_bad_bytes_are_not_logged(stream):
 
 
 def test_the_lines_of_a_worker_say_which_it_is(stream):
-    configure(stream, worker=3)
+    stream.lines = configure(stream, worker=3)
     logger().info("hello", worker=7)  # of another: that is what it is about
     logger().info("hello")
     assert [json.loads(line)["worker"] for line in stream.getvalue().splitlines()] == [7, 3]
@@ -173,17 +183,27 @@ class Full(io.StringIO):
 @pytest.mark.parametrize("broken", [Full(), "closed"])
 def test_a_line_that_cannot_be_written_stops_nothing(broken):
     stream = io.StringIO() if broken == "closed" else broken
-    configure(stream)
+    lines = configure(stream)
     if broken == "closed":
         stream.close()
     logger().error("x")
     logging.getLogger("asyncio").error("x")
+    assert lines.written(10)
+    logger().error("x")
+    assert lines.written(10)
 
 
 def test_lines_go_to_standard_error_unless_said_otherwise(capsys):
-    configure()
+    lines = configure()
     logger().info("hello")
+    assert lines.written(10)
     captured = capsys.readouterr()
     assert captured.out == ""
     assert json.loads(captured.err)["event"] == "hello"
     assert sys.stderr is not None
+
+
+def test_a_scrape_finds_what_was_lost():
+    lines = configure(io.StringIO())
+    lines.lost = 7
+    assert [(each.name, each.value) for each in samples()] == [("sidecache_log_lost_total", 7)]

@@ -336,6 +336,17 @@ async def test_new_rules_are_in_force_in_all_and_broken_ones_in_none_and_told_on
         assert len(made.events("rules-refused")) == len(made.events("rules-loaded")) == 1
 
 
+async def test_a_reload_that_is_asked_for_during_the_start_does_not_end_it(server, tmp_path):
+    hasty = (
+        "import os, signal, time, proxy.workers.supervisor as s, proxy.cli.run as r; from proxy.settings import load; "
+        "from proxy.telemetry.logs import configure; configure(); told = s.Supervisor._tell_where; "
+        "s.Supervisor._tell_where = lambda *all: (os.kill(os.getpid(), signal.SIGHUP), told(*all)); "
+        "r.run_until_done(s.supervise(load(os.environ), time.time))"
+    )
+    async with workers(server, tmp_path, command=(sys.executable, "-c", hasty)) as made:
+        assert (await made.admin("/readyz")).status == 200
+
+
 async def test_rules_that_share_more_are_accepted_once_for_all_workers(server, tmp_path):
     token, entry = new_admin_token("ida", "inspector", None, os.urandom)
     environ = {"SIDECACHE_PROFILE": "staging", "SIDECACHE_DEV_AUTH": "0", "SIDECACHE_ADMIN_TOKENS": str(entry)}

@@ -7,13 +7,11 @@ const PROVIDERS = { upstash: 'upstash', elasticache: 'elasticache', redis: 'elas
 // Amplify puts the name of a secret's parameter into the environment, not the secret.
 const isParameter = (value) => value.startsWith('/amplify/');
 
-// As the sidecar chooses (SIDECACHE_PROFILE development: Upstash before ElastiCache).
+// As the sidecar chooses: what is said, else what is there. Of both, Upstash is the one for development; elsewhere it must be said.
 function providerOf(env) {
   if (env.REDIS_PROVIDER) return PROVIDERS[env.REDIS_PROVIDER.toLowerCase()];
-  const present = [];
-  if (env.UPSTASH_REDIS_REST_URL) present.push('upstash');
-  if (env.REDIS_HOST) present.push('elasticache');
-  return env.SIDECACHE_PROFILE === 'development' ? present[0] : present[present.length - 1];
+  if (env.UPSTASH_REDIS_REST_URL && env.REDIS_HOST) return env.SIDECACHE_PROFILE === 'development' ? 'upstash' : undefined;
+  return env.UPSTASH_REDIS_REST_URL ? 'upstash' : env.REDIS_HOST && 'elasticache';
 }
 
 function configOf(env) {
@@ -48,7 +46,7 @@ function configOf(env) {
     if (!config.elasticache.tls) problems.push('REDIS_TLS: must be true; ElastiCache is not asked in plain text');
     if (!Number.isInteger(config.elasticache.port)) problems.push(`REDIS_PORT: ${env.REDIS_PORT} is not a port such as 6379`);
   } else {
-    problems.push('REDIS_PROVIDER: must be upstash or elasticache (alias redis)');
+    problems.push('REDIS_PROVIDER: say which, upstash or elasticache (alias redis)');
   }
   // the lines name variables and say what to do; none repeats a value that may be a secret
   if (problems.length) throw new Error(problems.join('\n'));
