@@ -176,4 +176,4 @@ def _sampled(contestant: Contestant, place: Place) -> Sample | str:
     try:
         return measure(contestant, place)
     except ValueError as error:
-        return str(error)
+        return str(error).strip().splitlines()[0]
