@@ -29,7 +29,7 @@ class Ground:
         with ExitStack() as stack:
             servers = []
             for starter in starters:
-                name = getattr(getattr(starter, "func", starter), "__name__", "server")
+                name = getattr(getattr(starter, "func", starter), "__name__", "server").partition("_that_")[0]
                 try:
                     servers.append(stack.enter_context(starter(self.place.below(name))))
                 except NotAvailable as reason:

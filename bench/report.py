@@ -93,7 +93,7 @@ def growth(versus: dict[str, Any]) -> Iterator[str]:
         for series in dict.fromkeys(row["series"] for row in rows):
             of_it = [row for row in rows if row["series"] == series]
             points = "; ".join(f"{row['at']}: {row['cpu']:.1f}" for row in of_it)
-            memory = "; ".join(f"{row.get('resident_mib', 0):.0f}" for row in of_it)
+            memory = "; ".join(f"{row['resident_mib']:.0f}" for row in of_it if "resident_mib" in row)
             yield f"| {name} | {series} | {points} | {of_it[-1]['cpu'] / of_it[0]['cpu']:.2f} | {memory} |"
 
 

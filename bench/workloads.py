@@ -322,6 +322,6 @@ FULL: dict[str, Workload] = SHORT | {
     "bodies": bodies,
     "connections": connections,
     "routes": routes,
-    "keys": keys,
     "tenants": tenants,
+    "keys": keys,  # the longest
 }
