@@ -117,7 +117,7 @@ def holding(many: int) -> Callable[[Place], AbstractContextManager[Server]]:
     @contextmanager
     def sidecache_that_fills_itself(place: Place) -> Iterator[Server]:
         program = (beside_python("python"), "-m", "bench.filled")
-        room = {"SIDECACHE_L1_BYTES": str(10 << 30), "BENCH_MANY": str(many)}
+        room = {"SIDECACHE_L1_BYTES": str(12 << 30), "BENCH_MANY": str(many)}
         with sidecache(place, program=program, **room) as server:
             yield replace(server, fills_itself=True)
 

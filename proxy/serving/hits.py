@@ -58,7 +58,8 @@ Tell = Callable[[Request, Reply | None], None]
 
 RECHECKED = 10.0
 LASTS = 600.0  # the same for what is prepared for many callers, each of whom is rechecked
-_FEW = 4  # of the bytes of a table: as much is taken by whatever comes first
+_FEW = 0.25  # of the bytes for choices, each of one client: as much is taken by whatever comes first
+_MOST = 0.95  # of the bytes for what is shared, the same
 _DECIDED = 65_536  # choices that were decided about once
 _SEEN = 8192  # heads that came once: only one that comes again is worth a place
 
@@ -360,7 +361,7 @@ class Hits:
 
     def _is_worth_preparing(self, table: Table[Prepared], key: bytes | str) -> bool:
         """Preparing costs as much as answering: of very many, only what comes again is worth it."""
-        if table.size < table.max_bytes // _FEW:
+        if table.size < table.max_bytes * (_FEW if table is self._choices else _MOST):
             return True
         seen = hash(key)
         if seen in self._decided:
