@@ -67,7 +67,9 @@ class Comparison:
     samples: dict[tuple[str, str], list[Sample]] = field(default_factory=dict)
     targets: tuple[Target, ...] = ()
     skipped: dict[str, str] = field(default_factory=dict)
+    failed: str = ""  # why there is nothing more of it
     resident: dict[tuple[str, str], float] = field(default_factory=dict)
+    measured: str = field(default_factory=lambda: time.strftime("%Y-%m-%d %H:%M", time.gmtime()))
 
     def median(self, who: tuple[str, str], measure: str = "cpu") -> float:
         return statistics.median(sample.figure(measure) for sample in self.samples[who])
@@ -90,6 +92,12 @@ class Comparison:
             for each in self.targets
         ]
 
+    def fail(self, why: str) -> None:
+        """Nothing more comes: of what there is, only whole rounds count."""
+        self.failed = why
+        whole = min([len(samples) for samples in self.samples.values()], default=0)
+        self.samples = {who: samples[:whole] for who, samples in self.samples.items() if whole}
+
     def document(self) -> dict[str, Any]:
         """For JSON."""
         figures = ("cpu", "p50", "p99", "rate", "fetches", "others")
@@ -100,7 +108,14 @@ class Comparison:
             for who, samples in self.samples.items()
         ]
         targets = [asdict(target) | {"ratio": ratio and round(ratio, 3)} for target, ratio in self.verdicts()]
-        return {"question": self.question, "rows": rows, "targets": targets, "skipped": self.skipped}
+        return {
+            "question": self.question,
+            "measured": self.measured,
+            "rows": rows,
+            "targets": targets,
+            "skipped": self.skipped,
+            "failed": self.failed,
+        }
 
 
 def measure(contestant: Contestant, place: Place) -> Sample:
@@ -132,10 +147,33 @@ def measure(contestant: Contestant, place: Place) -> Sample:
 
 
 def interleaved(contestants: Sequence[Contestant], place: Place, rounds: int, into: Comparison) -> None:
-    """Each contestant once a round, in turns that start with another one each time."""
+    """Each contestant once a round, in turns that start with another one each time.
+
+    A turn that fails is tried once more; a contestant that fails again is out, with its reason.
+    """
+    left = list(contestants)
     for number in range(rounds):
         for turn in range(len(contestants)):
             each = contestants[(turn + number) % len(contestants)]
-            into.samples.setdefault((each.series, each.at), []).append(measure(each, place))
-    for each in contestants:
+            if each not in left:
+                continue
+            sample = _sampled(each, place)
+            if isinstance(sample, Sample):
+                into.samples.setdefault((each.series, each.at), []).append(sample)
+            else:
+                left.remove(each)
+                into.samples.pop((each.series, each.at), None)
+                into.skipped[f"{each.series} {each.at}".strip()] = sample
+    for each in left:
         into.resident[each.series, each.at] = each.server.processes.resident_mib()
+
+
+def _sampled(contestant: Contestant, place: Place) -> Sample | str:
+    try:
+        return measure(contestant, place)
+    except ValueError:
+        pass
+    try:
+        return measure(contestant, place)
+    except ValueError as error:
+        return str(error).strip().splitlines()[0]

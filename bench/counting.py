@@ -67,8 +67,9 @@ def short_way(world: World, made: type[Any], cell_of: Callable[[Outcome], list[i
     """Answers the same head again and again, from one stored answer, without a socket."""
     request = Request("GET", "/api/jobs", _fields(), peer="127.0.0.1")
     short = made(
-        world.cache, world.epochs, at_once=world.exchange.at_once, request_of=lambda *_: request, cell_of=cell_of,
-        logged=None, serving=hits.ServingEpoch(), clock=world.clock, max_bytes=1 << 20,
+        world.cache, world.epochs, prompt=world.exchange.prompt, request_of=lambda *_: request,
+        is_own=lambda path: False, cell_of=cell_of, logged=None, serving=hits.ServingEpoch(),
+        clock=world.clock, max_bytes=1 << 20,
     )  # fmt: skip
     assert short._anew(HEAD, None, "", False) is not None
     assert short.known(HEAD, False) is not None

@@ -1,19 +1,19 @@
 """How is a workload set up? Start the servers, see that each does the job, fill them, then let them take turns."""
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from bench import load
 from bench.compare import Comparison, Contestant, Target, interleaved
+from bench.filled import ASKED_FOR
 from bench.heads import Head
 from bench.machine import NotAvailable
 from bench.peers import Place, Server, Started
 from bench.wire import ask, fetched
 
 Starter = Callable[[Place], Started]
-_FILL_SECONDS = 20
-_FILL_LIMIT = 60  # turns of that
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +21,7 @@ class Ground:
     place: Place
     rounds: int = 5
     seconds: int = 1
+    begun: list[Comparison] = field(default_factory=list)
 
     @contextmanager
     def up(self, comparison: Comparison, *starters: Starter) -> Iterator[list[Server]]:
@@ -28,7 +29,7 @@ class Ground:
         with ExitStack() as stack:
             servers = []
             for starter in starters:
-                name = getattr(starter, "__name__", "server")
+                name = getattr(getattr(starter, "func", starter), "__name__", "server").partition("_that_")[0]
                 try:
                     servers.append(stack.enter_context(starter(self.place.below(name))))
                 except NotAvailable as reason:
@@ -54,7 +55,12 @@ class Ground:
         own = fetches if server.name not in _WITHOUT_ORIGIN else 0.0
         return Contestant(series or server.name, server, send, at, own)
 
-    def take_turns(self, comparison: Comparison, contestants: Sequence[Contestant]) -> Comparison:
+    def take_turns(
+        self, comparison: Comparison, contestants: Sequence[Contestant], *, warm: bool = False
+    ) -> Comparison:
+        """`warm`: before each turn a second of the same load that does not count."""
+        if warm:
+            contestants = [replace(each, prepare=each.send) for each in contestants]
         interleaved(contestants, self.place, self.rounds, comparison)
         return comparison
 
@@ -78,19 +84,30 @@ class Ground:
                     + answer.head.decode("latin-1")
                 )
 
-    def fill(self, server: Server, head: Head) -> None:
-        """Ask for each key (or with each token) once."""
-        wanted, done = max(head.keys, len(head.tokens)), 0
-        for _ in range(_FILL_LIMIT):
-            script = head.script(self.place.folder, start=max(0, done - 2 * load.CONNECTIONS))
-            seconds = 1 if wanted - done < 2000 else _FILL_SECONDS if wanted - done > 200_000 else 5
-            done += load.closed_loop(script, server.port, self.place.cores, seconds=seconds).requests
-            if done >= wanted + 2 * load.CONNECTIONS:
-                return
-        raise ValueError(f"{server.name}: {done} of {wanted} keys were filled")
+    def fill(self, server: Server, head: Head, until: float) -> None:
+        """Ask for each key once, and once again: what is timed was there, and met as well. With each token three times
+        again: a caller is known by the second time, and what is for a tenant alone prepared by the third.
+        """
+        many = head.many
+        if server.fills_itself and many > 2 * ASKED_FOR:
+            self._each(server, head, until, 0, ASKED_FOR)
+            self._each(server, head, until, many - 1, many)  # which stands for all between (`bench.filled`)
+        else:
+            self._each(server, head, until, 0, many)
+        for _ in range(3 if head.tokens else 1):
+            self._each(server, head, until, 0, many)
+
+    def _each(self, server: Server, head: Head, until: float, first: int, end: int) -> None:
+        place, left = self.place, until - time.monotonic()
+        done = 0
+        if left > 1:
+            done = load.each_once(head, server.port, place.cores, place.folder, first=first, end=end, seconds=left)
+        if done < end - first:
+            raise NotAvailable(f"{done:,} of {end - first:,} were answered before the time for filling was over")
 
     def comparison(self, workload: str, question: str, *targets: Target) -> Comparison:
-        return Comparison(workload, question, targets=targets)
+        self.begun.append(made := Comparison(workload, question, targets=targets))
+        return made
 
 
 _WITHOUT_ORIGIN = frozenset({"C floor", "aiohttp"})

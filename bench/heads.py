@@ -1,7 +1,8 @@
 """Which request heads are sent? A browser's, 1.3 KiB of them, with a cookie and a bearer token; some parts may change.
 
 A head is text with marks: {n} a number that never comes twice, {hex} 16 hexadecimal digits that never come twice,
-{key} a number below `keys`, {token} one of many tokens. `script` makes wrk fill them in, `filled` does it here.
+{key} a number below `keys`, {token} one of many tokens. `script` makes wrk fill them in, `template` is for the fill in
+C, `filled` does it here.
 """
 
 import itertools
@@ -38,6 +39,12 @@ class Head:
     text: str
     keys: int = 1
     tokens: tuple[str, ...] = ()
+    zipf: bool = False  # one of the keys is asked for as often as its rank says (1/rank), instead of all alike
+
+    @property
+    def many(self) -> int:
+        """How many of these are to be filled."""
+        return max(self.keys, len(self.tokens), 1)
 
     def filled(self, key: int = 0, token: int = 0) -> bytes:
         """One request with this head."""
@@ -48,8 +55,8 @@ class Head:
     def constant(self) -> bool:
         return _MARK.search(self.text) is None
 
-    def script(self, folder: Path, *, start: int | None = None) -> Path:
-        """The script for wrk. With `start`, keys and tokens come one after the other from that one on."""
+    def script(self, folder: Path) -> Path:
+        """The script for wrk: keys and tokens at random."""
         file = folder / f"head{next(_numbers)}.lua"
         if self.constant:
             file.write_text(f"local head = {_lua(self.text)}\nrequest = function() return head end\n")
@@ -58,9 +65,10 @@ class Head:
         expressions = [_lua(part) if at % 2 == 0 else _EXPRESSION[part] for at, part in enumerate(parts)]
         tokens = folder / f"{file.stem}.tokens"
         tokens.write_text("\n".join(self.tokens))
-        chosen = "math.random(0, most - 1)" if start is None else f"(n + {start}) % most"
+        # the ranks of Zipf's law are strewn over all keys: their neighbours were not stored beside them
+        chosen = f"math.floor(most ^ math.random()) * {_STREWN} % most" if self.zipf else "math.random(0, most - 1)"
         file.write_text(
-            f"local n, run, most = -1, 0, {max(self.keys, len(self.tokens), 1)}\n"
+            f"local n, run, most = -1, 0, {self.many}\n"
             "local random = io.open('/dev/urandom', 'rb')\n"  # each run has numbers of its own
             "for _ = 1, 3 do run = run * 256 + random:read(1):byte() end\n"
             f"local keys, tokens = {self.keys}, {{}}\n"
@@ -70,7 +78,16 @@ class Head:
         )
         return file
 
+    def template(self, folder: Path) -> tuple[Path, Path]:
+        """The files for `fill`: this head, and its tokens."""
+        number = next(_numbers)
+        template, tokens = folder / f"head{number}.template", folder / f"head{number}.tokens"
+        template.write_bytes(self.text.encode())
+        tokens.write_text("\n".join(self.tokens))
+        return template, tokens
 
+
+_STREWN = 7_654_321  # has no factor in common with a power of ten
 _EXPRESSION = {
     "n": '(run .. "0" .. n)',
     "hex": 'string.format("%06x%010x", run, n)',
@@ -87,7 +104,15 @@ def _lua(text: str) -> str:
     return json.dumps(text)  # the same escapes, for ASCII
 
 
-def head(target: str, token: str | list[str], *, distinct: bool = False, keys: int = 1, extra: str = "") -> Head:
+def head(
+    target: str,
+    token: str | list[str],
+    *,
+    distinct: bool = False,
+    keys: int = 1,
+    zipf: bool = False,
+    extra: str = "",
+) -> Head:
     """A browser's GET of `target`. Distinct: its cookie, trace and request ids are never those of another request."""
     tokens = tuple(token) if isinstance(token, list) else ()
     lines = _BROWSER.replace("{ga}", "{hex}" if distinct else "1874320094").replace(
@@ -97,4 +122,4 @@ def head(target: str, token: str | list[str], *, distinct: bool = False, keys: i
         assert isinstance(token, str)
         lines = lines.replace("{token}", token)
     text = f"GET {target} HTTP/1.1\n{lines}{extra}\n".replace("\n", "\r\n")
-    return Head(text, keys, tokens)
+    return Head(text, keys, tokens, zipf)

@@ -60,3 +60,17 @@ def open_loop(head: Head, port: int, cores: Cores, folder: Path, *, rate: float,
     if failures:
         raise ValueError(f"pace: {failures:.0f} answers were not 200")
     return Answered(int(requests), seconds, p50, p90, p99)
+
+
+def each_once(head: Head, port: int, cores: Cores, folder: Path, *, first: int, end: int, seconds: float) -> int:
+    """How many of these numbers were answered, as keys or tokens of the head; ValueError: not with 200."""
+    template, tokens = head.template(folder)
+    command = ["taskset", "-c", str(cores.load), str(compiled("fill", folder)), str(port), str(first), str(end)]
+    command += [str(CONNECTIONS), str(seconds), str(template), str(tokens)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 30, check=False)
+    if done.returncode != 0:
+        raise ValueError(done.stderr.strip())
+    answers, failures = (int(word) for word in done.stdout.split())
+    if failures:
+        raise ValueError(f"fill: {failures} answers were not 200")
+    return answers

@@ -37,6 +37,7 @@ class Server:
     name: str
     port: int
     processes: Tree
+    fills_itself: bool = False  # with all keys up to the last one, when it is asked for that one (`bench.filled`)
 
 
 Started = AbstractContextManager[Server]
@@ -113,10 +114,14 @@ _NGINX_CACHE = """
 """
 
 
-def nginx(place: Place) -> Started:
-    """proxy_cache, with the credentials in the key."""
+def nginx(place: Place, locations: int = 0) -> Started:
+    """proxy_cache, with the credentials in the key; among so many other locations."""
     need("nginx")
-    return _nginx("nginx", place, server=_NGINX_CACHE)
+    others = "".join(
+        f"    location /api/things-{number}/ {{ proxy_pass http://portal; proxy_cache jobs; }}\n"
+        for number in range(locations)
+    )
+    return _nginx("nginx", place, server=_NGINX_CACHE + others)
 
 
 # One value holds content type and body. What is not there is fetched from the origin and kept, as one would write it.

@@ -27,7 +27,8 @@ _COLOURS = {
     "C floor": "#495057",
 }
 _WIDTH, _LEFT, _BAR = 760, 170, 18
-_PANEL_WIDTH, _PANEL_HEIGHT = 360, 230
+_PANEL_WIDTH, _PANEL_HEIGHT = 400, 270
+_UNITS = {"bodies": " (KiB)"}
 
 Workload = dict[str, Any]
 
@@ -83,17 +84,17 @@ def curves(workloads: dict[str, Workload]) -> str:
     def parts() -> Iterator[str]:
         yield _text(12, 24, "CPU per hit in microseconds, while one thing grows", bold=True, size=14)
         for number, name in enumerate(shown):
-            left, top = 50 + (number % 2) * (_PANEL_WIDTH + 20), 60 + (number // 2) * (_PANEL_HEIGHT + 40)
+            left, top = 50 + (number % 2) * _PANEL_WIDTH, 84 + (number // 2) * _PANEL_HEIGHT
             yield from _panel(name, workloads[name]["rows"], left, top)
 
-    return _picture(2 * _PANEL_WIDTH + 60, 50 + lines * (_PANEL_HEIGHT + 40), parts())
+    return _picture(2 * _PANEL_WIDTH + 40, 60 + lines * _PANEL_HEIGHT, parts())
 
 
 def _panel(name: str, rows: list[dict[str, Any]], left: float, top: float) -> Iterator[str]:
-    width, height = _PANEL_WIDTH - 60, _PANEL_HEIGHT - 40
+    width, height = _PANEL_WIDTH - 70, _PANEL_HEIGHT - 80
     places = sorted({float(row["at"]) for row in rows})
     most = 1.1 * max(float(row["cpu"]) for row in rows)
-    first, span = math.log(places[0]), math.log(places[-1] / places[0])
+    first, span = math.log(places[0]), math.log(places[-1] / places[0]) or 1.0
 
     def x(at: str | float) -> float:
         return left + width * (math.log(float(at)) - first) / span
@@ -101,22 +102,37 @@ def _panel(name: str, rows: list[dict[str, Any]], left: float, top: float) -> It
     def y(cpu: float) -> float:
         return top + height * (1 - cpu / most)
 
-    yield _text(left, top - 8, name, bold=True)
+    yield _text(left, top - 26, f"{name}{_UNITS.get(name, '')}", bold=True)
     yield f'<path d="M{left} {top}V{top + height}H{left + width}" fill="none" stroke="#868e96"/>'
     for share in (0.0, 0.5, 1.0):
         yield _text(left - 6, y(most * share) + 4, f"{most * share:.0f}", anchor="end", size=10)
     for place in places:
-        yield _text(x(place), top + height + 16, f"{place:,g}", anchor="middle", size=10)
-    ends: dict[str, float] = {}
+        yield _text(
+            x(place),
+            top + height + 16,
+            f"{int(place):,}" if place.is_integer() else f"{place}",
+            anchor="middle",
+            size=10,
+        )
+    across = left
     for series in dict.fromkeys(row["series"] for row in rows):
+        colour, dashes = _colour(series), ' stroke-dasharray="5 3"' if "," in series else ""
         points = sorted((x(row["at"]), y(row["cpu"])) for row in rows if row["series"] == series)
-        path = "L".join(f"{across:.1f} {down:.1f}" for across, down in points)
-        yield f'<path d="M{path}" fill="none" stroke="{_COLOURS.get(series, "#868e96")}" stroke-width="2"/>'
-        ends[series] = points[-1][1] - 6
-    lowest = math.inf
-    for series, end in sorted(ends.items(), key=lambda each: -each[1]):
-        lowest = min(end, lowest - 12)  # names do not cover each other
-        yield _text(left + width - 2, lowest, series, anchor="end", size=10)
+        path = "L".join(f"{point:.1f} {down:.1f}" for point, down in points)
+        yield f'<path d="M{path}" fill="none" stroke="{colour}" stroke-width="2"{dashes}/>'
+        for point, down in points:
+            yield f'<circle cx="{point:.1f}" cy="{down:.1f}" r="2.5" fill="{colour}"/>'
+        if "," not in series:  # the names above the panel
+            yield f'<path d="M{across:.0f} {top - 14}h12" stroke="{colour}" stroke-width="3"/>'
+            yield _text(across + 16, top - 10, series, size=10)
+            across += 28 + 6 * len(series)
+    dashed = sorted({row["series"].partition(", ")[2] for row in rows} - {""})
+    if dashed:
+        yield _text(across, top - 10, f"dashed: {', '.join(dashed)}", size=10)
+
+
+def _colour(series: str) -> str:
+    return _COLOURS.get(series.partition(",")[0], "#868e96")
 
 
 def main() -> int:

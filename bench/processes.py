@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bench.machine import NotAvailable
 
-START_SECONDS = 20.0
+START_SECONDS = 60.0  # on a machine that is not ours alone
 STOP_SECONDS = 10.0
 
 
@@ -50,7 +50,7 @@ def _wait(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
         except OSError:
             time.sleep(0.02)
     words = log.read_text(errors="replace").strip().splitlines()
-    raise NotAvailable(words[-1] if words else f"{process.args!r} did not start")
+    raise NotAvailable(words[-1] if words else f"did not start within {START_SECONDS:.0f} s")
 
 
 def clean_environment(**ours: str) -> dict[str, str]:

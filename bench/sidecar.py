@@ -1,8 +1,9 @@
 """How is the sidecar set up for a comparison? As in production: verified tokens, tenant scope, metrics."""
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.error import URLError
@@ -78,7 +79,12 @@ def tokens() -> Tokens:
 
 @contextmanager
 def sidecache(
-    place: Place, *flags: str, rules: str = RULES, name: str = "sidecache", **environ: str
+    place: Place,
+    *flags: str,
+    rules: str = RULES,
+    name: str = "sidecache",
+    program: Sequence[str] = (beside_python("sidecache"),),
+    **environ: str,
 ) -> Iterator[Server]:
     """A sidecar with the keys of its issuer. NotAvailable when it refuses these flags or settings."""
     data, admin = free_port(), free_port()
@@ -99,10 +105,23 @@ def sidecache(
         "SIDECACHE_L1_BYTES": str(256 << 20),
         "REDIS_PROVIDER": "memory",
     }
-    command = [beside_python("sidecache"), "run", *flags]
+    command = [*program, "run", *flags]
     with started(name, command, data, place, clean_environment(**settings | environ)) as server:
         _await_keys(admin)
         yield server
+
+
+def holding(many: int) -> Callable[[Place], AbstractContextManager[Server]]:
+    """A sidecar with room for so many entries, most of which it does not have to be asked for (`bench.filled`)."""
+
+    @contextmanager
+    def sidecache_that_fills_itself(place: Place) -> Iterator[Server]:
+        program = (beside_python("python"), "-m", "bench.filled")
+        room = {"SIDECACHE_L1_BYTES": str(10 << 30), "BENCH_MANY": str(many)}
+        with sidecache(place, program=program, **room) as server:
+            yield replace(server, fills_itself=True)
+
+    return sidecache_that_fills_itself
 
 
 def _await_keys(admin: int) -> None:

@@ -1,13 +1,17 @@
 """What does a request cost beside the peers? nginx, Varnish, HAProxy, aiohttp's plain way, and a floor in C.
 
-python -m bench.versus [--full] [--only NAME ...] [--rounds 5] [--seconds 1] [--json FILE]
+python -m bench.versus [--full] [--only NAME ...] [--rounds 5] [--seconds 1] [--within 3600] [--json FILE]
 """
 
 import argparse
 import json
 import resource
+import signal
+import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
@@ -20,6 +24,7 @@ from bench.peers import workshop
 from bench.workloads import FULL, SHORT
 
 _WIDTH = 118
+_MOST_SECONDS = 720.0  # for one workload
 
 
 def table(comparison: Comparison) -> Table:
@@ -43,7 +48,8 @@ def table(comparison: Comparison) -> Table:
         shown.add_column(name, justify="right" if name else "left", no_wrap=True)
     for who in comparison.samples:
         low, high = comparison.spread(who)
-        ratio = comparison.ratio(("sidecache", who[1]), who) if who[0] != "sidecache" else None
+        ours = (who[0].replace(who[0].partition(",")[0], "sidecache"), who[1])  # of the same kind of load
+        ratio = comparison.ratio(ours, who) if who != ours else None
         shown.add_row(
             *who,
             f"{comparison.median(who):.1f}",
@@ -53,7 +59,7 @@ def table(comparison: Comparison) -> Table:
             f"{comparison.median(who, 'p99'):.0f}",
             f"{comparison.median(who, 'rate'):.0f}",
             f"{comparison.median(who, 'fetches'):.2f}",
-            f"{comparison.resident[who]:.0f}",
+            f"{comparison.resident.get(who, 0):.0f}",
             f"{comparison.median(who, 'others'):.0%}",
         )
     return shown
@@ -72,26 +78,44 @@ def verdicts(comparisons: list[Comparison]) -> Table:
     return shown
 
 
-def run(names: list[str], rounds: int, seconds: int, console: Console) -> tuple[list[Comparison], dict[str, str]]:
-    """The comparisons that were made, and why others failed."""
-    done: list[Comparison] = []
-    failed: dict[str, str] = {}
-    for name in names:
-        began = time.perf_counter()
-        try:
-            with workshop(Cores.chosen()) as place:
-                comparison = FULL[name](Ground(place, rounds, seconds))
-        except (ValueError, NotAvailable, OSError) as error:
-            failed[name] = str(error)
-            console.print(f"{name}: FAILED: {error}", markup=False)
-            continue
-        done.append(comparison)
-        if comparison.samples:
-            console.print(table(comparison))
-        for what, reason in comparison.skipped.items():
-            console.print(f"{name}: skipped {what}: {reason}", markup=False)
-        console.print(f"{time.perf_counter() - began:.0f} s\n", style="dim")
-    return done, failed
+class TookTooLong(Exception):
+    """A workload that would keep the others from being measured."""
+
+
+@contextmanager
+def _deadline(seconds: float) -> Iterator[None]:
+    def ring(*_: object) -> None:
+        raise TookTooLong(f"not done within {seconds:.0f} s")
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def compare(name: str, rounds: int, seconds: int, within: float) -> Comparison:
+    """One workload. Whatever keeps it from being measured is in the result, and the others go on."""
+    begun: list[Comparison] = []
+    try:
+        with _deadline(max(within, 1.0)), workshop(Cores.chosen()) as place:
+            return FULL[name](Ground(place, rounds, seconds, begun))
+    except (ValueError, NotAvailable, TookTooLong, OSError, subprocess.SubprocessError) as error:
+        comparison = begun[-1] if begun else Comparison(name, "")
+        comparison.fail(str(error))
+        return comparison
+
+
+def show(comparison: Comparison, took: float, console: Console) -> None:
+    if comparison.samples:
+        console.print(table(comparison))
+    if comparison.failed:
+        console.print(f"{comparison.workload}: FAILED: {comparison.failed}", markup=False)
+    for what, reason in comparison.skipped.items():
+        console.print(f"{comparison.workload}: without {what}: {reason}", markup=False)
+    console.print(f"{took:.0f} s\n", style="dim")
 
 
 def _allow_many_sockets() -> None:
@@ -105,21 +129,27 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", choices=tuple(FULL), help="these workloads")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=1, help="of each run")
+    parser.add_argument("--within", type=float, default=3600.0, metavar="SECONDS", help="then the rest is left")
     parser.add_argument("--json", type=Path, help="write the figures here too")
     asked = parser.parse_args()
     console = Console(width=None if sys.stdout.isatty() else _WIDTH)
     install_missing()
     _allow_many_sockets()
     machine = description()
-    names = asked.only or list(FULL if asked.full else SHORT)
-    done, failed = run(names, asked.rounds, asked.seconds, console)
+    known = json.loads(asked.json.read_text())["workloads"] if asked.only and asked.json and asked.json.exists() else {}
+    done: list[Comparison] = []
+    until = time.monotonic() + asked.within
+    for name in asked.only or list(FULL if asked.full else SHORT):
+        began = time.monotonic()
+        comparison = compare(name, asked.rounds, asked.seconds, min(_MOST_SECONDS, until - began))
+        done.append(comparison)
+        show(comparison, time.monotonic() - began, console)
+        if asked.json is not None:  # each time: what comes may be ended from outside
+            workloads = known | {each.workload: each.document() for each in done}
+            result = {"machine": machine, "rounds": asked.rounds, "seconds": asked.seconds, "workloads": workloads}
+            asked.json.write_text(json.dumps(result, indent=2) + "\n")
     console.print(verdicts(done))
-    if asked.json is not None:
-        known = json.loads(asked.json.read_text())["workloads"] if asked.only and asked.json.exists() else {}
-        workloads = known | {each.workload: each.document() for each in done}
-        result = {"machine": machine, "rounds": asked.rounds, "seconds": asked.seconds, "workloads": workloads}
-        asked.json.write_text(json.dumps(result | {"failed": failed}, indent=2) + "\n")
-    return 1 if failed else 0
+    return 1 if any(each.failed for each in done) else 0
 
 
 if __name__ == "__main__":

@@ -1,7 +1,10 @@
 """What is compared? One function a question; `make bench` asks those of `SHORT`, `make bench-full` all of them."""
 
 import asyncio
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 
 from bench import herd, load, peers
@@ -10,11 +13,12 @@ from bench.ground import Ground, Starter
 from bench.heads import Head, head
 from bench.machine import NotAvailable
 from bench.peers import Place, Server, Started
-from bench.sidecar import many_rules, sidecache, tokens
+from bench.sidecar import holding, many_rules, sidecache, tokens
 
 PATH = "/api/jobs/b2048-77"
 _REDIS_KEYS = 20_000
 _LOAD = 0.7  # of what the server can do
+_FILLING_SECONDS = 420.0  # for all servers of a workload; who is not full by then is left out
 _CONDITION = 'If-None-Match: "v1-2048"\n'
 
 Workload = Callable[[Ground], Comparison]
@@ -145,7 +149,7 @@ def second_tier(ground: Ground) -> Comparison:
             with ground.up(comparison, _with_redis(redis, SIDECACHE_L1_BYTES=str(1 << 20)), lua) as servers:
                 ground.verify(servers, request)
                 for server in servers:
-                    ground.fill(server, request)
+                    ground.fill(server, request, time.monotonic() + _FILLING_SECONDS / len(servers))
                 return ground.take_turns(comparison, [ground.contestant(each, request) for each in servers])
     except NotAvailable as reason:
         comparison.skipped["redis-server"] = str(reason)
@@ -218,7 +222,7 @@ def bodies(ground: Ground) -> Comparison:
 def connections(ground: Ground) -> Comparison:
     comparison = ground.comparison("connections", "2 KiB hits, distinct heads, by the number of connections.")
     request = head(PATH, _token(), distinct=True)
-    with ground.up(comparison, sidecache, peers.nginx) as servers:
+    with ground.up(comparison, sidecache, peers.nginx, peers.varnish, peers.haproxy) as servers:
         ground.verify(servers, request)
         contestants = [
             ground.contestant(each, request, at=str(many), connections=many)
@@ -229,50 +233,77 @@ def connections(ground: Ground) -> Comparison:
 
 
 def routes(ground: Ground) -> Comparison:
+    """nginx gets as many locations, all of the kind that it finds fastest."""
     comparison = ground.comparison(
         "routes",
         "2 KiB hits, distinct heads, by the number of routes in the rules.",
         Target("sidecache", "sidecache", 1.2, at="1000", against_at="10"),
     )
     request = head(PATH, _token(), distinct=True)
-    sizes = ("10", "100", "1000")
-    starters = [partial(sidecache, rules=many_rules(int(size))) for size in sizes]
-    with ground.up(comparison, *starters) as servers:
-        ground.verify(servers, request)
-        named = zip(servers, sizes, strict=True)
-        return ground.take_turns(comparison, [ground.contestant(each, request, at=at) for each, at in named])
+    contestants = []
+    with ExitStack() as stack:
+        for size in (10, 100, 1000):
+            starters = partial(sidecache, rules=many_rules(size)), partial(peers.nginx, locations=size)
+            servers = stack.enter_context(ground.up(comparison, *starters))
+            ground.verify(servers, request)
+            contestants += [ground.contestant(each, request, at=str(size)) for each in servers]
+        return ground.take_turns(comparison, contestants)
 
 
-def keys(ground: Ground, sizes: tuple[int, ...] = (1_000, 100_000, 1_000_000)) -> Comparison:
+def keys(ground: Ground) -> Comparison:
     """Bodies of 0.5 KiB. The larger the table, the more of a hit is waiting for memory."""
+    sizes = (1_000, 100_000, 1_000_000)
+    least, most = str(sizes[0]), str(sizes[-1])
     comparison = ground.comparison(
         "keys",
-        "0.5 KiB hits of one of so many keys at random.",
-        Target("sidecache", "sidecache", 1.2, at=f"{sizes[-1]}", against_at=f"{sizes[0]}"),
+        "0.5 KiB hits of one of so many keys, distinct heads; all alike, or by Zipf's law (1/rank).",
+        Target("sidecache", "sidecache", 1.2, at=most, against_at=least),
+        Target("sidecache, Zipf", "sidecache, Zipf", 1.2, at=most, against_at=least),
     )
-    starter = partial(sidecache, SIDECACHE_L1_BYTES=str(4 << 30))
-    with ground.up(comparison, *[starter for _ in sizes]) as servers:
-        contestants = []
-        for server, size in zip(servers, sizes, strict=True):
-            request = head("/api/jobs/b512-{key}", _token(), keys=size)
-            ground.fill(server, request)
-            contestants.append(ground.contestant(server, request, at=str(size)))
-        return ground.take_turns(comparison, contestants)
+
+    def requests(size: int) -> dict[str, Head]:
+        alike = head("/api/jobs/b512-{key}", _token(), distinct=True, keys=size)
+        return {"": alike, ", Zipf": replace(alike, zipf=True)}
+
+    starters = {size: (holding(size), peers.nginx, peers.varnish) for size in sizes}
+    return _filled(ground, comparison, starters, requests)
 
 
 def tenants(ground: Ground) -> Comparison:
     comparison = ground.comparison(
         "tenants",
-        "2 KiB hits of one of so many tenants at random, each with a token of its own.",
+        "2 KiB hits of one of so many tenants at random, each with a token of its own; distinct heads.",
         Target("sidecache", "sidecache", 1.2, at="10000", against_at="1"),
     )
-    with ground.up(comparison, sidecache, sidecache) as servers:
-        contestants = []
-        for server, many in zip(servers, (1, 10_000), strict=True):
-            request = head(PATH, [tokens().of(f"org_{number}") for number in range(many)])
-            ground.fill(server, request)
-            contestants.append(ground.contestant(server, request, at=str(many)))
-        return ground.take_turns(comparison, contestants)
+
+    def requests(many: int) -> dict[str, Head]:
+        return {"": head(PATH, [tokens().of(f"org_{number}") for number in range(many)], distinct=True)}
+
+    starters = (partial(sidecache, SIDECACHE_L1_BYTES=str(512 << 20)), peers.nginx, peers.varnish)
+    return _filled(ground, comparison, dict.fromkeys((1, 100, 10_000), starters), requests)
+
+
+def _filled(
+    ground: Ground,
+    comparison: Comparison,
+    sizes: Mapping[int, tuple[Starter, ...]],
+    requests: Callable[[int], dict[str, Head]],
+) -> Comparison:
+    """Servers of their own for each size, all filled before the first turn; which one could not be filled is noted."""
+    contestants = []
+    until = time.monotonic() + _FILLING_SECONDS
+    with ExitStack() as stack:
+        for size, starters in sizes.items():
+            wanted = requests(size)
+            for server in stack.enter_context(ground.up(comparison, *starters)):
+                try:
+                    ground.fill(server, wanted[""], until)
+                except NotAvailable as reason:
+                    comparison.skipped[f"{server.name} {size}"] = str(reason)
+                    continue
+                for kind, request in wanted.items():
+                    contestants.append(ground.contestant(server, request, series=server.name + kind, at=str(size)))
+        return ground.take_turns(comparison, contestants, warm=True)
 
 
 SHORT: dict[str, Workload] = {
@@ -291,6 +322,6 @@ FULL: dict[str, Workload] = SHORT | {
     "bodies": bodies,
     "connections": connections,
     "routes": routes,
-    "keys": keys,
     "tenants": tenants,
+    "keys": keys,  # the longest
 }

@@ -1,7 +1,6 @@
 """How is everything put together, started and ended? The only place that names concrete classes and makes the clock."""
 
 import asyncio
-import gc
 import hashlib
 import os
 import random
@@ -29,6 +28,7 @@ from proxy.cache.tiers import Cache
 from proxy.counting import Counting
 from proxy.event_parts import EventParts
 from proxy.finished import Finished
+from proxy.garbage import freeze_survivors
 from proxy.links import store_of
 from proxy.live_rules import LiveRules
 from proxy.policy.key import Keyring
@@ -90,7 +90,7 @@ async def serve(settings: Settings, *, seat: Seat | None = None, ready: Callable
     with on_signals(stop.set):
         async with running(settings, seat=seat, leave=stop.set):
             if seat is None:
-                _freeze_start_up_objects()
+                freeze_survivors()
             if ready is not None:
                 ready()
             await stop.wait()
@@ -191,7 +191,7 @@ class _Composition:
         listener = self._listener(exchange, cache, epochs, upstream, watched, health, sessions)
         self._watch(cache, epochs, listener)
         if seat is not None:
-            _freeze_start_up_objects()  # it takes a moment, in which nobody waits yet
+            freeze_survivors()  # it takes a moment, in which nobody waits yet
             known = sessions.revocations
             seat.hear(epochs, known, self._rules, self._bypasses, self._metrics, self._background)
             await seat.join(epochs, known, self._rules, self._bypasses)
@@ -415,9 +415,3 @@ class _Composition:
 
 def _where(metrics: Address | None, port: int) -> dict[str, str]:
     return {} if metrics is None else {"metrics": str(Address(metrics.host, port))}
-
-
-def _freeze_start_up_objects() -> None:
-    """What lives as long as the process need not be looked at by the garbage collector again."""
-    gc.collect()
-    gc.freeze()

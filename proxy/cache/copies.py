@@ -25,7 +25,7 @@ from proxy.cache.stamp import Stamp, read_stamp, stamp
 
 K = TypeVar("K")
 
-MAX_KNOWN = 8192  # bindings remembered ready-made
+MAX_KNOWN = 16_384  # bindings remembered ready-made
 
 
 @dataclass(slots=True, eq=False)
@@ -103,8 +103,11 @@ class Copies:
         return known.stamp if now < known.good_until or self._is_trusted(known, now) else None
 
     def known(self, space: str, tags: tuple[str, ...], now: float) -> Known | None:
-        """What `peek` answers from, for whoever asks `holds` again and again."""
-        return self._known.get((space, tags)) if self.peek(space, tags, now) is not None else None
+        """What `peek` answers from, for whoever asks `holds` again and again: one for all tags of the same fields."""
+        if self.peek(space, tags, now) is None:
+            return None
+        alike = self._alike.get(covered(space, tags))
+        return alike if alike is not None and self.holds(alike, now) else self._known.get((space, tags))
 
     def holds(self, known: Known, now: float) -> bool:
         """Whether `peek` would still answer from it."""

@@ -36,7 +36,7 @@ _REFUSED_HEADERS = frozenset(_REASONS)
 
 # Whole segments of visible ASCII that every server reads alike: not empty, not dots, nothing encoded, no `\`, `;`, `#`.
 _CLEAN_PATH = re.compile(r"(?:/(?!\.{1,2}(?:/|\Z))[!-\"$&-.0-:<->@-\[\]-~]+)*/?")
-_PLAINEST_PATH = re.compile(r"(?:/[a-z0-9_-]+)+")  # it has no other spelling
+PLAINEST_PATH = re.compile(r"(?:/[a-z0-9_-]+)+")  # it has no other spelling
 _ENCODED = re.compile(r"(?:%[0-9A-Fa-f]{2})+")
 # What must not hide behind a percent-encoding: characters that need none, and those that could split or end a path.
 _HIDDEN = re.compile(r"[A-Za-z0-9._~/\\;#?%\x00-\x1f\x7f-\x9f-]")
@@ -144,7 +144,7 @@ def sensitive_route(request: Request, match: Match | None, find: Find) -> Route 
     """
     if match is not None and match.route.sensitive:
         return match.route
-    if _PLAINEST_PATH.fullmatch(request.path) is not None and PATH_OVERRIDES.isdisjoint(request.fields.names()):
+    if PLAINEST_PATH.fullmatch(request.path) is not None and PATH_OVERRIDES.isdisjoint(request.fields.names()):
         return None
     return next((route for route in routes_meant(request, find) if route.sensitive), None)
 

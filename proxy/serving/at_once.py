@@ -11,12 +11,12 @@ from proxy.cache.tiers import Cache, Found, Missing, Standing
 from proxy.identity.sources import IdentityResolver
 from proxy.policy import forwarding, lookup, reuse
 from proxy.policy.identity import Identity
-from proxy.policy.key import Frame, Key, Keyring, with_selected
+from proxy.policy.key import Frame, Key, Keyring, identifier, with_selected
 from proxy.policy.message import Request
 from proxy.policy.outcome import Forward, Outcome, Reason
 from proxy.policy.route import Kind, Match, Route, Scope
 from proxy.rules.compile import RuleSet
-from proxy.serving.callers import Caller
+from proxy.serving.callers import Caller, Place
 from proxy.serving.fetch import Fetcher
 from proxy.serving.naming import Naming
 from proxy.serving.reading import Reading
@@ -149,6 +149,14 @@ class AtOnce:
         caller = Caller(reading.request, self._rules(), reading.identity, self._identity.parameters)
         return caller if caller.is_known_on(reading.route, reading.match.parameters) else None
 
+    def is_still(self, caller: Caller) -> bool:
+        """Whether the credentials of a caller say now what they said: also whoever watches callers hears of it."""
+        rules, before = self._rules(), caller.identity
+        if before is None or caller.rules is not rules:
+            return False
+        now = self._identity.resolve_now(caller.asks("/"), {}, rules.identity, self._clock())
+        return isinstance(now, Identity) and now == before and now.standing is before.standing
+
     def at_once_by(self, caller: Caller, target: str) -> Hit | Reading | None:
         """The same for another target of a caller who is known; a reading: what `seek_by` may look for."""
         rules = self._rules()
@@ -169,6 +177,39 @@ class AtOnce:
             return None
         found = self._cache.find_in_memory(reading.key, route.digest)
         return self._plainly_fresh(reading, found) if found is not None else reading
+
+    def place(self, caller: Caller, target: str) -> tuple[str, Outcome] | None:
+        """Under which name the answer for this caller is shared, and what it counts as; None: it must be decided.
+
+        Everything that hangs on the route was decided when the place was learnt (`learnt_place`): for these rules, and
+        for as long as the caller is known. What hangs on the target is whether it can be read in two ways or ends a
+        session; its name is made anew.
+        """
+        rules = self._rules()
+        if caller.rules is not rules or lookup.PLAINEST_PATH.fullmatch(target) is None:
+            return None
+        match = rules.match("GET", target)
+        if match is None or (place := caller.places.get(id(match.route))) is None:
+            return None
+        if rules.session.events and rules.session.find("GET", target) is not None:
+            return None
+        route = match.route
+        name = identifier(route.identifier, route.feature, match.parameters, target, self._keys)
+        return f"{place.beginning}{name}{place.end}", place.outcome
+
+    def learnt_place(self, caller: Caller, hit: Hit) -> str | None:
+        """The name under which this hit's answer may be shared with every caller who has a place there, if it may."""
+        reading, route = hit.reading, hit.reading.route
+        framed = caller.frames.get(id(route))
+        if not isinstance(framed, Frame) or not caller.asks_for_the_whole or route.count is not None:
+            return None
+        if route.identifier.rest or self._naming.hears_origin(route):
+            return None
+        if lookup.PLAINEST_PATH.fullmatch(reading.request.target) is None:
+            return None
+        beginning, end = f"{caller.coding} {framed.prefix}", f"{framed.scope}{framed.variant}"
+        caller.places[id(route)] = Place(beginning, end, hit.outcome)
+        return f"{caller.coding} {reading.key.full}"
 
     def _plainly_fresh(self, reading: Reading, found: Found) -> Hit | None:
         """A hit that needs nothing of the request which a caller's does not have."""

@@ -13,24 +13,40 @@ from typing import NamedTuple
 from proxy.policy.identity import Identity
 from proxy.policy.key import Frame
 from proxy.policy.message import Fields, Request
-from proxy.policy.outcome import Reason
+from proxy.policy.outcome import Outcome, Reason
 from proxy.policy.route import Route, Scope
 from proxy.rules.compile import RuleSet
+from proxy.serving.encoding import preferred
+from proxy.serving.prepared import Prepared
 from proxy.serving.rewriting import Rewriting
 from proxy.serving.unread import IRRELEVANT
 
 _MOST_FRAMES = 256  # of one caller
-_SEEN = 8192  # heads that came once
-_OVERHEAD = 1500  # bytes that a caller costs beside the bytes of the head
+_MOST_ANSWERS = 4
+_SEEN = 32_768  # heads that came once
+_LONGEST = 600.0  # seconds until all of its head is decided about anew
+_OVERHEAD = 2000  # bytes that a caller costs beside the bytes of the head
+
+# With one of these a client says what it has, wants or may be given.
+_PARTIAL = frozenset("cache-control if-modified-since if-none-match if-range pragma range".split())
 
 _PLAIN = re.compile(rb"GET (/[A-Za-z0-9/_.~-]{0,1000}(?:\?[A-Za-z0-9/_.~=&%+,:@-]{0,1000})?) HTTP/1\.1")
+
+
+class Place(NamedTuple):
+    """Under which names answers to a caller on one route are shared with other callers, and what they count as."""
+
+    beginning: str
+    end: str
+    outcome: Outcome
 
 
 class Caller:
     """What is known of one client's requests, whatever their target: for as long as the rules are these."""
 
     __slots__ = (
-        "_fields", "_peer", "_scheme", "fills", "frames", "identity", "legible", "nameless", "rules", "trusted",
+        "_fields", "_peer", "_scheme", "answers", "fills", "frames", "identity", "legible", "nameless", "places",
+        "rules", "trusted",
     )  # fmt: skip
 
     def __init__(
@@ -44,8 +60,20 @@ class Caller:
         self.identity = identity  # None: it is not known
         self.nameless = speaking_parameters  # a path with one of these has a say in who it is
         self.frames: dict[int, Frame | Reason] = {}
+        self.places: dict[int, Place] = {}
+        self.answers: dict[bytes, tuple[Prepared, Outcome]] = {}  # to its first few request lines
         self.fills: dict[int, Rewriting] = {}  # by route: what makes the upstream's heads of this caller's
         self.legible = False  # `fields_of` reads such a head as the parser does
+
+    @property
+    def asks_for_the_whole(self) -> bool:
+        """Whether a fresh entry answers it as a whole, whatever the client has already."""
+        return _PARTIAL.isdisjoint(self._fields.names())
+
+    @property
+    def coding(self) -> str:
+        """Of the body, where there is a choice."""
+        return preferred(self._fields.get("accept-encoding")) or "identity"
 
     @property
     def expires(self) -> float:
@@ -60,6 +88,11 @@ class Caller:
             return False
         return route.scope is Scope.PUBLIC or (self.identity is not None and self.nameless.isdisjoint(parameters))
 
+    def keep_answer(self, line: bytes, prepared: Prepared, outcome: Outcome) -> None:
+        """What is shared, and found without naming it: most clients ask for the same few things."""
+        if len(self.answers) < _MOST_ANSWERS:
+            self.answers[line] = prepared, outcome
+
     def asks_all(self, target: str, pairs: tuple[tuple[str, str], ...], peer: str) -> Request:
         """With all of its fields."""
         return Request("GET", target, Fields(pairs), self._scheme, peer, self.trusted)
@@ -67,6 +100,7 @@ class Caller:
     def keep(self, route: Route, framed: Frame | Reason) -> Frame | Reason:
         if len(self.frames) >= _MOST_FRAMES:
             self.frames.clear()
+            self.places.clear()
         self.frames[id(route)] = framed  # the rules keep it alive
         return framed
 
@@ -74,8 +108,22 @@ class Caller:
 class _Kept(NamedTuple):
     caller: Caller
     number: int
+    known_since: float
     kept_at: float
     valid_until: float
+
+
+class Asking(NamedTuple):
+    """Who asks, and the request line. `until` is when the caller must be asked about again; None: that is now."""
+
+    caller: Caller
+    line: bytes
+    until: float | None
+
+    def target(self) -> str | None:
+        """None where it might be read in two ways."""
+        plain = _PLAIN.fullmatch(self.line)
+        return plain[1].decode("ascii") if plain is not None else None
 
 
 class Callers:
@@ -87,24 +135,25 @@ class Callers:
         self._seen: set[int] = set()
         self.size = 0
 
-    def find(self, choice: bytes, number: int, now: float, trusted: bool) -> tuple[Caller, str] | None:
-        """The caller and target of a head without what nobody reads. `number` is the serving epoch."""
+    def find(self, choice: bytes, number: int, now: float, trusted: bool) -> Asking | None:
+        """Of a head without what nobody reads. `number` is the serving epoch."""
         line, _, rest = choice.partition(b"\r\n")
         kept = self._kept.get(rest)
-        if kept is None:
-            return None
-        caller = kept.caller
-        if kept.number != number or not kept.kept_at <= now < kept.valid_until or caller.trusted is not trusted:
-            self._drop(rest)
-            return None
-        plain = _PLAIN.fullmatch(line)
-        return (caller, plain[1].decode("ascii")) if plain is not None else None
+        if kept is None or kept.number != number or kept.caller.trusted is not trusted or now < kept.kept_at:
+            return None  # it stays as one that has come before
+        if now < kept.valid_until:
+            return Asking(kept.caller, line, kept.valid_until)
+        if now < min(kept.caller.expires, kept.known_since + _LONGEST):
+            return Asking(kept.caller, line, None)
+        return None
 
     def is_worth_keeping(self, choice: bytes) -> bool:
         """Whether it came before: most of what is in no two heads alike comes once."""
         line, _, rest = choice.partition(b"\r\n")
         if _PLAIN.fullmatch(line) is None:
             return False
+        if rest in self._kept:
+            return True
         seen = hash(rest)
         if seen in self._seen:
             return True
@@ -114,16 +163,27 @@ class Callers:
         return False
 
     def keep(self, choice: bytes, caller: Caller, number: int, now: float, recheck: float) -> None:
+        self._put(choice, caller, number, now, now, recheck)
+
+    def renew(self, choice: bytes, number: int, now: float, recheck: float) -> float | None:
+        """The caller `find` just gave was asked about again, and is still the same; until when that holds."""
+        kept = self._kept.get(choice.partition(b"\r\n")[2])
+        return None if kept is None else self._put(choice, kept.caller, number, kept.known_since, now, recheck)
+
+    def _put(
+        self, choice: bytes, caller: Caller, number: int, known_since: float, now: float, recheck: float
+    ) -> float | None:
         _, _, rest = choice.partition(b"\r\n")
         valid_until = min(now + recheck, caller.expires)
         if not valid_until > now:
-            return
+            return None
         self._drop(rest)
-        self._kept[rest] = _Kept(caller, number, now, valid_until)
+        self._kept[rest] = _Kept(caller, number, known_since, now, valid_until)
         self.size += len(rest) + _OVERHEAD
         while self.size > self._max_bytes:
             rest, _ = self._kept.popitem(last=False)
             self.size -= len(rest) + _OVERHEAD
+        return valid_until
 
     def _drop(self, rest: bytes) -> None:
         if self._kept.pop(rest, None) is not None:

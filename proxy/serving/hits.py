@@ -6,8 +6,9 @@ Four ways, each taken only where it gives the bytes that the ordinary path would
                        field, so they would be decided alike
     the same choice    the bytes are the same but for whole, well-formed lines of fields that no decision reads, and
                        that the parser takes any number of: trace ids, cookies, referers
-    the same caller    the bytes are the same but for such lines and the target, which is matched and looked up anew
-                       (`callers`): for as long as a prepared answer would hold
+    the same caller    the bytes are the same but for such lines and the target, which is matched and named anew
+                       (`callers`): for as long as a prepared answer would hold. The answer under that name is prepared
+                       once for all callers to whom it is given alike (`AtOnce.place`), or looked up and decided anew
     decided anew       after the parser, `AtOnce.at_once`: the ordinary decisions, without waiting
 
 What the last two do not find in memory is looked for in the store without a task (`seek`).
@@ -21,7 +22,8 @@ A prepared answer holds only while all of this does; otherwise the last two ways
     time               it is fresh, not yet due for an early refresh, the caller's token has not expired; the client
                        said nothing of age that counts, and the clock was not set back
     trust              the peer is trusted as it was then
-    rechecked          at most RECHECKED seconds have passed: whatever is not thought of here ends by then
+    rechecked          at most RECHECKED seconds have passed: whatever is not thought of here ends by then (of what
+                       callers share, each of whom is rechecked, LASTS seconds)
 
 Age, the remaining freshness and the counters are those of each request.
 """
@@ -30,21 +32,19 @@ from collections.abc import Callable
 
 from aiohttp.http_parser import RawRequestMessage
 
-from proxy.cache.copies import Known
 from proxy.cache.epochs import Epochs
-from proxy.cache.memory import Resident
 from proxy.cache.tiers import Cache
 from proxy.policy.fields import HOP_BY_HOP, for_this_side
 from proxy.policy.identity import Identity
 from proxy.policy.message import Fields, Request
 from proxy.policy.outcome import Outcome
-from proxy.policy.reply import ROUNDED_UP
 from proxy.policy.reuse import EARLIEST_REFRESH
 from proxy.policy.route import Match
 from proxy.rules.counting import Counted
 from proxy.serving.at_once import AtOnce, Hit, Missed
 from proxy.serving.callers import Caller, Callers
 from proxy.serving.heads import fields_of
+from proxy.serving.prepared import Prepared, parted
 from proxy.serving.reading import Reading
 from proxy.serving.reply import Reply, from_entry_now, is_dated
 from proxy.serving.response import head_of
@@ -57,12 +57,10 @@ IsOwn = Callable[[str], bool]  # of a path: whether it is ours to answer
 Tell = Callable[[Request, Reply | None], None]
 
 RECHECKED = 10.0
-_OVERHEAD = 600  # bytes that a prepared answer costs beside its head and key
-_FEW = 4  # of the bytes for prepared answers: as much is taken by whatever comes first
+LASTS = 600.0  # the same for what is prepared for many callers, each of whom is rechecked
+_FEW = 4  # of the bytes of a table: as much is taken by whatever comes first
 _DECIDED = 65_536  # choices that were decided about once
 _SEEN = 8192  # heads that came once: only one that comes again is worth a place
-
-_AGE, _TTL = "\0age", "\0ttl"  # stand-ins that no field holds
 
 
 class ServingEpoch:
@@ -75,38 +73,6 @@ class ServingEpoch:
 
     def advance(self) -> None:
         self.number += 1
-
-
-class Prepared:
-    """One answer, ready but for its Age and its remaining freshness."""
-
-    __slots__ = (
-        "after", "before", "bodiless", "cell", "coding", "counted", "entry_age", "fresh_until", "head", "head_from",
-        "head_until", "known", "meta", "middle", "number", "resident", "stored_at", "trusted", "valid_until",
-    )  # fmt: skip
-
-    number: int
-    trusted: bool
-    valid_until: float
-    resident: Resident
-    meta: bytes
-    known: Known
-    before: bytes
-    middle: bytes
-    after: bytes
-    entry_age: float
-    stored_at: float
-    fresh_until: float
-    head: bytes
-    head_from: float
-    head_until: float
-    coding: str | None
-    bodiless: bool
-    cell: list[int]
-    counted: Counted | None
-
-    def size(self) -> int:
-        return _OVERHEAD + len(self.before) + len(self.middle) + len(self.after) + len(self.head)
 
 
 class Hits:
@@ -142,14 +108,14 @@ class Hits:
         self._logged = logged  # where each request is to be told of, none is prepared
         self._serving = serving
         self._clock = clock
-        self._heads = Table[Prepared](max_bytes // 2)
-        self._choices = Table[Prepared](max_bytes // 2)
-        self._callers = Callers(max_bytes // 8)
+        self._heads = Table[Prepared](max_bytes // 4)
+        self._choices = Table[Prepared](max_bytes // 8)
+        self._callers = Callers(max_bytes // 4)
+        self._shared = Table[Prepared](max_bytes * 3 // 8)
         self._unfound: tuple[Caller, Reading] | None = None  # what `known` was asked for last, by a caller it knows
         self._missed: Missed | None = None
         self._choice_of = choices or Choices()
         self._seen: dict[int, None] = {}
-        self._few = max_bytes // _FEW
         self._decided: set[int] = set()
         self._closed = False
         self.repeated = 0
@@ -160,7 +126,7 @@ class Hits:
     @property
     def size(self) -> int:
         """Bytes that prepared answers and what asks for them take, beside the bodies."""
-        return self._heads.size + self._choices.size + self._callers.size
+        return self._heads.size + self._choices.size + self._callers.size + self._shared.size
 
     def close(self) -> None:
         """From now on every request takes the ordinary way."""
@@ -188,20 +154,59 @@ class Hits:
                 self._remember_head(data, prepared)
                 return answer
             self._choices.drop(choice)
-        return self._by_caller(choice, trusted)
+        return self._by_caller(data, choice, trusted)
 
-    def _by_caller(self, choice: bytes, trusted: bool) -> tuple[bytes, bytes] | None:
-        known = self._callers.find(choice, self._serving.number, self._clock(), trusted)
+    def _by_caller(self, data: bytes, choice: bytes, trusted: bool) -> tuple[bytes, bytes] | None:
+        now = self._clock()
+        known = self._callers.find(choice, self._serving.number, now, trusted)
         if known is None or self._closed or self._logged is not None:
             return None
-        caller, target = known
-        if self._is_own(target.partition("?")[0]):
+        caller, line, until = known
+        if until is None:
+            if not self._prompt.is_still(caller):
+                return None
+            until = self._callers.renew(choice, self._serving.number, now, RECHECKED)
+            if until is None:
+                return None
+        kept = caller.answers.get(line)
+        if kept is not None:
+            answer = self._shared_answer(data, *kept, until, trusted, now)
+            if answer is not None:
+                return answer
+            del caller.answers[line]
+        target = known.target()
+        if target is None or self._is_own(target.partition("?")[0]):
             return None
+        placed = self._prompt.place(caller, target)
+        if placed is not None and (prepared := self._shared.get(placed[0])) is not None:
+            name, outcome = placed
+            answer = self._shared_answer(data, prepared, outcome, until, trusted, now)
+            if answer is not None:
+                caller.keep_answer(line, prepared, outcome)
+                return answer
+            self._shared.drop(name)
         found = self._prompt.at_once_by(caller, target)
         if not isinstance(found, Hit):
             self._unfound = (caller, found) if found is not None else None
             return None
-        return self._made(choice, found)
+        return self._made(choice, found, caller)
+
+    def _shared_answer(
+        self, data: bytes, prepared: Prepared, outcome: Outcome, until: float, trusted: bool, now: float
+    ) -> tuple[bytes, bytes] | None:
+        """What was prepared for any caller who may have it; `until` is when this one is asked about again."""
+        body = prepared.whole()
+        if body is None or not self._holds(prepared, trusted, now):
+            return None
+        prepared.resident.touched = True
+        cell = self._cell_of(outcome)  # asked for anew: a caller may be known for longer than a cell
+        cell[1] += 1
+        cell[2] += len(body)
+        self.chosen += 1
+        if self._comes_again(data):
+            own = prepared.of_one(cell, min(until, now + RECHECKED), now)
+            self._heads.put(data, own, own.size() + len(data))
+        return prepared.rendered(now), body
 
     def parsed(self, data: bytes, message: RawRequestMessage, peer: str, trusted: bool) -> tuple[bytes, bytes] | None:
         """The same for a head that the parser took: `data` is nothing but this head. None: the ordinary way."""
@@ -265,21 +270,15 @@ class Hits:
 
     def _answer(self, prepared: Prepared, trusted: bool) -> tuple[bytes, bytes] | None:
         now = self._clock()
-        resident = prepared.resident
-        if (
-            prepared.number != self._serving.number
-            or not prepared.head_from <= now < prepared.valid_until
-            or resident.meta is not prepared.meta
-            or prepared.trusted is not trusted
-            or not self._epochs.holds(prepared.known)
-        ):
+        if not self._holds(prepared, trusted, now):
             return None
+        resident = prepared.resident
         if prepared.bodiless:
             body: bytes | None = b""
         elif prepared.coding is None:
             body = resident.body
         else:
-            body = resident.encodings.get(prepared.coding) if resident.encodings is not None else None
+            body = prepared.whole()
         if body is None:
             return None
         resident.touched = True
@@ -289,8 +288,17 @@ class Hits:
         if prepared.counted is not None:
             self._count(prepared.counted)
         if now >= prepared.head_until:
-            _render(prepared, now)
+            prepared.render(now)
         return prepared.head, body
+
+    def _holds(self, prepared: Prepared, trusted: bool, now: float) -> bool:
+        return (
+            prepared.number == self._serving.number
+            and prepared.head_from <= now < prepared.valid_until
+            and prepared.resident.meta is prepared.meta
+            and prepared.trusted is trusted
+            and self._epochs.holds(prepared.known)
+        )
 
     def _anew(self, data: bytes, message: RawRequestMessage, peer: str, trusted: bool) -> tuple[bytes, bytes] | None:
         request = self._request_of(message, peer, trusted)
@@ -306,8 +314,8 @@ class Hits:
             self._callers.keep(choice, caller, self._serving.number, self._clock(), RECHECKED)
         return self._made(choice, hit) if hit is not None else None
 
-    def _made(self, choice: bytes, hit: Hit) -> tuple[bytes, bytes] | None:
-        """The answer, which is prepared for those who make the same choice, if they are any."""
+    def _made(self, choice: bytes, hit: Hit, caller: Caller | None = None) -> tuple[bytes, bytes] | None:
+        """The answer, which is prepared for those who make the same choice, or for all to whom it is given alike."""
         reading = hit.reading
         entry = reading.entry
         assert entry is not None, "a hit has an entry"
@@ -327,22 +335,34 @@ class Hits:
         self._noted(reading.request, reply)
         if self._logged is not None:
             self._logged(reading.request, reply)
-        elif (
-            choice
-            and reply.status in (entry.status, 304)
-            and (counted is not None or reading.route.count is None)
-            and self._is_worth_preparing(choice)
-        ):
-            prepared = self._prepared(hit, reply, cell, counted, now)
-            if prepared is not None:
-                self._choices.put(choice, prepared, prepared.size() + len(choice))
+        elif choice and reply.status in (entry.status, 304) and (counted is not None or reading.route.count is None):
+            self._prepare(choice, hit, caller, reply, cell, counted, now)
         return head_of(reply), body
 
-    def _is_worth_preparing(self, choice: bytes) -> bool:
+    def _prepare(
+        self, choice: bytes, hit: Hit, caller: Caller | None, reply: Reply, cell: list[int],
+        counted: Counted | None, now: float,
+    ) -> None:  # fmt: skip
+        name = self._prompt.learnt_place(caller, hit) if caller is not None and not counted else None
+        if name is None:
+            if self._is_worth_preparing(self._choices, choice):
+                prepared = self._prepared(hit, reply, cell, counted, now)
+                if prepared is not None:
+                    self._choices.put(choice, prepared, prepared.size() + len(choice))
+            return
+        held = self._shared.get(name)
+        if held is not None and self._holds(held, hit.reading.request.peer_trusted, now):
+            return  # this caller has only learnt of it
+        if self._is_worth_preparing(self._shared, name):
+            prepared = self._prepared(hit, reply, cell, counted, now, shared=True)
+            if prepared is not None:
+                self._shared.put(name, prepared, prepared.size() + len(name))
+
+    def _is_worth_preparing(self, table: Table[Prepared], key: bytes | str) -> bool:
         """Preparing costs as much as answering: of very many, only what comes again is worth it."""
-        if self._choices.size < self._few:
+        if table.size < table.max_bytes // _FEW:
             return True
-        seen = hash(choice)
+        seen = hash(key)
         if seen in self._decided:
             return True
         if len(self._decided) >= _DECIDED:
@@ -351,7 +371,7 @@ class Hits:
         return False
 
     def _prepared(
-        self, hit: Hit, reply: Reply, cell: list[int], counted: Counted | None, now: float
+        self, hit: Hit, reply: Reply, cell: list[int], counted: Counted | None, now: float, *, shared: bool = False
     ) -> Prepared | None:
         reading = hit.reading
         entry = reading.entry
@@ -364,12 +384,15 @@ class Hits:
         if reading.route.client_control and "cache-control" in reading.request.fields:
             return None  # max-age and min-fresh
         resident, known = self._cache.resident(entry), self._epochs.known(entry.tenant, reading.bound)
-        parts = _parted(reply)
+        parts = parted(reply)
         if resident is None or known is None or parts is None:
             return None
-        expires = reading.identity.expires if reading.identity is not None else float("inf")
-        early = entry.fresh_until - EARLIEST_REFRESH * entry.fetch_seconds
-        valid_until = min(early, expires, now + RECHECKED)
+        valid_until = entry.fresh_until - EARLIEST_REFRESH * entry.fetch_seconds
+        if shared:
+            valid_until = min(valid_until, now + LASTS)  # whether a caller's token has expired is asked of the caller
+        else:
+            expires = reading.identity.expires if reading.identity is not None else float("inf")
+            valid_until = min(valid_until, expires, now + RECHECKED)
         if valid_until <= now:
             return None
         prepared = Prepared()
@@ -383,46 +406,27 @@ class Hits:
         if prepared.coding is not None and prepared.coding not in entry.encodings:
             prepared.coding = None  # the origin's own, stored as it came
         prepared.cell, prepared.counted = cell, counted
-        _render(prepared, now)
+        if shared:
+            prepared.head, prepared.head_from, prepared.head_until = b"", now, now
+        else:
+            prepared.render(now)
         return prepared
 
     def _remember_head(self, data: bytes, prepared: Prepared) -> None:
+        if self._comes_again(data):
+            self._heads.put(data, prepared, prepared.size() + len(data))  # its choice may go before it
+
+    def _comes_again(self, data: bytes) -> bool:
         """Heads that come again and again have a place of their own; most never come twice."""
         seen = hash(data)
         if seen in self._seen:
-            self._heads.put(data, prepared, prepared.size() + len(data))  # its choice may go before it
-        else:
-            if len(self._seen) >= _SEEN:
-                self._seen.clear()
-            self._seen[seen] = None
+            return True
+        if len(self._seen) >= _SEEN:
+            self._seen.clear()
+        self._seen[seen] = None
+        return False
 
 
 def _is_legible(head: bytes, fields: Fields) -> bool:
     """Whether `fields_of` reads heads like this one as the parser does, and the upstream is to get all fields."""
     return fields_of(head) == fields.pairs and for_this_side(fields) is HOP_BY_HOP
-
-
-def _render(prepared: Prepared, now: float) -> None:
-    """The head as of now; it stays as it is until the next whole second of its Age or its freshness."""
-    age = prepared.entry_age + max(0.0, now - prepared.stored_at) + ROUNDED_UP
-    left = prepared.fresh_until - now
-    prepared.head = b"%s%d%s%d%s" % (prepared.before, int(age), prepared.middle, int(left), prepared.after)
-    prepared.head_from = now
-    prepared.head_until = now + min(int(age) + 1 - age, left - int(left))
-
-
-def _parted(reply: Reply) -> tuple[bytes, bytes, bytes] | None:
-    """The head around its Age and its remaining freshness; None where it has another shape."""
-    pairs = list(reply.fields)
-    places = {name.lower(): place for place, (name, _) in enumerate(pairs)}  # the last of each name
-    age, status = places.get("age"), places.get("cache-status")
-    if age is None or status is None or age > status or "date" not in places:
-        return None
-    beginning, ttl, rest = pairs[status][1].partition("; ttl=")
-    if not ttl or ";" in rest:
-        return None
-    pairs[age], pairs[status] = ("Age", _AGE), ("Cache-Status", beginning + ttl + _TTL)
-    head = head_of(Reply(reply.status, Fields(pairs), reply.body, reply.outcome, reply.reason))
-    before, _, others = head.partition(_AGE.encode())
-    middle, _, after = others.partition(_TTL.encode())
-    return before, middle, after

@@ -48,6 +48,10 @@ class Naming:
         self._said.move_to_end(place)
         return derive(match, request, identity, self._keys, self._home, said, framed)
 
+    def hears_origin(self, route: Route) -> bool:
+        """Whether the origin has a say in what reads of this route are looked up under."""
+        return _hears(route)
+
     def kept(self, key: Key, match: Match, request: Request, identity: Identity | None, head: bytes) -> Key:
         """The key for a response with this stored head to the request that was looked up under `key`."""
         variance = search.of_head(head) if _heeds(match.route, request) else None
@@ -80,6 +84,8 @@ def _heeds(route: Route, request: Request) -> bool:
 
     Never about a query with `;`: where the upstream takes that for a separator, what is left out hides others.
     """
-    if route.ttl is not None or not route.honour or route.query is not None:
-        return False
-    return request.method in ("GET", "HEAD") and ";" not in (request.query or "")
+    return _hears(route) and request.method in ("GET", "HEAD") and ";" not in (request.query or "")
+
+
+def _hears(route: Route) -> bool:
+    return route.ttl is None and route.honour and route.query is None

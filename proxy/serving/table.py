@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 class Table(Generic[T]):
     def __init__(self, max_bytes: int) -> None:
-        self._max_bytes = max_bytes
+        self.max_bytes = max_bytes
         self._known: OrderedDict[Hashable, tuple[T, int]] = OrderedDict()
         self.size = 0
 
@@ -21,7 +21,7 @@ class Table(Generic[T]):
         self.drop(key)
         self._known[key] = (value, size)
         self.size += size
-        while self.size > self._max_bytes:
+        while self.size > self.max_bytes:
             self.size -= self._known.popitem(last=False)[1][1]
 
     def drop(self, key: Hashable) -> None:

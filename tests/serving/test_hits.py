@@ -13,7 +13,8 @@ from proxy.cache.binding import SHARED, hash_of
 from proxy.policy.message import Fields
 from proxy.policy.outcome import Outcome, Reason
 from proxy.rules.counting import Counted
-from proxy.serving.hits import Hits, Prepared, _parted, _render
+from proxy.serving.hits import Hits
+from proxy.serving.prepared import Prepared, parted
 from proxy.serving.reply import Reply
 from proxy.serving.unread import IRRELEVANT, UNREAD, _any_of
 from tests.serving.short import dated, head, prompt, served
@@ -166,11 +167,11 @@ def test_a_head_is_written_anew_before_its_seconds_change(start, rest):
         now = start + step / 7
         if now >= prepared.fresh_until:
             break
-        _render(prepared, now)
+        prepared.render(now)
         held = prepared.head
         last = math.nextafter(prepared.head_until, 0)
         if last > now:
-            _render(prepared, last)
+            prepared.render(last)
             assert prepared.head == held
 
 
@@ -413,7 +414,7 @@ SHAPES = {
 
 @pytest.mark.parametrize("pairs", SHAPES.values(), ids=SHAPES)
 def test_a_head_of_another_shape_is_not_taken_apart(pairs):
-    assert _parted(Reply(200, Fields(pairs), b"", Outcome(Reason.FRESH))) is None
+    assert parted(Reply(200, Fields(pairs), b"", Outcome(Reason.FRESH))) is None
 
 
 def test_a_head_is_taken_apart_at_what_is_ours():
@@ -421,7 +422,7 @@ def test_a_head_is_taken_apart_at_what_is_ours():
         ("age", "7"), ("Cache-Status", "other; ttl=9"), ("Date", "d"), ("Age", "1"),
         ("Cache-Status", "sidecache; hit; ttl=5"), ("Via", "v"),
     ]  # fmt: skip
-    assert _parted(Reply(200, Fields(pairs), b"", Outcome(Reason.FRESH))) == (
+    assert parted(Reply(200, Fields(pairs), b"", Outcome(Reason.FRESH))) == (
         b"HTTP/1.1 200 OK\r\nage: 7\r\nCache-Status: other; ttl=9\r\nDate: d\r\nAge: ",
         b"\r\nCache-Status: sidecache; hit; ttl=",
         b"\r\nVia: v\r\n\r\n",

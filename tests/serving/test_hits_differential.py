@@ -315,7 +315,7 @@ async def compare(
 @pytest.mark.parametrize("trusts", [False, True], ids=["untrusted peers", "trusted peers"])
 async def test_the_two_ways_give_the_same_answers_and_ask_the_same(trusts):
     repeated, chosen, decided, _ = await compare(20261126 + trusts, STEPS // 2, trusts=trusts)
-    assert min(repeated, chosen, decided) > 40  # it was about all three
+    assert min(repeated, chosen, decided) > 30  # it was about all three
 
 
 async def test_the_two_ways_are_the_same_where_room_is_short_and_epochs_are_read_again():

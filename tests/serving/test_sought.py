@@ -4,11 +4,14 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from proxy.cache.tiers import THREAD_BYTES
+from proxy.policy.identity import Identity, Standing
+from proxy.policy.outcome import Reason
 from proxy.serving.turns import TurnTaker
 from tests.serving.short import Served, dated, head, prompt, served, turns
 from tests.serving.world import RULES, unsigned
@@ -383,18 +386,47 @@ async def test_a_caller_is_known_no_longer_than_the_token_counts(tasks):
         assert (await ask(client, head(TARGETS[0], token=token))).cache == "sidecache; fwd=bypass; detail=token-expired"
 
 
-@pytest.mark.parametrize("what", ["the rules", "ten seconds", "a clock set back"])
+@pytest.mark.parametrize("what", ["the rules", "ten minutes", "a clock set back"])
 async def test_a_caller_is_decided_about_anew_when_anything_may_have_changed(tasks, what):
     async with stored(tasks) as (made, client):
         await ask(client, head(TARGETS[0]))
         choice = head(TARGETS[0])
         now, serving = made.world.clock, made.serving
-        assert made.hits._callers.find(choice, serving.number, now(), False) is not None
+        found = made.hits._callers.find(choice, serving.number, now(), False)
+        assert found is not None
+        assert found.until is not None
         assert made.hits._callers.find(choice, serving.number, now(), True) is None
         await ask(client, head("/api/jobs/2"))
         await ask(client, head("/api/jobs/2", "Cookie: x"))
         if what == "the rules":
             serving.advance()
         else:
-            now.advance(10 if what == "ten seconds" else -1)
+            now.advance(600 if what == "ten minutes" else -1)
         assert made.hits._callers.find(choice, serving.number, now(), False) is None
+
+
+async def test_a_caller_is_asked_about_after_ten_seconds(tasks):
+    async with stored(tasks) as (made, client):
+        for target in (*TARGETS, TARGETS[0]):
+            await ask(client, head(target))
+        choice, now, number = head(TARGETS[1]), made.world.clock, made.serving.number
+        for seconds in (10, 10, 5):
+            now.advance(seconds)
+            found = made.hits._callers.find(choice, number, now(), False)
+            assert found is not None
+            assert (found.until is None) == (seconds == 10)
+            assert made.hits.known(head(TARGETS[1], f"Cookie: {now()}"), False) is not None
+
+
+@pytest.mark.parametrize("said", [Reason.TOKEN_INVALID, None, Identity("org_b", "u1"), "standing"])
+async def test_a_caller_whose_credentials_say_something_else_is_decided_about_anew(tasks, said, monkeypatch):
+    async with stored(tasks) as (made, client):
+        for target in (*TARGETS, TARGETS[0]):
+            await ask(client, head(target))
+        data = head(TARGETS[1], "Cookie: x")
+        made.world.clock.advance(10)
+        found = made.hits._callers.find(head(TARGETS[1]), made.serving.number, made.world.clock(), False)
+        assert found is not None
+        answer = replace(found.caller.identity, standing=Standing.UNKNOWN) if said == "standing" else said
+        monkeypatch.setattr(made.world.exchange.prompt._identity, "resolve_now", lambda *_: answer)
+        assert made.hits.known(data, False) is None
