@@ -20,6 +20,7 @@ from proxy.serving.rewriting import Rewriting
 from proxy.serving.unread import IRRELEVANT
 
 _MOST_FRAMES = 256  # of one caller
+_MOST_FILLS = 16
 _SEEN = 8192  # heads that came once
 _OVERHEAD = 1500  # bytes that a caller costs beside the bytes of the head
 
@@ -59,6 +60,11 @@ class Caller:
         if not IRRELEVANT.isdisjoint(route.vary):
             return False
         return route.scope is Scope.PUBLIC or (self.identity is not None and self.nameless.isdisjoint(parameters))
+
+    def keep_fill(self, route: Route, made: Rewriting) -> None:
+        if len(self.fills) >= _MOST_FILLS:
+            self.fills.clear()
+        self.fills[id(route)] = made  # the rules keep it alive
 
     def asks_all(self, target: str, pairs: tuple[tuple[str, str], ...], peer: str) -> Request:
         """With all of its fields."""

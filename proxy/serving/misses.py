@@ -134,7 +134,7 @@ class Misses:
         if head is None:
             return None
         if made is None and (made := self._rewriting(data, reading, peer, head)) is not None:
-            caller.fills[id(reading.route)] = made
+            caller.keep_fill(reading.route, made)
         return head, whole
 
     def _head(self, reading: Reading) -> bytes | None:
