@@ -18,7 +18,7 @@ from proxy.cache.background import Background
 from proxy.cache.coalesce import Flight
 from proxy.errors import UpstreamError
 from proxy.policy import reuse
-from proxy.policy.message import Request
+from proxy.policy.message import Request, Response
 from proxy.policy.outcome import Reason
 from proxy.serving.at_once import Missed
 from proxy.serving.callers import Caller
@@ -89,7 +89,6 @@ class Misses:
         decision = reuse.decide_without(reading.request, reading.route, missed.reason)
         if not isinstance(decision, reuse.Fetch) or self._tells():
             return False
-        reading = reading._replace(interim=waiting.interim)
         made = self._made(reading, missed.caller, data, waiting.peer)
         if made is None:
             return False
@@ -97,7 +96,7 @@ class Misses:
         connection = self.upstream.idle() if self.fetcher.is_alone(reading, decision.reason) else None
         if connection is None:
             if missed.caller is not None:  # its head need not be parsed for that
-                reading = reading._replace(request=whole())
+                reading = reading._replace(request=whole(), interim=waiting.interim)
                 self.go_on(waiting, reading, self.exchange.missed(reading, decision.reason))
             return missed.caller is not None
         self.begun += 1
@@ -160,7 +159,7 @@ class Miss(Exchange):
         self, way: Misses, reading: Reading, whole: Callable[[], Request], reason: Reason, flight: Flight,
         connection: Connection, data: bytes, waiting: Waiting,
     ) -> None:  # fmt: skip
-        super().__init__(connection, waiting.interim, way.upstream.timeouts.idle)
+        super().__init__(connection, self._hint, way.upstream.timeouts.idle)
         self._way = way
         self._reading = reading
         self._whole_request = whole
@@ -173,6 +172,9 @@ class Miss(Exchange):
         self._head_at = 0.0
         self._timed = False  # the rest of its body has a deadline
         self._handed = False  # it is the ordinary way's
+
+    def _hint(self, response: Response) -> None:
+        self._waiting_client.interim(response)
 
     def on_head(self, head: Head) -> None:
         way = self._way
@@ -257,7 +259,7 @@ class Miss(Exchange):
     def _hand_over(self, answer: Stream | UpstreamError) -> None:
         self._handed = True
         way = self._way
-        reading = self._reading._replace(request=self._whole_request())
+        reading = self._reading._replace(request=self._whole_request(), interim=self._waiting_client.interim)
         handled = way.exchange.went_on(reading, self._reason, self._flight, answer, self._asked_at)
         way.go_on(self._waiting_client, reading, handled)
 
