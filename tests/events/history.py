@@ -133,14 +133,15 @@ class History:
                     chunk = await client.chunk()
                 if not chunk:
                     break
-                self._took(reader, chunk.decode())
+                for block in filter(None, chunk.decode().split("\n\n")):
+                    self._took(reader, block)
         except TimeoutError:
             pass
         finally:
             client.reset()
 
-    def _took(self, reader: Reader, chunk: str) -> None:
-        said = dict(line.partition(": ")[::2] for line in chunk.splitlines() if line)
+    def _took(self, reader: Reader, block: str) -> None:
+        said = dict(line.partition(": ")[::2] for line in block.splitlines() if line)
         name, data = said.get("event"), json.loads(said.get("data", "{}"))
         if name == "hello" and not data["recovered"]:
             reader.gaps += 1
