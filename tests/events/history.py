@@ -127,6 +127,8 @@ class History:
         try:
             await client.send("\r\n".join([*lines, "", ""]).encode())
             head = await client.head()
+            if head.status == 503:  # what it must know of sessions or of the mailbox is not known yet: come back
+                return
             assert head.status == 200, head
             for _ in range(frames):
                 async with asyncio.timeout(0.3):
