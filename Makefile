@@ -49,6 +49,9 @@ check: $(STAMP)
 mutants: $(STAMP)
 	@$(BIN)/python -m tests.mutants $(ARGS)
 
+sbom: $(STAMP)
+	@$(BIN)/python deploy/sbom.py $(ARGS)
+
 bench: $(STAMP)
 	$(BIN)/python -m bench $(ARGS)
 
