@@ -234,8 +234,8 @@ CASES: dict[str, list[Fires | Silent]] = {
         Silent(event("tenant-conflict", "0+3x30"), "20m"),
     ],
     "SidecacheAdminDenied": [
-        Fires(of("sidecache_admin_denied_total", "0+20x30", status="401"), "20m", INSTANCE | {"status": "401"}),
-        Silent(of("sidecache_admin_denied_total", "0+2x30", status="401"), "20m"),
+        Fires(of("sidecache_admin_denied_total", "0+20x30", status="401"), "15m", INSTANCE | {"status": "401"}),
+        Silent(of("sidecache_admin_denied_total", "0+2x30", status="401"), "15m"),  # a forgotten token now and then
     ],
     "SidecacheAssertionFailed": [
         Fires(event("assertion-failed", "0x5 1x5"), "8m", ONE | {"event": "assertion-failed"}),
