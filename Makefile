@@ -1,5 +1,6 @@
 # run: the sidecar in front of the demo portal    test: everything    check: lint, types, layers, shipped rules
 # soak: faults, limits and the long run of docs/reliability.md, 25 minutes (ARGS=--short: three)
+# image: with Docker    image-check: the steps of its Dockerfile without Docker (as root), its size and how fast it starts
 # bench: the figures of docs/benchmarks.md, bench-full: with all workloads, half an hour    lock: pin the dependencies anew
 PYTHON ?= python3
 VENV := .venv
@@ -7,7 +8,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ARGS ?=
 
-.PHONY: run test check bench bench-full soak lock clean
+.PHONY: run test check bench bench-full soak lock image image-check clean
 .DEFAULT_GOAL := run
 
 $(STAMP): requirements-dev.lock pyproject.toml
@@ -22,10 +23,11 @@ run: $(STAMP)
 	@$(BIN)/sidecache demo $(ARGS)
 
 # The tests in a browser need Debian's chromium, those of the stores its redis-server, those of the alerts the promtool of its
-# prometheus, those of Amplify its nodejs: installed when this is root, else those tests are skipped and say so. The servers
+# prometheus, those of Amplify its nodejs, those of the image the
+# strip of its binutils: installed when this is root, else those tests are skipped and say so. The servers
 # are for the tests to start; Debian's services are kept from starting. Those of deploy/kubernetes need kubectl or kustomize,
 # which Debian has only in versions that are too old: they are skipped without.
-DEBIAN := /usr/bin/chromium /usr/bin/redis-server /usr/bin/prometheus /usr/bin/nodejs
+DEBIAN := /usr/bin/chromium /usr/bin/redis-server /usr/bin/prometheus /usr/bin/nodejs /usr/share/doc/binutils
 
 $(DEBIAN):
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
@@ -49,6 +51,13 @@ bench: $(STAMP)
 
 bench-full: $(STAMP)
 	$(BIN)/python -m bench --full $(ARGS)
+
+image:
+	docker build --tag sidecache:latest --build-arg VERSION=$$(sed -n 's/__version__ = "\(.*\)"/\1/p' proxy/__init__.py) \
+	  --build-arg REVISION=$$(git rev-parse HEAD 2>/dev/null || echo unknown) .
+
+image-check: $(STAMP)
+	$(BIN)/python -m tests.deploy.image $(ARGS)
 
 # requirements-dev.lock has everything; the other two are parts of it, for the image: what runs, and what builds the wheel.
 COMPILE = $(BIN)/uv pip compile --generate-hashes --no-emit-index-url --universal --no-header --quiet

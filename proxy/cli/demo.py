@@ -37,14 +37,23 @@ def demo(
     portal: Annotated[str, typer.Option(metavar="HOST:PORT", help="Where the portal listens.")] = "127.0.0.1:9901",
     rules: Annotated[Path | None, typer.Option(help="Rules file. [default: ./rules.yaml, else the demo's own]")] = None,
     portal_only: Annotated[bool, typer.Option("--portal-only", help="Run the portal without a sidecar.")] = False,
+    portal_url: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="The portal's name for itself, in its tokens. [with --portal-only]"),
+    ] = None,
     latency_ms: Annotated[float, typer.Option(min=0, help="Simulated way to the portal's database.")] = 8.0,
 ) -> None:
     """Start a demo portal with two organisations, and a sidecar in front of it. Nothing else is needed."""
     if portal_only:
         from proxy.demo.portal import main
 
-        main(["--listen", portal, "--latency-ms", str(latency_ms)])
+        named = () if portal_url is None else ("--url", portal_url)
+        main(["--listen", portal, "--latency-ms", str(latency_ms), *named])
         return
+    if portal_url is not None:
+        raise typer.BadParameter(
+            "only with --portal-only: the demo's sidecar knows its portal", param_hint="--portal-url"
+        )
     from proxy.telemetry.logs import configure
 
     file = rules or find_rules(Path("rules.yaml"), *_PACKAGED)
@@ -108,7 +117,10 @@ async def running_portal(address: str, latency_ms: float) -> AsyncIterator[Porta
         async with asyncio.timeout(_START_SECONDS):
             line = (await process.stdout.readline()).decode()
         if not line.startswith(_READY):
-            raise ConfigError(f"the demo portal did not start on {address}: --portal HOST:PORT chooses another address")
+            raise ConfigError(
+                f"the demo portal did not start on {address}, for the reason above; "
+                "--portal HOST:PORT chooses another address"
+            )
         yield Portal(process, line.removeprefix(_READY).strip())
     finally:
         await _stop(process)

@@ -5,6 +5,7 @@ import asyncio
 import signal
 import socket
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 
@@ -61,6 +62,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--until-eof", action="store_true", help="stop when standard input ends")
     options = parser.parse_args(arguments)
+    try:
+        tempfile.gettempdir()  # where the database will be
+    except OSError:
+        parser.exit(
+            2, "no directory for temporary files can be written: set TMPDIR (in a container: a tmpfs at /tmp)\n"
+        )
     try:
         listener = bind(options.listen)
     except (OSError, ValueError) as error:

@@ -15,6 +15,7 @@ from proxy.addresses import Address
 from proxy.cli.demo import find_rules, introduction, lines_to_paste, running_portal, together
 from proxy.errors import ConfigError
 from proxy.settings import Settings
+from tests.cli import process as finished
 
 RULES = """
 version: 1
@@ -166,3 +167,9 @@ def test_the_introduction_names_addresses_one_can_go_to():
     assert "http://[::1]:2/metrics" in text
     assert "0.0.0.0" not in text
     assert all(f"\n{line}\n" in text for _, line in lines_to_paste("http://127.0.0.1:80", "http://127.0.0.1:1"))
+
+
+def test_a_name_for_the_portal_is_for_a_portal_that_runs_alone(tmp_path):
+    code, out, err = finished.said("demo", "--portal-url", "http://portal", cwd=tmp_path)
+    assert (code, out, len(err.splitlines())) == (2, "", 1)
+    assert "--portal-url: only with --portal-only" in err

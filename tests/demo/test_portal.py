@@ -66,3 +66,16 @@ def test_an_address_that_is_none_is_refused(address, capsys):
         main(["--listen", address])
     assert stopped.value.code == 2
     assert "cannot listen on" in capsys.readouterr().err
+
+
+def test_without_a_place_for_its_database_it_says_so_in_a_line(monkeypatch, capsys):
+    def nowhere() -> str:
+        raise FileNotFoundError("No usable temporary directory found")
+
+    monkeypatch.setattr("tempfile.gettempdir", nowhere)
+    with pytest.raises(SystemExit) as ended_with:
+        main(["--listen", "127.0.0.1:0"])
+    assert ended_with.value.code == 2
+    assert capsys.readouterr().err.splitlines() == [
+        "no directory for temporary files can be written: set TMPDIR (in a container: a tmpfs at /tmp)"
+    ]
