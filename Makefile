@@ -23,10 +23,9 @@ run: $(STAMP)
 	@$(BIN)/sidecache demo $(ARGS)
 
 # The tests in a browser need Debian's chromium, those of the stores its redis-server, those of the alerts the promtool of its
-# prometheus, those of Amplify its nodejs, those of the image the
-# strip of its binutils: installed when this is root, else those tests are skipped and say so. The servers
-# are for the tests to start; Debian's services are kept from starting. Those of deploy/kubernetes need kubectl or kustomize,
-# which Debian has only in versions that are too old: they are skipped without.
+# prometheus, those of Amplify its nodejs, those of the image the strip of its binutils: installed when this is root, else those
+# tests are skipped and say so. The servers are for the tests to start; Debian's services are kept from starting. Those of
+# deploy/kubernetes need kubectl or kustomize, which Debian has only in versions that are too old: they are skipped without.
 DEBIAN := /usr/bin/chromium /usr/bin/redis-server /usr/bin/prometheus /usr/bin/nodejs /usr/share/doc/binutils
 
 $(DEBIAN):

@@ -53,8 +53,8 @@ def redis(variables: Variables, profile: str) -> dict[str, Any]:
         judge(variables, profile, Concern.PLAIN_REDIS, f"{line}; set REDIS_TLS=true")
     if ca is not None and not tls:
         variables.warnings.append("REDIS_TLS_CA: has no effect without REDIS_TLS=true")
-    elif ca is not None and not Path(ca).is_file():
-        variables.problems.append(f"{variables.source('REDIS_TLS_CA')}: there is no file {quoted(ca)}")
+    elif ca is not None:
+        _check_authority(variables, ca)
     if iam is not None:
         if not re.fullmatch(r"[a-z]{2}(-[a-z]+)+-[0-9]/[a-z][a-z0-9-]{0,49}(/serverless)?", iam):
             variables.problems.append(
@@ -68,6 +68,22 @@ def redis(variables: Variables, profile: str) -> dict[str, Any]:
         "redis_tls_ca": Path(ca) if ca else None, "redis_iam_auth": iam,
         "redis_cluster": variables.choice("REDIS_CLUSTER", ("auto", "true", "false"), "auto"),
     }  # fmt: skip
+
+
+def _check_authority(variables: Variables, file: str) -> None:
+    """Whether it is a file of certificates: at the start, not with the first connection."""
+    source = variables.source("REDIS_TLS_CA")
+    if not Path(file).is_file():
+        variables.problems.append(f"{source}: there is no file {quoted(file)}")
+        return
+    import ssl  # here: a probe that runs every few seconds needs none of it
+
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(file)
+    except ssl.SSLError:
+        variables.problems.append(f"{source}: {quoted(file)} is no file of certificates in PEM")
+    except OSError as error:
+        variables.problems.append(f"{source}: cannot read {quoted(file)}: {(error.strerror or '').lower()}")
 
 
 def _redis_address(variables: Variables) -> Address:

@@ -12,6 +12,7 @@ from proxy.addresses import HOST, Address, is_bracketed, quoted
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 HOUR = 3600
+_LONGEST = 64 << 10  # bytes of a file that holds one value
 _SWITCHES = {"0": False, "1": True, "false": False, "true": True, "off": False, "on": True}
 
 
@@ -33,7 +34,7 @@ class Variables:
             source = self._sources[name] = "--" + flag.replace("_", "-")
             return str(self._flags[flag]), source
         file = self.environ.get(f"{name}_FILE")
-        if file and name in self.environ:
+        if file and self.environ.get(name):  # empty is as good as not set, as everywhere
             self.problems.append(f"{name}: set both directly and as {name}_FILE; keep one")
         if file:
             self._sources[name] = f"{name}_FILE"
@@ -42,10 +43,15 @@ class Variables:
 
     def _content(self, file: str, source: str) -> str | None:
         try:
-            content = Path(file).read_text("utf-8").strip()
+            with Path(file).open("rb") as opened:
+                raw = opened.read(_LONGEST + 1)
+            content = raw.decode("utf-8-sig").strip()  # some editors begin a text with a mark of its encoding
         except (OSError, ValueError) as error:
             reason = (error.strerror or "").lower() if isinstance(error, OSError) else "it is not text"
             self.problems.append(f"{source}: cannot read {quoted(file)}: {reason}")
+            return None
+        if len(raw) > _LONGEST:
+            self.problems.append(f"{source}: {quoted(file)} is larger than {_LONGEST} bytes, which no setting is")
             return None
         if not content:
             self.problems.append(f"{source}: {quoted(file)} is empty")

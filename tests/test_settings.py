@@ -435,6 +435,7 @@ def test_a_value_given_twice_is_refused(tmp_path):
     assert problems(DEVELOPMENT | both) == [
         "SIDECACHE_NAME_KEY: set both directly and as SIDECACHE_NAME_KEY_FILE; keep one"
     ]
+    assert settings(**{**both, "SIDECACHE_NAME_KEY": ""}).name_key == KEY  # empty is as good as not set
 
 
 # .env.local

@@ -2,12 +2,10 @@
 
 import asyncio
 import os
-import sys
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TextIO
 
 from proxy.admin.chain import START, Form, Line, Record, hash_of, linked
 from proxy.admin.scribe import Scribe
@@ -57,18 +55,25 @@ class AuditFile:
 
 
 class AuditStream:
-    """The same for standard output: its chain begins with the process."""
+    """The same for standard output: its chain begins with the process. No buffer keeps what is then sent again."""
 
-    def __init__(self, stream: TextIO | None = None) -> None:
-        self._stream = stream
+    def __init__(self, descriptor: int = 1) -> None:
+        self._descriptor = descriptor
+        self._begun = b""  # of lines that did not fit as a whole and will come again
 
     def last_hash(self) -> str:
         return START
 
     def write(self, lines: bytes) -> None:
-        stream = self._stream if self._stream is not None else sys.stdout
-        stream.write(lines.decode())
-        stream.flush()
+        begun, self._begun = self._begun, b""
+        rest = lines[len(begun) :] if lines.startswith(begun) else b"\n" + lines
+        while rest:
+            try:
+                written = os.write(self._descriptor, rest)
+            except OSError:
+                self._begun = lines[: max(0, len(lines) - len(rest))]
+                raise
+            rest = rest[written:]
 
 
 class Ledger:

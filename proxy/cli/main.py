@@ -1,6 +1,9 @@
 """What can one say on the command line? Composes the commands; every failure is one clear line and an exit code."""
 
+import errno
+import os
 import sys
+from contextlib import suppress
 from difflib import get_close_matches
 from importlib import import_module
 
@@ -78,8 +81,10 @@ def _root(
 
 def main() -> None:
     """The console script."""
+    _have_standard_streams()
     try:
         code = app(prog_name="sidecache", standalone_mode=False)
+        sys.stdout.flush()
     except typer.TyperException as error:
         context = getattr(error, "ctx", None)
         command = context.command_path if context is not None else "sidecache"
@@ -88,11 +93,41 @@ def main() -> None:
         sys.exit(130)
     except SidecacheError as error:
         _fail(*str(error).splitlines())
+    except OSError as error:
+        if error.errno not in _UNWRITABLE:
+            raise
+        _drop_output()
+        if error.errno != errno.EPIPE:  # a reader that has seen enough, such as `head`, need not be told
+            _fail(f"the output cannot be written: {(error.strerror or '').lower()}")
+        sys.exit(EXIT_UNUSABLE)
     else:
         sys.exit(code if isinstance(code, int) else 0)
 
 
+_UNWRITABLE = {errno.EPIPE, errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EIO}
+
+
+def _have_standard_streams() -> None:
+    """Whoever started us may have closed them: the next connection would get such a number, and what we say."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free, which is this one
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  # for as long as we run
+
+
+def _drop_output() -> None:
+    """What is left in the buffer is not tried again, and complained about, when the process ends."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+
+
 def _fail(*lines: str) -> None:
     for line in lines:
-        typer.echo(f"sidecache: {line}", err=True)
+        with suppress(OSError):  # nobody can be told; the exit code says it
+            typer.echo(f"sidecache: {line}", err=True)
     sys.exit(EXIT_UNUSABLE)

@@ -2,12 +2,16 @@
 
 import asyncio
 import os
+import resource
 import time
 from collections.abc import Coroutine
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+LEAST_OPEN_FILES = 128
 
 
 def register(app: typer.Typer) -> None:
@@ -35,7 +39,23 @@ def run(
         os.environ, upstream=upstream, rules=rules, listen=listen, admin=admin, profile=profile, workers=workers
     )
     configure()
+    _allow_open_files()
     run_until_done(serve(settings) if settings.workers == 1 else supervise(settings, time.time))
+
+
+def _allow_open_files() -> None:
+    """As many as this process may have: each client is one, and so is each connection to upstream and store."""
+    from proxy.errors import ConfigError
+
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):  # some systems call it unlimited and still refuse that
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if allowed < LEAST_OPEN_FILES:
+        raise ConfigError(
+            f"the limit on open files is {allowed}: at least {LEAST_OPEN_FILES} are needed, and one for each client "
+            "(ulimit -n; LimitNOFILE= of systemd; `ulimits` of a container)"
+        )
 
 
 def run_until_done(work: Coroutine[Any, Any, None]) -> None:

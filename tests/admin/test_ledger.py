@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import os
 import threading
 from pathlib import Path
 
@@ -55,11 +56,32 @@ async def test_when_it_was_entered_it_is_written(tmp_path):
     assert (tmp_path / "audit").read_bytes().count(b"\n") == 1
 
 
-async def test_standard_output_gets_the_same_lines():
-    stream = io.StringIO()
-    ledger = Ledger(AuditStream(stream), pytest.fail)
+async def test_standard_output_gets_the_same_lines(capfd):
+    ledger = Ledger(AuditStream(), pytest.fail)
     await ledger.enter([RECORD, RECORD])
-    assert verify(stream.getvalue().encode().splitlines()).lines == 2
+    assert verify(capfd.readouterr().out.encode().splitlines()).lines == 2
+
+
+async def test_a_line_that_an_output_took_half_of_goes_on_where_it_ended():
+    """A pipe whose reader is slow, and that does not wait."""
+    reads, writes = os.pipe()
+    os.set_blocking(writes, False)
+    complaints: list[str] = []
+    ledger = Ledger(AuditStream(writes), complaints.append)
+    count, got = 400, b""
+    for _ in range(count):
+        await ledger.enter([RECORD])
+    assert complaints
+    os.set_blocking(reads, False)
+    while ledger._waiting:
+        got += os.read(reads, 1 << 20)
+        await ledger.close()
+    os.close(writes)
+    os.set_blocking(reads, True)
+    while chunk := os.read(reads, 1 << 20):
+        got += chunk
+    os.close(reads)
+    assert (verify(got.splitlines()).lines, verify(got.splitlines()).broken_at) == (count, None)
 
 
 async def test_without_a_sink_lines_are_kept_up_to_a_bound():

@@ -6,29 +6,14 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.cli.process import LIMIT, SIDECACHE, environment, said
+from tests.cli.process import ANYWHERE, DEVELOPMENT, LIMIT, RULES, UPSTREAM, Sidecar, running, said
 
 pytestmark = pytest.mark.process
-
-RULES = "version: 1\nfeatures:\n  jobs:\n    ttl: 15m\n    read: [GET /api/jobs]\n    write: [POST /api/jobs]\n"
-UPSTREAM = ("--upstream", "http://127.0.0.1:9")
-DEVELOPMENT = ("--profile", "development", *UPSTREAM)
-ANYWHERE = ("--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0")
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Path:
-    (tmp_path / "rules.yaml").write_text(RULES)
-    return tmp_path
 
 
 def failure(home: Path, *words: str, **environ: str) -> str:
@@ -121,47 +106,10 @@ def test_a_file_that_may_not_be_read_is_one_line(home):
 # Running
 
 
-class Sidecar:
-    """A running process; what it logs is read as values."""
-
-    def __init__(self, process: subprocess.Popen[str], log: Path) -> None:
-        self.process = process
-        self._log = log
-
-    def events(self, name: str) -> list[dict[str, object]]:
-        lines = [json.loads(line) for line in self._log.read_text().splitlines()]
-        return [line for line in lines if line["event"] == name]
-
-    def until(self, condition: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + LIMIT
-        while not condition():
-            assert self.process.poll() is None, self._log.read_text()
-            assert time.monotonic() < deadline, self._log.read_text()
-            time.sleep(0.02)
-
-    def status(self, port: str, path: str) -> int:
-        address = str(self.events("listening")[0][port])
-        try:
-            with urllib.request.urlopen(f"http://{address}{path}", timeout=LIMIT) as response:
-                return int(response.status)
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code
-
-
 @pytest.fixture
 def sidecar(home: Path) -> Iterator[Sidecar]:
-    with (home / "log").open("w") as log:
-        process = subprocess.Popen(
-            [*SIDECACHE, "run", *DEVELOPMENT, *ANYWHERE], cwd=home, env=environment(), stderr=log, text=True
-        )
-    started = Sidecar(process, home / "log")
-    try:
-        started.until(lambda: bool(started.events("listening")))
+    with running(home, *DEVELOPMENT, *ANYWHERE) as started:
         yield started
-    finally:
-        process.kill()
-        process.wait(LIMIT)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -205,6 +205,53 @@ def test_commands_work_in_it_and_say_what_is_wrong_in_a_line(image, network, wor
     assert done.stdout if code == 0 else done.stderr
 
 
+@needs_root
+@pytest.mark.parametrize(
+    ("environment", "line"),
+    [
+        ({"SIDECACHE_NAME_KEY": "", "SIDECACHE_NAME_KEY_FILE": "/run/secrets/key"},
+         "SIDECACHE_NAME_KEY_FILE: cannot read '/run/secrets/key': permission denied"),
+        ({"SIDECACHE_RULES": "/run/secrets/key"}, "/run/secrets/key: cannot be read: permission denied; --rules FILE "
+         "says where the rules are"),
+        ({"SIDECACHE_AUDIT_LOG": "/var/log/audit"}, "SIDECACHE_AUDIT_LOG: cannot use '/var/log/audit': no such file or "
+         "directory"),
+        ({"SIDECACHE_AUDIT_LOG": "/etc/sidecache/audit"}, "SIDECACHE_AUDIT_LOG: cannot use '/etc/sidecache/audit': "
+         "read-only file system"),
+        ({"SIDECACHE_AUDIT_LOG": "/logs/audit"}, "SIDECACHE_AUDIT_LOG: cannot use '/logs/audit': permission denied"),
+        ({"SIDECACHE_LISTEN": "0.0.0.0:80"}, "cannot listen on 0.0.0.0:80: permission denied; --listen HOST:PORT "
+         "chooses another"),
+    ],
+)  # fmt: skip
+def test_what_its_user_may_not_do_is_one_line(image, network, tmp_path, environment, line):
+    (tmp_path / "key").write_text("n" * 32)
+    (tmp_path / "key").chmod(0o400)
+    mounts = [RULES, Mount("/run/secrets/key", tmp_path / "key"), Mount("/logs", options="mode=755")]
+    container = image.container(environment={**MINIMAL, **environment}, mounts=mounts, network=network)
+    done = container.run(*image.command())
+    said = [each for each in done.stderr.splitlines() if not each.startswith("{")]
+    assert (done.returncode, said) == (2, [f"sidecache: {line}"])
+
+
+@needs_root
+def test_a_full_disk_below_the_audit_log_is_counted_and_costs_no_request(image, network, output):
+    logs = Mount("/logs", size="4k")  # room for one page
+    container = image.container(
+        environment={**MINIMAL, "SIDECACHE_PROFILE": "development", "SIDECACHE_AUDIT_LOG": "/logs/audit"},
+        mounts=[RULES, logs], network=network,
+    )  # fmt: skip
+    with container.running(*image.command(), output=output) as running:
+        answered(network, running.said)
+        host = {"Host": "127.0.0.1:9900"}
+        for _ in range(20):
+            assert (
+                network.ask(9900, "/api/cache/invalidate?feature=jobs&confirm=jobs", method="DELETE", headers=host)[0]
+                < 300
+            )
+        assert "audit-unwritten" in running.said()
+        assert network.ask(8080, "/.sidecache/livez")[0] == 200
+        assert running.stop() == 0
+
+
 def test_the_bench_command_is_in_the_makefile():
     makefile = (Path(__file__).parents[2] / "Makefile").read_text()
     assert "-m tests.deploy.image" in makefile
