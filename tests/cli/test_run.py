@@ -6,12 +6,25 @@ import json
 import os
 import signal
 import socket
+import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.cli.process import ANYWHERE, DEVELOPMENT, LIMIT, RULES, UPSTREAM, Sidecar, running, said
+from tests.cli.process import (
+    ANYWHERE,
+    DEVELOPMENT,
+    LIMIT,
+    RULES,
+    SIDECACHE,
+    UPSTREAM,
+    Sidecar,
+    environment,
+    running,
+    said,
+)
 
 pytestmark = pytest.mark.process
 
