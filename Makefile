@@ -76,4 +76,4 @@ lock: $(STAMP)
 	$(COMPILE) --group build --constraint requirements-dev.lock --output-file requirements-build.lock
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .import_linter_cache .hypothesis .pytest_cache bench/results soak/results
+	rm -rf $(VENV) build .mypy_cache .ruff_cache .import_linter_cache .hypothesis .pytest_cache bench/results soak/results
