@@ -214,9 +214,10 @@ def judge_growth(judged: Judged, samples: Samples, short: bool) -> None:
         return
     resident, asked = [each["resident"] for each in kept.held], [_asked(each) for each in kept.metrics]
     slope = linear_regression(asked, resident).slope * (1 << 20)
+    tenths = " ".join(f"{each:.0f}" for each in _tenths(samples.held))
     judged.figures |= {
         "samples": len(samples.seconds), "hours by its own clock": round(samples.seconds[-1] * FACTOR / 3600, 1),
-        "resident, MiB": f"{resident[0]:.0f} to {resident[-1]:.0f}", "growth, bytes a request": round(slope, 1),
+        "resident by tenths of the run, MiB": tenths, "growth, bytes a request": round(slope, 1),
     }  # fmt: skip
     if not short:  # of half a minute nothing can be told
         judged.at_most("growth of resident memory after the first third", slope, GROWTH, "bytes a request")
@@ -229,6 +230,10 @@ def judge_growth(judged: Judged, samples: Samples, short: bool) -> None:
         judged.figures[name] = f"{values[0]:g} to {values[-1]:g}"
         if not short:
             judged.at_most(f"{name}: the last fifth beyond the first", _later(values), least, "")
+
+
+def _tenths(held: list[dict[str, float]]) -> list[float]:
+    return [held[len(held) * tenth // 10 - 1]["resident"] for tenth in range(1, 11)]
 
 
 def _asked(metrics: dict[str, float]) -> float:
