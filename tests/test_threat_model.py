@@ -28,7 +28,7 @@ def test_every_module_it_names_is_there():
 
 
 def collected(place: str, *, marked: bool) -> int:
-    """How many tests pytest would find there: read from the source, as a start of pytest for each would take minutes."""
+    """How many tests pytest would find there: read from the source, since a start of pytest for each takes minutes."""
     path = ROOT / place
     found = 0
     for file in sorted(path.rglob("test_*.py")) if path.is_dir() else [path]:
