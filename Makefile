@@ -1,6 +1,7 @@
 # run: the sidecar in front of the demo portal    test: everything    check: lint, types, layers, shipped rules
 # soak: faults, limits and the long run of docs/reliability.md, 25 minutes (ARGS=--short: three)
 # image: with Docker    image-check: the steps of its Dockerfile without Docker (as root), its size and how fast it starts
+# mutants: safeguards taken out one by one, the tests must notice; sbom: what is inside, as CycloneDX
 # bench: the figures of docs/benchmarks.md, bench-full: with all workloads, half an hour    lock: pin the dependencies anew
 PYTHON ?= python3
 VENV := .venv
@@ -8,7 +9,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ARGS ?=
 
-.PHONY: run test check bench bench-full soak lock image image-check clean
+.PHONY: run test check mutants sbom bench bench-full soak lock image image-check clean
 .DEFAULT_GOAL := run
 
 $(STAMP): requirements-dev.lock pyproject.toml
@@ -45,6 +46,12 @@ check: $(STAMP)
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/sidecache check rules.yaml --profile development --rules-only
 
+mutants: $(STAMP)
+	@$(BIN)/python -m tests.mutants $(ARGS)
+
+sbom: $(STAMP)
+	@$(BIN)/python deploy/sbom.py $(ARGS)
+
 bench: $(STAMP)
 	$(BIN)/python -m bench $(ARGS)
 
@@ -69,4 +76,4 @@ lock: $(STAMP)
 	$(COMPILE) --group build --constraint requirements-dev.lock --output-file requirements-build.lock
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .import_linter_cache .hypothesis .pytest_cache bench/results soak/results
+	rm -rf $(VENV) build .mypy_cache .ruff_cache .import_linter_cache .hypothesis .pytest_cache bench/results soak/results

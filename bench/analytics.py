@@ -5,7 +5,7 @@
     a flush           of a second in which many users looked at many jobs, per different thing that was counted
 
 The same hits are measured with rules that count and with rules that do not, by turns. Bytes are MEMORY USAGE of real
-servers, for a tenant's name as Auth0 makes them.
+servers, for a tenant's name as Auth0 makes them; of a day, as five stand together.
 
 python -m bench.analytics [--json FILE]
 """
@@ -109,6 +109,7 @@ async def added() -> dict[str, float]:
     counting, plain = await Hitting(COUNT).fill(), await Hitting("").fill()
     differences = [cost(counting.repeat) - cost(plain.repeat) for _ in range(ROUNDS)]
     anew = [cost(counting.count) for _ in range(ROUNDS)]  # all that is added: the rest drifts by more than that
+    counting.counters._sum_up()
     assert sum(counting.counters._tally.values()) > 1000
     return {
         "the same head": round(statistics.median(differences), 3),
@@ -130,12 +131,18 @@ async def flushed(users: int = 100, jobs: int = 100) -> float:
 def bytes_of(server: servers.Server) -> dict[str, int | float]:
     admin, at = server.admin, time.time()
     found: dict[str, int | float] = {}
-    for hours, count in ((1, 10), (12, 100), (20, 100), (24, 100), (24, 1000)):
-        day = names.by_hour(ORG, "job-views", "4711", at)
-        admin.delete(day)
-        for hour in range(hours):
-            admin.hincrby(day, str(hour), count)
-        found[f"{hours} hours of {count}"] = int(admin.memory_usage(day))
+    for hours, count in ((1, 10), (12, 100), (20, 100), (24, 100), (24, 1000), (24, 100_000)):
+        begin = at // names.DAYS * names.DAYS
+        place = names.by_hour(ORG, "job-views", "4711", begin)
+        admin.delete(place)
+        for hour in range(hours * names.DAYS // names.DAY):
+            day, of_day = divmod(hour, hours)
+            admin.hincrby(place, names.hour_of(begin + day * names.DAY + of_day * names.HOUR), count)
+        found[f"{hours} hours of {count}"] = int(admin.memory_usage(place)) * names.DAY / names.DAYS
+    admin.delete(place := names.by_hour(ORG, "job-views", "4711", at))
+    for hour in range(12):
+        admin.hincrby(place, str(hour), 100)
+    found["12 hours of 100, on one day of five"] = int(admin.memory_usage(place))
     index = names.by_value(ORG, "job-views", at)
     for number in range(1000):
         admin.hincrby(index, str(4000 + number), 1200)
@@ -174,7 +181,7 @@ def main() -> int:
     for server, found in sizes.items():
         for name, size in found.items():
             print(f"{server:16}{name:44}{size:8g}")
-    met_bytes = all(found["20 hours of 100"] <= TARGET_BYTES for found in sizes.values())
+    met_bytes = all(found["24 hours of 1000"] <= TARGET_BYTES for found in sizes.values())
     print(
         f"at most {TARGET} us: {'met' if met else 'MISSED'}; {TARGET_BYTES} bytes: {'met' if met_bytes else 'MISSED'}"
     )

@@ -1,5 +1,7 @@
 """What do open event streams cost, how fast is one event with all of them, and what does a write pay for its event?
 
+The sidecar has a core of its own; readers (in C), store, upstream and publishers share the other.
+
 python -m bench.events [--json FILE] [--streams N]
 """
 
@@ -13,15 +15,15 @@ import sys
 import time
 from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import cast
 
 import orjson
 import uvloop
 
+from bench.machine import Cores, NotAvailable, compiled
 from tests import servers, wire
 from tests.cli.process import MODULE, environment
 from tests.faults.scene import plain, reached_at
@@ -80,7 +82,11 @@ async def sidecar(folder: Path, upstream: int, **environ: str) -> AsyncIterator[
         "run", "--profile", "development", "--upstream", f"http://127.0.0.1:{upstream}", "--rules",
         str(folder / "rules.yaml"), "--listen", f"127.0.0.1:{port}", "--admin", f"127.0.0.1:{admin}",
     ]  # fmt: skip
-    settings = environment(SIDECACHE_DEV_AUTH="1", SIDECACHE_AUDIT_LOG="off", SIDECACHE_DRAIN_S="2", **environ)
+    settings = environment(
+        SIDECACHE_DEV_AUTH="1", SIDECACHE_AUDIT_LOG="off", SIDECACHE_DRAIN_S="2", SIDECACHE_EVENT_STREAMS="20000",
+        SIDECACHE_STORE_TIMEOUT_MS="2000",
+        **environ,
+    )  # fmt: skip
     process = await asyncio.create_subprocess_exec(
         *MODULE, *words, cwd=folder, env=settings, stdout=DEVNULL, stderr=DEVNULL
     )
@@ -96,45 +102,47 @@ async def _listens(port: int) -> bool:
     return not await wire.refuses(port)
 
 
-class Listener(asyncio.Protocol):
-    """One reader, which only counts."""
+class Readers:
+    """A C program that reads so many streams and counts what comes: it takes what is no part of the figures' cores."""
 
-    messages = 0
-    opened = 0
-    more = asyncio.Event()
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
 
-    def __init__(self, request: bytes) -> None:
-        self._request = request
-        self._open = False
+    async def line(self) -> str:
+        assert self._process.stdout is not None
+        async with asyncio.timeout(120):
+            said = (await self._process.stdout.readline()).decode().strip()
+        if not said:
+            raise NotAvailable("the readers ended: were their streams refused?")
+        return said
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        cast(asyncio.Transport, transport).write(self._request)
-
-    def data_received(self, data: bytes) -> None:
-        if not self._open and b"event: hello" in data:
-            self._open = True
-            Listener.opened += 1
-        Listener.messages += data.count(b"event: note")
-        Listener.more.set()
-
-
-async def reached(value: str, goal: int) -> None:
-    async with asyncio.timeout(120):
-        while getattr(Listener, value) < goal:
-            Listener.more.clear()
-            await Listener.more.wait()
+    async def counts_to(self, goal: int) -> None:
+        """From now on."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(b"%d\n" % goal)
+        assert await self.line() == "begun"
 
 
-async def open_streams(at: Sidecar, count: int, name: str = "org") -> list[asyncio.BaseTransport]:
-    loop = asyncio.get_running_loop()
-    transports = []
-    for number in range(count):
-        token = unsigned(f"{name}_{number // OF_TENANT}", f"user-{number // OF_USER}", permissions=["read:notes"])
-        head = f"GET /.sidecache/events HTTP/1.1\r\nHost: a.test\r\nAuthorization: Bearer {token}\r\n\r\n".encode()
-        transport, _ = await loop.create_connection(lambda head=head: Listener(head), "127.0.0.1", at.port)
-        transports.append(transport)
-    await reached("opened", count)
-    return transports
+def head(name: str, number: int) -> bytes:
+    token = unsigned(f"{name}_{number // OF_TENANT}", f"user-{number // OF_USER}", permissions=["read:notes"])
+    return f"GET /.sidecache/events HTTP/1.1\r\nHost: a.test\r\nAuthorization: Bearer {token}\r\n\r\n".encode()
+
+
+@asynccontextmanager
+async def readers(program: Path, at: Sidecar, count: int, core: int, name: str = "org") -> AsyncIterator[Readers]:
+    heads = program.parent / f"heads-{name}"
+    heads.write_bytes(b"".join(head(name, number) for number in range(count)))
+    words = [program, str(at.port), heads, "event: note"]
+    process = await asyncio.create_subprocess_exec(*words, stdin=PIPE, stdout=PIPE)
+    os.sched_setaffinity(process.pid, {core})
+    made = Readers(process)
+    try:
+        assert await made.line() == "open"
+        yield made
+    finally:
+        with suppress(ProcessLookupError):  # it has ended by itself, and said why
+            process.terminate()
+        await process.wait()
 
 
 async def publish(at: Sidecar, tenants: int) -> None:
@@ -153,25 +161,22 @@ async def publish(at: Sidecar, tenants: int) -> None:
     await asyncio.gather(*(one(tenant) for tenant in range(tenants)))
 
 
-async def streams(at: Sidecar, count: int) -> dict[str, float]:
-    for transport in await open_streams(at, OF_USER, "first"):  # what the first ones make besides
-        transport.close()
+async def streams(at: Sidecar, count: int, program: Path, core: int) -> dict[str, float]:
+    async with readers(program, at, OF_USER, core, "first"):  # what the first ones make besides
+        pass
     await asyncio.sleep(0.5)
-    Listener.opened = 0
     before = at.rss
-    transports = await open_streams(at, count)
-    figures = {"memory per open stream": (at.rss - before) / count}
-    tenants = (count + OF_TENANT - 1) // OF_TENANT
-    Listener.messages = 0
-    cpu, began = at.cpu, time.perf_counter()
-    publishing = asyncio.ensure_future(publish(at, tenants))
-    goal = BURST * count
-    await reached("messages", goal)
-    took, spent = time.perf_counter() - began, at.cpu - cpu
-    await publishing
-    figures |= await hits(at)
-    for transport in transports:
-        transport.close()
+    async with readers(program, at, count, core) as reading:
+        figures = {"memory per open stream": (at.rss - before) / count}
+        tenants = (count + OF_TENANT - 1) // OF_TENANT
+        goal = BURST * count
+        await reading.counts_to(goal)
+        cpu = at.cpu
+        publishing = asyncio.ensure_future(publish(at, tenants))
+        took = float(await reading.line())
+        spent = at.cpu - cpu
+        await publishing
+        figures |= await hits(at)
     figures["messages per second, from the first publish to the last frame"] = goal / took
     figures["messages per second of the sidecar's CPU"] = goal / spent
     return figures
@@ -256,7 +261,11 @@ async def measured(count: int) -> dict[str, float]:
         server = stack.enter_context(plain())
         upstream = await stack.enter_async_context(wire.upstream(created))
         at = await stack.enter_async_context(sidecar(folder, upstream.port, **reached_at(server)))
-        return await writes(at) | await streams(at, count)
+        cores = Cores.chosen()
+        os.sched_setaffinity(at.pid, {cores.server})
+        os.sched_setaffinity(server.pid, {cores.load})
+        os.sched_setaffinity(0, {cores.load})
+        return await writes(at) | await streams(at, count, compiled("readers", folder), cores.load)
 
 
 def main() -> None:

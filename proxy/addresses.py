@@ -49,4 +49,9 @@ def is_bracketed(host: str) -> bool:
 
 def quoted(value: str) -> str:
     """A value as a message shows it: one line, not too long, without credentials."""
-    return repr(re.sub(r"//[^/@]*@", "//***@", value)[:120])
+    return repr(without_credentials(value)[:120])
+
+
+def without_credentials(value: str) -> str:
+    """Up to the last @: a password may hold any of / : @, and whoever forgot the scheme still gave it."""
+    return re.sub(r"(?s)^([A-Za-z][A-Za-z0-9+.-]*://|//|).*@", r"\1***@", value)

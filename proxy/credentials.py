@@ -15,6 +15,7 @@ ROLES = ("viewer", "operator", "inspector", "backend")
 _ADMIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", re.ASCII)
 _TENANT = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 _TOKEN_PREFIX = "sidecache_"  # scanners for leaked secrets find it, and so does a person
+_SHOWN_ID = 16  # characters: no secret is as short
 _LEAST_DISTINCT = 16  # of 32 random bytes about 30 are distinct; fewer than this never comes from a generator
 
 Random = Callable[[int], bytes]
@@ -50,8 +51,9 @@ def read_encryption_keys(text: str) -> EncryptionKeys:
             keys.append(found)
         else:
             name = entry.partition(":")[0]
-            # what stands before a colon is an id; without one the whole entry may be a secret
-            which = f"entry {number} ({name})" if ":" in entry and KEY_ID.fullmatch(name) else f"entry {number}"
+            # what stands before a colon is an id, unless the two were confused; without one all may be a secret
+            is_id = ":" in entry and KEY_ID.fullmatch(name) and len(name) <= _SHOWN_ID
+            which = f"entry {number} ({name})" if is_id else f"entry {number}"
             problems.append(f"{which}: {found}")
     return EncryptionKeys(tuple(keys), tuple(problems))
 
@@ -134,8 +136,12 @@ def _read_admin(written: str, before: list[AdminEntry]) -> AdminEntry | str:
         return "is not NAME:ROLE[:TENANT]:SHA256HEX"
     name, role, digest = parts[0], parts[1], parts[-1]
     tenant = parts[2] if len(parts) == 4 else None
-    for wrong in _wrong_in(name, role, tenant):
-        return wrong
+    for part, _, wanted in _wrong_in(name, role, tenant):
+        return (
+            f"its {part} is not {wanted.removeprefix(f'a {part} of ')}"  # what it is may be a token in the wrong place
+        )
+    if name.startswith(_TOKEN_PREFIX):
+        return "begins with a token, which does not belong here: NAME:ROLE[:TENANT]:SHA256HEX"
     if not re.fullmatch(r"[0-9a-f]{64}", digest):
         return "does not end with the 64 hex digits of a SHA-256: a token itself does not belong here"
     for other in before:
@@ -148,17 +154,18 @@ def _read_admin(written: str, before: list[AdminEntry]) -> AdminEntry | str:
 
 def new_admin_token(name: str, role: str, tenant: str | None, random: Random) -> AdminToken:
     """ValueError, in words, when a part of the entry could not be read back."""
-    for wrong in _wrong_in(name, role, tenant):
-        raise ValueError(wrong)
+    for _, value, wanted in _wrong_in(name, role, tenant):
+        raise ValueError(f"{value[:80]!r} is not {wanted}")
     token = _TOKEN_PREFIX + base64.urlsafe_b64encode(random(KEY_BYTES)).rstrip(b"=").decode()
     parts = (name, role, *(() if tenant is None else (tenant,)), sha256(token.encode()).hexdigest())
     return AdminToken(token, ":".join(parts))
 
 
-def _wrong_in(name: str, role: str, tenant: str | None) -> Iterator[str]:
+def _wrong_in(name: str, role: str, tenant: str | None) -> Iterator[tuple[str, str, str]]:
+    """Which part, its value, and what it is not."""
     if not _ADMIN_NAME.fullmatch(name):
-        yield f"{name[:80]!r} is not a name of 1 to 64 letters, digits, '.', '_' or '-'"
+        yield "name", name, "a name of 1 to 64 letters, digits, '.', '_' or '-'"
     if role not in ROLES:
-        yield f"{role[:80]!r} is not one of {', '.join(ROLES)}"
+        yield "role", role, f"one of {', '.join(ROLES)}"
     if tenant is not None and not _TENANT.fullmatch(tenant):
-        yield f"{tenant[:80]!r} is not a tenant of 1 to 64 letters, digits, '_' or '-'"
+        yield "tenant", tenant, "a tenant of 1 to 64 letters, digits, '_' or '-'"

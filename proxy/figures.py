@@ -94,6 +94,11 @@ def _of_short_ways(listener: Listener) -> Iterator[Sample]:
             {"same-head": hits.repeated, "same-choice": hits.chosen, "decided": hits.decided}, "way", counter=True,
         )  # fmt: skip
         yield Sample("sidecache_prepared_bytes", "Bytes of answers that are ready to be written.", hits.size)
+    if (misses := listener.misses) is not None:
+        yield Sample(
+            "sidecache_fetched_at_once_total", "Misses fetched in the call that told of them, by how answered.",
+            {"at-once": misses.answered, "ordinary": misses.begun - misses.answered}, "way", counter=True,
+        )  # fmt: skip
     if (forwarding := listener.forwarding) is not None:
         yield Sample(
             "sidecache_forwarded_at_once_total", "Requests forwarded in the call that brought them, by how alike.",

@@ -35,7 +35,7 @@ _A, _W, _R = Answer.ALLOWS, Answer.WARNS, Answer.REFUSES
 TABLE: dict[Concern, tuple[Answer, Answer, Answer]] = {
     Concern.PLAIN_REDIS: (_A, _W, _R),
     Concern.GUESSED_STORE: (_A, _W, _R),
-    Concern.TWO_STORES: (_W, _W, _R),
+    Concern.TWO_STORES: (_W, _W, _W),
     Concern.KNOWN_NAME_KEY: (_A, _R, _R),
     Concern.NO_NAME_KEY: (_A, _A, _R),
     Concern.PLAIN_SIGNING_KEYS: (_A, _W, _R),

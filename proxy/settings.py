@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 from proxy import event_settings, store_settings
-from proxy.addresses import HOST, Address, is_origin, is_url, quoted
+from proxy.addresses import HOST, Address, is_origin, is_url, quoted, without_credentials
 from proxy.credentials import AdminEntry, EncryptionKey, read_admin_tokens, read_encryption_keys
 from proxy.errors import ConfigError
 from proxy.profiles import PROFILES, Concern, judge
@@ -250,9 +250,10 @@ class _Reader(Variables):
     def _jwks_url(self, issuer: str | None) -> str | None:
         url = self.text("SIDECACHE_JWKS_URL", flag="jwks_url")
         for name, value in (("SIDECACHE_JWT_ISSUER", issuer), ("SIDECACHE_JWKS_URL", url)):
-            if value is not None and not is_url(value):
+            if value is not None and (not is_url(value) or "@" in urlsplit(value).netloc):
                 self.problems.append(
-                    f"{self.source(name)}: {quoted(value)} is not a URL such as https://tenant.eu.auth0.com/"
+                    f"{self.source(name)}: {quoted(value)} is not a URL such as https://tenant.eu.auth0.com/ "
+                    "(no credentials)"
                 )
         if url is None and issuer is not None:
             return issuer.rstrip("/") + "/.well-known/jwks.json"
@@ -406,7 +407,7 @@ def _shown(value: object) -> str:
     if isinstance(value, frozenset | tuple):
         shown = map(str, value)
         return ", ".join(sorted(shown) if isinstance(value, frozenset) else shown) or "(none)"
-    return "(none)" if value is None else str(value) or "(none)"
+    return "(none)" if value is None else without_credentials(str(value)) or "(none)"
 
 
 def _has_otlp() -> bool:

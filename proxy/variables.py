@@ -48,7 +48,13 @@ class Variables:
             content = raw.decode("utf-8-sig").strip()  # some editors begin a text with a mark of its encoding
         except (OSError, ValueError) as error:
             reason = (error.strerror or "").lower() if isinstance(error, OSError) else "it is not text"
-            self.problems.append(f"{source}: cannot read {quoted(file)}: {reason}")
+            # what does not look like a path may be the secret itself, put into the wrong variable
+            told = file.startswith(("/", ".")) or isinstance(error, ValueError)
+            shown = quoted(file) if told else "the file that it names (does it begin with /?)"
+            self.problems.append(f"{source}: cannot read {shown}: {reason}")
+            return None
+        if len(raw) > _LONGEST:
+            self.problems.append(f"{source}: {quoted(file)} is larger than {_LONGEST} bytes, which no setting is")
             return None
         if len(raw) > _LONGEST:
             self.problems.append(f"{source}: {quoted(file)} is larger than {_LONGEST} bytes, which no setting is")

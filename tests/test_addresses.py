@@ -68,6 +68,10 @@ def test_a_host_name_has_labels_of_letters_digits_and_dashes(value, good):
         ("https://me:secret@host/x", "'https://***@host/x'"),
         ("a\nb\x1b", "'a\\nb\\x1b'"),
         ("x" * 200, f"'{'x' * 120}'"),
+        ("me:pw@host/x", "'***@host/x'"),  # pathological: no scheme, a password of what separates others
+        ("http://me:p/w@x@host/y", "'http://***@host/y'"),
+        ("//me:pw@host", "'//***@host'"),
+        ("http://host/a@b", "'http://***@b'"),  # hides too much rather than too little
     ],
 )
 def test_a_value_is_shown_in_one_line_without_credentials(value, shown):

@@ -123,6 +123,23 @@ def free_port() -> int:
         return int(sock.getsockname()[1])
 
 
+async def test_misses_take_the_short_way_and_are_counted_like_any_others(make):
+    async with portal() as upstream, running(make(f"http://127.0.0.1:{upstream}")) as sidecar:
+        for page in range(4):
+            assert (await ask(sidecar.data_port, f"/api/jobs?page={page}"))[:2] == (
+                200,
+                "sidecache; fwd=uri-miss; stored",
+            )
+        _, _, text = await ask(sidecar.admin_port, "/metrics")
+    samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+    by_way = [sample.value for sample in samples if sample.name == "sidecache_fetched_at_once_total"]
+    assert sum(by_way) == 3  # of the first one nothing was known
+    missed = {"feature": "jobs", "result": "miss", "reason": "cold"}
+    assert [
+        s.value for s in samples if s.name == "sidecache_requests_total" and missed.items() <= s.labels.items()
+    ] == [4]
+
+
 # The port of the metrics
 
 

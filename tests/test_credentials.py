@@ -135,13 +135,14 @@ def test_entries_of_admin_tokens_are_read_back_and_show_no_digest():
     [
         # realistic
         ("sidecache_secret", "entry 1: is not NAME:ROLE[:TENANT]:SHA256HEX"),
-        ("ci:boss:" + "0" * 64, "entry 1: 'boss' is not one of"),
+        ("ci:boss:" + "0" * 64, "entry 1: its role is not one of"),
         ("ci:viewer:sidecache_secret", "entry 1: does not end with the 64 hex digits"),
         ("ci:viewer:" + "0" * 64 + ",ci:operator:" + "1" * 64, "entry 2: another entry has the name ci"),
         ("ci:viewer:" + "0" * 64 + ",me:operator:" + "0" * 64, "entry 2: the same token as ci's"),
         # pathological
-        ("", "entry 1: is not"), (":viewer:" + "0" * 64, "entry 1: '' is not a name"), ("a:b:c:d:e", "entry 1: is not"),
-        ("ci:viewer::" + "0" * 64, "entry 1: '' is not a tenant"), ("ci:viewer:" + "A" * 64, "entry 1: does not end"),
+        ("", "entry 1: is not"), (":viewer:" + "0" * 64, "entry 1: its name is not 1"),
+        ("a:b:c:d:e", "entry 1: is not"),
+        ("ci:viewer::" + "0" * 64, "entry 1: its tenant is not 1"), ("ci:viewer:" + "A" * 64, "entry 1: does not end"),
     ],
 )  # fmt: skip
 def test_an_entry_that_is_none_is_named_by_its_place_and_never_quoted(text, problem):

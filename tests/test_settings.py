@@ -416,7 +416,11 @@ def test_a_secret_is_read_from_the_file_that_its_name_with_file_names(tmp_path):
 @pytest.mark.parametrize(
     ("content", "line"),
     [
-        (None, "SIDECACHE_NAME_KEY_FILE: cannot read 'secret': no such file or directory"),
+        (
+            None,
+            "SIDECACHE_NAME_KEY_FILE: cannot read the file that it names (does it begin with /?): no such file or "
+            "directory",
+        ),
         (b"\xff\xfe\x00", "SIDECACHE_NAME_KEY_FILE: cannot read 'secret': it is not text"),
         (b" \n", "SIDECACHE_NAME_KEY_FILE: 'secret' is empty"),
         (b"short", "SIDECACHE_NAME_KEY_FILE: a name key has 16 to 1024 characters"),
@@ -427,6 +431,11 @@ def test_a_secret_file_that_is_none_is_the_one_thing_said(tmp_path, content, lin
         (tmp_path / "secret").write_bytes(content)
     environ = {name: value for name, value in PRODUCTION.items() if name != "SIDECACHE_NAME_KEY"}
     assert problems(environ | {"SIDECACHE_NAME_KEY_FILE": "secret"}) == [line]
+
+
+def test_a_path_that_begins_like_one_is_told():
+    (line,) = problems(DEVELOPMENT | {"SIDECACHE_NAME_KEY_FILE": "/nowhere/key"})
+    assert line == "SIDECACHE_NAME_KEY_FILE: cannot read '/nowhere/key': no such file or directory"
 
 
 def test_a_value_given_twice_is_refused(tmp_path):

@@ -321,6 +321,9 @@ class Upstream:
                 await self._one(peer)
         except (Cut, ConnectionError, asyncio.CancelledError):
             pass  # cancelled by `stop`: asyncio's callback would log it
+        except TimeoutError:
+            if self.keeps:
+                raise  # in a long run a connection may be idle, or its reader slow
         except NotHttp as error:
             self.bad.append(error)
         finally:

@@ -8,6 +8,7 @@ What is promised (docs/analytics.md tells it to people):
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from itertools import islice
 from math import floor
@@ -21,6 +22,7 @@ from proxy.stores.base import Addition, Store
 
 MOST_AT_ONCE = 20_000  # different things that are counted within one second
 MOST_KEPT = 100_000  # numbers, and users, that wait for the store
+_TOGETHER = 2048  # requests that are summed up at once: a fifth of a millisecond
 _PART = 256  # additions that are sent together
 _OBSERVED = 500  # users that one command takes
 _AT_A_TIME = 500  # that are summed up before others have their turn
@@ -83,7 +85,8 @@ class Counters:
         self._announce = announce
         self._is_watched = is_watched
         self._sleep = sleep
-        self._tally: dict[Counted, int] = {}
+        self._lately: list[Counted] = []  # not summed up yet
+        self._tally: Counter[Counted] = Counter()
         self._since = clock()  # of the tally
         self._kept: dict[Place, int] = {}
         self._users: dict[str, set[str]] = {}
@@ -96,15 +99,23 @@ class Counters:
 
     def add(self, counted: Counted) -> None:
         """Count one request: a fraction of a microsecond, whatever the store does."""
-        tally = self._tally
-        number = tally.get(counted)
-        if number is not None:
-            tally[counted] = number + 1
-        elif len(tally) < MOST_AT_ONCE:
-            tally[counted] = 1
+        lately = self._lately
+        lately.append(counted)
+        if len(lately) >= _TOGETHER:
+            self._sum_up()
+
+    def _sum_up(self) -> None:
+        """Many at once take a third of the time that they take one by one."""
+        lately, tally = self._lately, self._tally
+        if len(tally) + len(lately) <= MOST_AT_ONCE:
+            tally.update(lately)
         else:
-            other = counted._replace(value=counted.value and _BEYOND, who="")
-            tally[other] = tally.get(other, 0) + 1
+            for counted in lately:
+                if counted in tally or len(tally) < MOST_AT_ONCE:
+                    tally[counted] += 1
+                else:
+                    tally[counted._replace(value=counted.value and _BEYOND, who="")] += 1
+        lately.clear()
 
     @property
     def waiting(self) -> int:
@@ -148,7 +159,8 @@ class Counters:
     # -- from requests to numbers
 
     async def _collect(self) -> None:
-        tally, self._tally = self._tally, {}
+        self._sum_up()
+        tally, self._tally = self._tally, Counter()
         at, self._since = self._since, self._clock()
         if tally and self._kept_since is None:
             self._kept_since = at

@@ -66,7 +66,7 @@ class Reports:
         """Days are summed up from their hours, an hour's minutes are kept apart."""
         report, minutes = question.report.name, question.bucket == "minute"
         place, field, size = (
-            (names.by_minute, names.MINUTE, names.HOUR) if minutes else (names.by_hour, names.HOUR, names.DAY)
+            (names.by_minute, names.MINUTE, names.HOUR) if minutes else (names.by_hour, names.HOUR, names.DAYS)
         )
         counts: Counter[int] = Counter()
         begins = list(_steps(question.begin, question.end, size))

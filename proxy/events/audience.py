@@ -45,6 +45,11 @@ class Reader(NamedTuple):
         return kind == "user" and self.user is not None and who == self.user
 
 
+def is_personal(to: str) -> bool:
+    """Whether it is not enough to know a reader's roles."""
+    return to.startswith("user:")
+
+
 def roles(required: Collection[str]) -> str:
     """Those who have all of these permissions; "" where none are required."""
     return f"roles:{' '.join(sorted(required))}" if required else ""

@@ -7,7 +7,7 @@ that is known: is it not there, then the store has lost something, and what is k
 import asyncio
 import random
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Protocol
 
@@ -15,6 +15,7 @@ from proxy.cache.background import Background
 from proxy.errors import StoreError
 from proxy.events.cursor import Cursor
 from proxy.events.event import Event
+from proxy.events.frames import Batch
 from proxy.events.mailbox import DOORBELL, Mailboxes, Rang
 from proxy.events.window import Entry, Window, is_gap
 from proxy.stores.base import Heard
@@ -27,6 +28,7 @@ PATIENCE = (0.0, 0.2, 0.6, 1.2)  # seconds in which what a failover has lost may
 _MOST_BYTES = 64 << 20  # of all windows of this process
 _LEAST_BYTES = 16 << 10  # of one
 _MOST_WATCHED = 10_000  # tenants
+_MOST_TOGETHER = 16 << 10  # bytes of entries
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0
 _DELAYS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0)  # seconds
 
@@ -40,8 +42,8 @@ class Subscriber(Protocol):
     def watches(self) -> bool:
         """Whether it waits for figures as they change."""
 
-    def deliver(self, entry: Entry) -> None:
-        """One entry behind the last one that was delivered, whether it is for this reader or not."""
+    def deliver(self, batch: Batch) -> None:
+        """What comes behind the last one that was delivered, whether it is for this reader or not."""
 
     def lose(self, cursor: Cursor) -> None:
         """Something may be missing; at this cursor it goes on."""
@@ -67,6 +69,20 @@ class Feed:
     def last(self) -> Cursor:
         assert self.window.last is not None, "a feed begins with a mark at least"
         return self.window.last.cursor
+
+
+def _parts(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
+    """What is written together: little enough to be taken at once, and a gap by itself."""
+    part: list[Entry] = []
+    size = 0
+    for entry in entries:
+        if part and (is_gap(entry) or is_gap(part[0]) or size + entry.size > _MOST_TOGETHER):
+            yield part
+            part, size = [], 0
+        part.append(entry)
+        size += entry.size
+    if part:
+        yield part
 
 
 class Feeds:
@@ -227,17 +243,20 @@ class Feeds:
     async def _deliver(self, feed: Feed, entries: Sequence[Entry]) -> None:
         readers = list(feed.subscribers)  # whoever comes from now on has read them: the window has them
         count = 0
-        for entry in entries:
-            if is_gap(entry):
-                self._lose(feed, readers, entry.cursor)
+        for part in _parts(entries):
+            if is_gap(part[0]):
+                self._lose(feed, readers, part[0].cursor)
+            batch = Batch(part)
             for reader in readers:
                 if reader in feed.subscribers:
-                    reader.deliver(entry)
+                    reader.deliver(batch)
                 count += 1
                 if count % self._turn == 0:
                     await asyncio.sleep(0)
-            if readers and entry.shown is not None:
-                self.delays.observe(self._mailboxes.age(entry.shown))
+            if readers:
+                for entry in part:
+                    if entry.shown is not None:
+                        self.delays.observe(self._mailboxes.age(entry.shown))
 
     def _lose(self, feed: Feed, readers: Sequence[Subscriber], cursor: Cursor) -> None:
         for reader in readers:

@@ -1,11 +1,14 @@
 """How does a stream look on the wire? Server-Sent Events, each frame made once for all who get it."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import orjson
 
+from proxy.events.audience import Reader, is_personal
 from proxy.events.cursor import Cursor
 from proxy.events.event import Event
+from proxy.events.window import Entry
 
 
 class Frame(NamedTuple):
@@ -17,6 +20,33 @@ class Frame(NamedTuple):
     @classmethod
     def of(cls, plain: bytes) -> "Frame":
         return cls(plain, b"%x\r\n%b\r\n" % (len(plain), plain))
+
+
+class Batch:
+    """Some entries of one mailbox, one behind the other, none of them a gap; and what their readers get of them.
+
+    What a reader gets hangs on their user, roles and topics alone: for all who are alike in these it is made once.
+    """
+
+    def __init__(self, entries: Sequence[Entry]) -> None:
+        self.entries = entries
+        self.last = entries[-1].cursor
+        self._shown = [(entry.cursor, event) for entry in entries if (event := entry.shown) is not None]
+        self._personal = any(is_personal(event.to) for _, event in self._shown)
+        self._made: dict[tuple[str | None, frozenset[str], tuple[str, ...]], tuple[Frame, int] | None] = {}
+
+    def of(self, reader: Reader) -> tuple[Frame, int] | None:
+        """The events that are for this reader, and how many they are. None: none of them."""
+        alike = (reader.user if self._personal else None, reader.roles, reader.topics)
+        if alike in self._made:
+            return self._made[alike]
+        found = [
+            _block(event.name, event.data, str(cursor))
+            for cursor, event in self._shown
+            if reader.gets(event.name, event.to)
+        ]
+        made = self._made[alike] = (Frame.of(b"".join(found)), len(found)) if found else None
+        return made
 
 
 def of_event(cursor: Cursor, event: Event) -> Frame:

@@ -10,6 +10,7 @@ from proxy.events.audience import Reader
 from proxy.events.cursor import Cursor, parsed
 from proxy.events.event import Event
 from proxy.events.feed import Feeds
+from proxy.events.frames import Batch
 from proxy.events.mailbox import Mailboxes, shown
 from proxy.events.stream import Start, Streams
 from proxy.events.window import Entry
@@ -85,9 +86,9 @@ class _Waiting:
         self.missing = False
         self.woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    def deliver(self, entry: Entry) -> None:
-        self.cursor = entry.cursor
-        found = _for(self.reader, [entry])
+    def deliver(self, batch: Batch) -> None:
+        self.cursor = batch.last
+        found = _for(self.reader, batch.entries)
         self.got += found
         if found:
             self._wake()

@@ -17,7 +17,7 @@ from proxy.events.audience import Reader
 from proxy.events.cursor import BEGIN, Cursor, parsed
 from proxy.events.event import Event
 from proxy.events.feed import Feed, Feeds
-from proxy.events.frames import Frame
+from proxy.events.frames import Batch, Frame
 from proxy.events.mailbox import Mailboxes, shown
 from proxy.events.window import Entry
 from proxy.policy.identity import Identity
@@ -107,15 +107,15 @@ class Stream:
         self._outlet = outlet
         await self._owner.serve(self)
 
-    def deliver(self, entry: Entry) -> None:
+    def deliver(self, batch: Batch) -> None:
         if self.ended.done():
             return
-        self.cursor = entry.cursor
-        event = entry.shown
-        if event is None or not self.reader.gets(event.name, event.to):
-            return
-        self.outlet.write(self._owner.frame(entry))
-        self._owner.wrote(self)
+        self.cursor = batch.last
+        found = batch.of(self.reader)
+        if found is not None:
+            frame, number = found
+            self.outlet.write(frame)
+            self._owner.wrote(self, number)
 
     def lose(self, cursor: Cursor) -> None:
         if not self.ended.done():
@@ -126,7 +126,7 @@ class Stream:
         """Only to who has asked for it: it is not what most have come for."""
         if self.reader.topics and not self.ended.done() and self.reader.gets(event.name, event.to):
             self.outlet.write(frames.passing(event))
-            self._owner.wrote(self)
+            self._owner.wrote(self, 1)
 
     def lost(self) -> None:
         """The client is gone, or its answer was never begun."""
@@ -159,7 +159,6 @@ class Streams:
         self._of_user: Counter[tuple[str, str]] = Counter()
         self._beats: deque[Stream] = deque()
         self._moved: dict[Stream, None] = {}
-        self._framed: tuple[Entry, Frame] | None = None
         self.draining = False
         self.figures = Figures()
 
@@ -302,15 +301,8 @@ class Streams:
 
     # What streams ask of their owner
 
-    def frame(self, entry: Entry) -> Frame:
-        """Made once: the same entry is delivered to one reader after the other."""
-        if self._framed is None or self._framed[0] is not entry:
-            assert entry.event is not None, "it is shown"
-            self._framed = (entry, frames.of_event(entry.cursor, entry.event))
-        return self._framed[1]
-
-    def wrote(self, stream: Stream) -> None:
-        self.figures.delivered += 1
+    def wrote(self, stream: Stream, events: int) -> None:
+        self.figures.delivered += events
         self._moved[stream] = None
         if stream.outlet.unsent > self.limits.unsent:
             self._part(stream, "overflow")

@@ -41,6 +41,10 @@ class Fields:
         """The distinct names, in lower case."""
         return (self._values if self._values is not None else self._index()).keys()
 
+    def has_none(self, names: Iterable[str]) -> bool:
+        """Whether no field of these lower-case names is here."""
+        return (self._values if self._values is not None else self._index()).keys().isdisjoint(names)
+
     def without(self, names: Iterable[str]) -> "Fields":
         """A copy without the fields of these lower-case names."""
         values = self._values if self._values is not None else self._index()

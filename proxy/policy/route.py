@@ -69,6 +69,13 @@ class CountRule:
     name: str
     by: str | None = None
     unique: str | None = None
+    parameter: str | None = field(init=False, compare=False)  # of the path, if it is counted by one
+    users: bool = field(init=False, compare=False)  # whether each user counts once
+
+    def __post_init__(self) -> None:
+        is_parameter = self.by is not None and self.by.startswith("path.")
+        object.__setattr__(self, "parameter", self.by[5:] if self.by is not None and is_parameter else None)
+        object.__setattr__(self, "users", self.unique == "user")
 
     def __str__(self) -> str:
         by = "" if self.by is None else f" by {self.by}"

@@ -20,28 +20,33 @@ class Counted(NamedTuple):
     who: str
 
 
+_AHEAD = ("sec-purpose", "purpose", "x-moz")
+_made = tuple.__new__  # past the function that a NamedTuple has for it: each hit that is decided anew pays for it
+
+
 def counted(request: Request, match: Match, identity: Identity, status: int) -> Counted | None:
     """None: nothing. Only what a person was answered well counts: no failure, no HEAD, nothing fetched ahead."""
     rule, tenant = match.route.count, identity.tenant
     if rule is None or tenant is None or not (200 <= status < 300 or status == 304):
         return None
-    if request.method == "HEAD" or is_ahead(request):
+    if request.method == "HEAD" or (not request.fields.has_none(_AHEAD) and is_ahead(request)):
         return None
-    by, unique = rule.by, rule.unique
-    value = None if by is None else _value(by, request, match, identity)
-    if unique == "user":
+    if rule.parameter is not None:
+        value: str | None = match.parameters.get(rule.parameter, "")
+        if value and "%" in value:
+            value = unquote(value)
+    else:
+        value = None if rule.by is None else _value(rule.by, request, match, identity)
+    if rule.users:
         who = identity.user or ""
     else:
-        who = "" if unique is None else _value(unique, request, match, identity)
-    return Counted(tenant, rule.name, value, who)
+        who = "" if rule.unique is None else _value(rule.unique, request, match, identity)
+    return _made(Counted, (tenant, rule.name, value, who))
 
 
 def is_ahead(request: Request) -> bool:
     """Whether a browser fetches this before anybody wants to see it."""
-    names = request.fields.names()
-    if "sec-purpose" not in names and "purpose" not in names and "x-moz" not in names:  # nearly always
-        return False
-    purposes = map(request.fields.get, ("sec-purpose", "purpose", "x-moz"))
+    purposes = map(request.fields.get, _AHEAD)
     return any((purpose or "").lower().startswith(("prefetch", "prerender")) for purpose in purposes)
 
 

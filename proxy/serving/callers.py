@@ -23,6 +23,7 @@ from proxy.serving.unread import IRRELEVANT
 
 _MOST_FRAMES = 256  # of one caller
 _MOST_ANSWERS = 4
+_MOST_FILLS = 16
 _SEEN = 32_768  # heads that came once
 _LONGEST = 600.0  # seconds until all of its head is decided about anew
 _OVERHEAD = 2000  # bytes that a caller costs beside the bytes of the head
@@ -92,6 +93,11 @@ class Caller:
         """What is shared, and found without naming it: most clients ask for the same few things."""
         if len(self.answers) < _MOST_ANSWERS:
             self.answers[line] = prepared, outcome
+
+    def keep_fill(self, route: Route, made: Rewriting) -> None:
+        if len(self.fills) >= _MOST_FILLS:
+            self.fills.clear()
+        self.fills[id(route)] = made  # the rules keep it alive
 
     def asks_all(self, target: str, pairs: tuple[tuple[str, str], ...], peer: str) -> Request:
         """With all of its fields."""

@@ -172,10 +172,14 @@ class Exchange:
                 self._fetcher.refresh(reading, body)
                 return await self._fetcher.serve(reading, decision.reason)
             case reuse.Revalidate() | reuse.Fetch():
-                return self._watched(await self._fetcher.fetch(reading, body, decision.reason), _shown(reading))
+                return await self.missed(reading, decision.reason)
             case reuse.Unsatisfiable():
                 fields, text = problem(504, "Only a stored response was wanted, and there is none.")
                 return Reply.own(504, fields, text, reading.outcome(decision.reason))
+
+    async def missed(self, reading: Reading, reason: Reason) -> Reply:
+        """The reply to a read for which the upstream is asked."""
+        return self._watched(await self._fetcher.fetch(reading, reading.request.body, reason), _shown(reading))
 
     async def went_on(
         self, reading: Reading, reason: Reason, flight: Flight, answer: Stream | UpstreamError, asked_at: float

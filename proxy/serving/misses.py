@@ -11,14 +11,14 @@ upstream, the same entry, the same answer. The client's connection is in a turn 
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable
-from typing import Protocol
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol
 
 from proxy.cache.background import Background
 from proxy.cache.coalesce import Flight
 from proxy.errors import UpstreamError
 from proxy.policy import reuse
-from proxy.policy.message import Request
+from proxy.policy.message import Request, Response
 from proxy.policy.outcome import Reason
 from proxy.serving.at_once import Missed
 from proxy.serving.callers import Caller
@@ -57,7 +57,7 @@ class Waiting(Protocol):
     def answered(self, reading: Reading, reply: Reply) -> None:
         """The reply, with its whole body."""
 
-    def goes_on(self, request: Request, handled: Awaitable[Reply]) -> bool:
+    def goes_on(self, request: Request, handled: Coroutine[Any, Any, Reply]) -> bool:
         """The reply comes on the ordinary way. False: nobody waits for it any more."""
 
 
@@ -84,25 +84,32 @@ class Misses:
         self.answered = 0  # of those, without a task
 
     def begin(self, missed: Missed, data: bytes, waiting: Waiting) -> bool:
-        """Whether the request, whose head is `data`, is on its way to the upstream."""
+        """Whether the request, whose head is `data`, is on its way; for a known caller also on the ordinary one."""
         reading = missed.reading
         decision = reuse.decide_without(reading.request, reading.route, missed.reason)
         if not isinstance(decision, reuse.Fetch) or self._tells():
             return False
-        reading = reading._replace(interim=waiting.interim)
         made = self._made(reading, missed.caller, data, waiting.peer)
-        if made is None or not self.fetcher.is_alone(reading, decision.reason):
-            return False
-        connection = self.upstream.idle()
-        if connection is None:
+        if made is None:
             return False
         head, whole = made
+        connection = self.upstream.idle() if self.fetcher.is_alone(reading, decision.reason) else None
+        if connection is None:
+            if missed.caller is not None:  # its head need not be parsed for that
+                reading = reading._replace(request=whole(), interim=waiting.interim)
+                self.go_on(waiting, reading, self.exchange.missed(reading, decision.reason))
+            return missed.caller is not None
         self.begun += 1
         flight = self.fetcher.take_off(reading)
         miss = Miss(self, reading, whole, decision.reason, flight, connection, head, waiting)
         self.heads.start(miss)
         connection.send(miss, "GET", head)
         return True
+
+    def go_on(self, waiting: Waiting, reading: Reading, handled: Coroutine[Any, Any, Reply]) -> None:
+        """Let the client wait for what the ordinary way brings; without it, what is fetched is stored all the same."""
+        if not waiting.goes_on(reading.request, handled):
+            _ = self.background.start(_unread(handled))
 
     def _made(
         self, reading: Reading, caller: Caller | None, data: bytes, peer: str
@@ -126,7 +133,7 @@ class Misses:
         if head is None:
             return None
         if made is None and (made := self._rewriting(data, reading, peer, head)) is not None:
-            caller.fills[id(reading.route)] = made
+            caller.keep_fill(reading.route, made)
         return head, whole
 
     def _head(self, reading: Reading) -> bytes | None:
@@ -152,7 +159,7 @@ class Miss(Exchange):
         self, way: Misses, reading: Reading, whole: Callable[[], Request], reason: Reason, flight: Flight,
         connection: Connection, data: bytes, waiting: Waiting,
     ) -> None:  # fmt: skip
-        super().__init__(connection, waiting.interim, way.upstream.timeouts.idle)
+        super().__init__(connection, self._hint, way.upstream.timeouts.idle)
         self._way = way
         self._reading = reading
         self._whole_request = whole
@@ -165,6 +172,9 @@ class Miss(Exchange):
         self._head_at = 0.0
         self._timed = False  # the rest of its body has a deadline
         self._handed = False  # it is the ordinary way's
+
+    def _hint(self, response: Response) -> None:
+        self._waiting_client.interim(response)
 
     def on_head(self, head: Head) -> None:
         way = self._way
@@ -249,12 +259,10 @@ class Miss(Exchange):
     def _hand_over(self, answer: Stream | UpstreamError) -> None:
         self._handed = True
         way = self._way
-        reading = self._reading._replace(request=self._whole_request())
+        reading = self._reading._replace(request=self._whole_request(), interim=self._waiting_client.interim)
         handled = way.exchange.went_on(reading, self._reason, self._flight, answer, self._asked_at)
-        if not self._waiting_client.goes_on(reading.request, handled):
-            _ = way.background.start(_unread(handled))
+        way.go_on(self._waiting_client, reading, handled)
 
 
-async def _unread(handled: Awaitable[Reply]) -> None:
-    """What was fetched is stored all the same."""
+async def _unread(handled: Coroutine[Any, Any, Reply]) -> None:
     (await handled).close()

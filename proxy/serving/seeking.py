@@ -109,15 +109,21 @@ class Seeking:
 class _Waiting:
     """The client of a miss that is fetched without a task."""
 
-    __slots__ = ("_protocol", "_seeking", "_sought", "_started", "interim", "peer")
+    __slots__ = ("_interim", "_protocol", "_seeking", "_sought", "_started", "peer")
 
     def __init__(self, seeking: Seeking, sought: Sought, protocol: ServerProtocol, started: float) -> None:
         self.peer = protocol.peer
-        self.interim = InterimResponses(protocol, speaks=True, awaits=False)
+        self._interim: InterimResponses | None = None  # few upstreams send any
         self._seeking = seeking
         self._sought = sought
         self._protocol = protocol
         self._started = started
+
+    @property
+    def interim(self) -> InterimResponses:
+        if self._interim is None:
+            self._interim = InterimResponses(self._protocol, speaks=True, awaits=False)
+        return self._interim
 
     def answered(self, reading: Reading, reply: Reply) -> None:
         if self._seeking.leaving or not isinstance(reply.body, bytes):

@@ -44,7 +44,10 @@ class World:
         return Counters(self.store, self.clock, digest=KEYS.digest, sleep=self.clock.sleep, **more)
 
     async def hours(self, value="*", name="views", tenant="org_a", at=AT):
-        return (await self.store.inner.counts([names.by_hour(tenant, name, value, at)]))[0]
+        """By the hours of that day, of the five that stand together."""
+        (found,) = await self.store.inner.counts([names.by_hour(tenant, name, value, at)])
+        before = 24 * int(at % names.DAYS // names.DAY)
+        return {str(int(hour) - before): number for hour, number in found.items()}
 
     async def total(self, *more, **named) -> int:
         return sum((await self.hours(*more, **named)).values())

@@ -45,11 +45,11 @@ def test_two_values_are_never_written_alike_and_read_as_they_were(one, other):
 
 
 def test_the_names():
-    assert names.by_hour("org_a", "job-views", "77", AT) == "tenant:org_a:metrics:job-views.77.20260105"
+    assert names.by_hour("org_a", "job-views", "77", AT) == "tenant:org_a:metrics:job-views.77.20260102"
     assert names.by_minute("org_a", "job-views", "77", AT) == "tenant:org_a:metrics:job-views.77.2026010508"
     assert names.by_value("org_a", "job-views", AT) == "tenant:org_a:metrics:job-views.=.20260105"
     assert names.uniques("org_a", "job-views", "*", AT) == "tenant:org_a:uniques:{job-views.*}.20260105"
-    assert (names.hour_of(AT), names.minute_of(AT)) == ("8", "59")
+    assert (names.hour_of(AT), names.minute_of(AT)) == ("80", "59")
     assert names.told(AT) == "2026-01-05T08:59:59Z"
 
 
@@ -59,3 +59,14 @@ def test_the_longest_name_is_one_that_a_store_takes():
         assert len(name) < 250
         assert name.isascii()
         assert name.isprintable()
+
+
+def test_five_days_stand_together_each_hour_in_a_field_of_its_own():
+    begin = AT // names.DAYS * names.DAYS
+    places = {
+        (names.by_hour("org_a", "views", "77", begin + hour * 3600), names.hour_of(begin + hour * 3600))
+        for hour in range(15 * 24)
+    }
+    assert len(places) == 15 * 24
+    assert len({name for name, _ in places}) == 3
+    assert {int(field) for _, field in places} == set(range(120))  # more than 127 would take another byte, and table

@@ -72,6 +72,16 @@ async def test_days_are_the_sums_of_their_hours_and_minutes_stand_alone(world):
     assert [count for _, count in minutes.series if count] == [1]
 
 
+async def test_days_that_stand_together_in_the_store_are_told_apart(world):
+    for number in range(12):
+        await world.count(times=number + 1)
+        world.clock.advance(DAY)
+    found = await world.ask("bucket=day&from=2026-01-05&to=2026-01-17")
+    assert [count for _, count in found.series] == list(range(1, 13))
+    part = await world.ask("bucket=hour&from=2026-01-06T09:00:00Z&to=2026-01-07T10:00:00Z")
+    assert (part.series[0][1], part.series[-1][1], part.count) == (2, 3, 5)
+
+
 async def test_only_what_lies_in_the_asked_time_is_told(world):
     await world.count(times=3)
     world.clock.advance(HOUR)

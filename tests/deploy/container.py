@@ -153,8 +153,8 @@ class Running:
 
     def signal(self, number: signal.Signals) -> None:
         """To the container's first process, as an engine does it."""
-        for child in Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split():
-            os.kill(int(child), number)
+        for child in self._children():
+            os.kill(child, number)
 
     def kill(self) -> None:
         """With the first process of its namespace, all others of it end."""
@@ -162,6 +162,16 @@ class Running:
             self.signal(signal.SIGKILL)
             self.process.kill()
         self.process.wait(10)
+
+    def cpu(self) -> float:
+        """Seconds of its first process so far."""
+        (child,) = self._children()
+        user, system = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[11:13]
+        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+    def _children(self) -> list[int]:
+        pid = self.process.pid
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
     def stop(self, seconds: float = 30) -> int:
         self.signal(signal.SIGTERM)

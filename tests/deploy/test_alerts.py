@@ -233,6 +233,10 @@ CASES: dict[str, list[Fires | Silent]] = {
         Fires(event("tenant-conflict", "0+12x30"), "20m", ONE | {"event": "tenant-conflict"}),
         Silent(event("tenant-conflict", "0+3x30"), "20m"),
     ],
+    "SidecacheAdminDenied": [
+        Fires(of("sidecache_admin_denied_total", "0+20x30", status="401"), "15m", INSTANCE | {"status": "401"}),
+        Silent(of("sidecache_admin_denied_total", "0+2x30", status="401"), "15m"),  # a forgotten token now and then
+    ],
     "SidecacheAssertionFailed": [
         Fires(event("assertion-failed", "0x5 1x5"), "8m", ONE | {"event": "assertion-failed"}),
         Silent(event("assertion-failed", "0x30"), "20m"),

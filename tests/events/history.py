@@ -127,20 +127,23 @@ class History:
         try:
             await client.send("\r\n".join([*lines, "", ""]).encode())
             head = await client.head()
+            if head.status == 503:  # what it must know of sessions or of the mailbox is not known yet: come back
+                return
             assert head.status == 200, head
             for _ in range(frames):
                 async with asyncio.timeout(0.3):
                     chunk = await client.chunk()
                 if not chunk:
                     break
-                self._took(reader, chunk.decode())
+                for block in filter(None, chunk.decode().split("\n\n")):
+                    self._took(reader, block)
         except TimeoutError:
             pass
         finally:
             client.reset()
 
-    def _took(self, reader: Reader, chunk: str) -> None:
-        said = dict(line.partition(": ")[::2] for line in chunk.splitlines() if line)
+    def _took(self, reader: Reader, block: str) -> None:
+        said = dict(line.partition(": ")[::2] for line in block.splitlines() if line)
         name, data = said.get("event"), json.loads(said.get("data", "{}"))
         if name == "hello" and not data["recovered"]:
             reader.gaps += 1

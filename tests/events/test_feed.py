@@ -23,9 +23,8 @@ class Noting:
         self.lost: list[Cursor] = []
         self.shown: list[Event] = []
 
-    def deliver(self, entry) -> None:
-        if entry.shown is not None:
-            self.got.append(int(entry.event.id))
+    def deliver(self, batch) -> None:
+        self.got += [int(entry.event.id) for entry in batch.entries if entry.shown is not None]
 
     def lose(self, cursor) -> None:
         self.lost.append(cursor)
@@ -249,3 +248,18 @@ async def test_tenants_that_are_watched_are_bounded(world, monkeypatch):
     for tenant in ("org_1", "org_2", "org_3"):
         world.feeds._heard(world.mailboxes.heard(f"{tenant} ?".encode()))
     assert [world.feeds.is_watched(f"org_{number}") for number in (1, 2, 3)] == [False, True, True]
+
+
+async def test_what_comes_together_is_written_together_as_long_as_it_is_little(world):
+    place, _ = await world.read()
+    before = place.writes
+    for number in range(40):
+        await world.mailboxes.append(ORG, event(number))
+    await world.feeds.catch_up(world.feeds.get(ORG))
+    assert place.numbers == list(range(40))
+    assert place.writes == before + 1
+    for number in range(40, 44):
+        await world.mailboxes.append(ORG, event(number, text="x" * 6000))
+    await world.feeds.catch_up(world.feeds.get(ORG))
+    assert place.numbers == list(range(44))
+    assert place.writes == before + 3

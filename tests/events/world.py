@@ -32,16 +32,19 @@ class Place:
 
     def __init__(self) -> None:
         self.frames: list[dict[str, Any]] = []
+        self.writes = 0
         self.unsent = 0
         self.taken = True
 
     def write(self, frame: Any) -> None:
-        said: dict[str, Any] = {}
-        for line in frame.plain.decode().splitlines():
-            key, _, value = line.partition(": ")
-            if key:
-                said[key] = json.loads(value) if key == "data" else value
-        self.frames.append(said)
+        self.writes += 1
+        for block in frame.plain.decode().split("\n\n")[:-1]:
+            said: dict[str, Any] = {}
+            for line in block.splitlines():
+                key, _, value = line.partition(": ")
+                if key:
+                    said[key] = json.loads(value) if key == "data" else value
+            self.frames.append(said)
 
     @property
     def names(self) -> list[str]:

@@ -176,7 +176,7 @@ MUTANTS = (
         "proxy/serving/fetch.py",
         "return reading.key.full, reading.stamp, reading.route.digest",
         "return reading.key.full, reading.route.digest",
-        "tests/serving/test_exchange.py",
+        "tests/serving/test_exchange.py::test_a_reader_after_a_purge_follows_no_fetch_from_before_it",
     ),
     Mutant(
         "prepared-answer-outlives-its-token",

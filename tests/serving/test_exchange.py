@@ -184,6 +184,18 @@ async def test_many_cold_requests_cost_one_upstream_request(world):
     assert sorted({answer.cache for answer in answers}) == [COLD, "sidecache; fwd=uri-miss; ttl=900; collapsed"]
 
 
+async def test_a_reader_after_a_purge_follows_no_fetch_from_before_it(world):
+    world.upstream.gate = asyncio.Event()
+    before = asyncio.ensure_future(world.get("/api/jobs"))
+    await world.settle()
+    await world.epochs.advance({"org_a": ("jobs",)})
+    after = asyncio.ensure_future(world.get("/api/jobs"))
+    await world.settle()
+    assert len(world.upstream.asked) == 2
+    world.upstream.gate.set()
+    assert [(await each).body for each in (before, after)] == [b"answer 1", b"answer 2"]
+
+
 async def test_followers_of_an_uncacheable_response_each_ask_at_once(world):
     world.upstream.gate = asyncio.Event()
     world.upstream.answer = lambda request, n: answered(f"own {n}", cache_control="no-store")

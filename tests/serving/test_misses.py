@@ -283,3 +283,28 @@ async def test_one_that_reads_no_more_than_the_caller_is_found_out(monkeypatch):
     monkeypatch.setattr(Misses, "_made", broken)
     with pytest.raises(AssertionError):
         await test_a_response_selected_by_a_field_that_no_decision_reads_is_stored_for_its_value()
+
+
+async def test_who_must_wait_for_others_is_not_parsed_first():
+    gate = asyncio.Event()
+
+    async def slow(request: Message, peer: Peer) -> None:
+        if request.target == b"/api/jobs/7?page=2":
+            await gate.wait()
+        await peer.send(response(b"{}", f"Date: {DATE}"))
+
+    async with scene(slow) as (made, up, client):
+        other = await prompt(made.port)
+        await ask(other, "/api/jobs/1")
+        await client.send(head("/api/jobs/7?page=2", "Referer: a"))
+        await until(lambda: len(up.requests) == 2)
+        decided = made.hits.decided
+        await other.send(head("/api/jobs/7?page=2", "Referer: b"))
+        await until(lambda: made.listener._under_way._count == 2)
+        gate.set()
+        assert [(await each.response()).cache for each in (client, other)] == [
+            COLD,
+            "sidecache; fwd=uri-miss; ttl=40; collapsed",
+        ]
+        assert made.hits.decided == decided
+        await other.close()
