@@ -181,16 +181,30 @@ MUTANTS = (
     Mutant(
         "prepared-answer-outlives-its-token",
         "proxy/serving/hits.py",
-        "valid_until = min(early, expires, now + RECHECKED)",
-        "valid_until = min(early, now + RECHECKED)",
+        "valid_until = min(valid_until, expires, now + RECHECKED)",
+        "valid_until = min(valid_until, now + RECHECKED)",
         "tests/isolation/test_short_way.py tests/serving/test_hits.py",
+    ),
+    Mutant(
+        "remembered-caller-outlives-its-token",
+        "proxy/serving/callers.py",
+        "valid_until = min(now + recheck, caller.expires)",
+        "valid_until = now + recheck",
+        "tests/isolation/test_short_way.py tests/serving/test_hits.py tests/serving/test_sought.py",
     ),
     Mutant(
         "prepared-answer-outlives-a-revocation",
         "proxy/serving/hits.py",
-        "            prepared.number != self._serving.number\n            or not",
-        "            not",
+        "            prepared.number == self._serving.number\n            and prepared.head_from",
+        "            prepared.head_from",
         "tests/serving/test_hits.py tests/serving/test_hits_safety.py",
+    ),
+    Mutant(
+        "remembered-caller-outlives-a-revocation",
+        "proxy/serving/callers.py",
+        "kept is None or kept.number != number or kept.caller",
+        "kept is None or kept.caller",
+        "tests/serving/test_sought.py tests/serving/test_hits_safety.py tests/sessions/test_short_ways.py",
     ),
     # Storing
     Mutant(
