@@ -16,8 +16,8 @@ METHOD = (
     "a sidecar that may have {limit} descriptors on one redis-server; {clients} connections come at once and stay for "
     "{seconds} s, while {before} that were there before go on asking; then all of the {clients} leave"
 )
-LIMIT = 96
-CLIENTS = 300
+LIMIT = 144  # it refuses to start with less than 128
+CLIENTS = 400
 BEFORE = 8
 
 

@@ -28,8 +28,8 @@ def table(found: Iterable[dict[str, Any]]) -> Iterator[str]:
     for result in found:
         verdict = "holds" if result["holds"] else "**does not hold**"
         moment = ", short" if result["short"] else ""
-        yield f"### {result['name'].capitalize()}: {verdict}"
-        yield f"{result['method'].capitalize()}. {result['seconds']:.0f} s{moment}.\n"
+        yield f"### {_begun(result['name'])}: {verdict}"
+        yield f"{_begun(result['method'])}. {result['seconds']:.0f} s{moment}.\n"
         yield "| check | measured | bound | |"
         yield "|---|---|---|---|"
         for check in result["checks"]:
@@ -38,6 +38,11 @@ def table(found: Iterable[dict[str, Any]]) -> Iterator[str]:
         figures = "; ".join(f"{name} {value}" for name, value in result["figures"].items())
         yield f"\nFigures: {figures}.\n" if figures else ""
         yield from (f"Lost, as documented: {loss}.\n" for loss in result["losses"])
+
+
+def _begun(text: str) -> str:
+    """As the beginning of a sentence."""
+    return text[:1].upper() + text[1:]
 
 
 def main() -> int:
@@ -49,9 +54,12 @@ def main() -> int:
         print("soak: there are no results; make soak makes them", file=sys.stderr)
         return 2
     machine = found[-1]["machine"]
-    text = "\n".join(
-        [f"On {machine['cores']} cores ({machine['processor']}), Python {machine['python']}.\n", *table(found)]
+    loads = sorted(float(result["machine"]["load before"]) for result in found)
+    where = (
+        f"On {machine['cores']} cores ({machine['processor']}), Python {machine['python']}; the load of the machine "
     )
+    where += f"before each scenario: {loads[0]:g} to {loads[-1]:g}.\n"
+    text = "\n".join([where, *table(found)])
     if not asked.write:
         print(text)
         return 0

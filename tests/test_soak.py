@@ -130,7 +130,7 @@ FAULTS = upstream.faults
 @pytest.mark.process
 @servers.needs_redis
 async def test_without_descriptors_left_it_goes_on(tmp_path, monkeypatch):
-    monkeypatch.setattr(descriptors, "CLIENTS", 150)
+    monkeypatch.setattr(descriptors, "CLIENTS", 250)
     judged = await descriptors.run(tmp_path, short=True)
     assert wrong(judged) == []
     assert len(judged.checks) > 5
