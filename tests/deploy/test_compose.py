@@ -55,13 +55,16 @@ def test_only_the_sidecar_can_be_reached_from_outside_and_only_it_reaches_the_po
     networks = {name: set(said.get("networks", ())) for name, said in services().items()}
     assert networks == {
         "init": set(),
-        "portal": {"inside"},
+        "portal": set(),
         "redis": {"store"},
-        "sidecar": {"outside", "inside", "store"},
+        "sidecar": {"outside", "store"},
     }
     assert services()["init"]["network_mode"] == "none"
     internal = {name for name, said in document()["networks"].items() if said.get("internal")}
-    assert internal == {"inside", "store"}
+    assert internal == {"store"}
+    # the loopback that they share, as in a pod: nothing else gets there
+    assert services()["portal"]["network_mode"] == "service:sidecar"
+    assert "127.0.0.1:9901" in words(services()["portal"]["command"])
 
 
 def test_every_variable_is_one_that_the_settings_know():
