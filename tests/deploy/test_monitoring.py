@@ -100,6 +100,9 @@ class Listening:
     class hits:
         repeated = chosen = decided = size = 0
 
+    class misses:
+        begun = answered = 0
+
     class forwarding:
         repeated = alike = decided = size = 0
 
