@@ -38,13 +38,14 @@ from proxy.serving.cors import Cors
 from proxy.serving.exchange import Exchange
 from proxy.serving.fetch import Fetcher
 from proxy.serving.forwarding import Forwarding
-from proxy.serving.hits import Hits, IsOwn, RequestOf, ServingEpoch
+from proxy.serving.hits import Hits, IsOwn, RequestOf
 from proxy.serving.listener import Listener, require_c_parser
 from proxy.serving.misses import Misses
 from proxy.serving.naming import Naming
 from proxy.serving.reachability import Watched
 from proxy.serving.relay import Relays
 from proxy.serving.reserved import Reserved
+from proxy.serving.serving_epoch import ServingEpoch
 from proxy.serving.traced import TracedUpstream, traced
 from proxy.serving.under_way import UnderWay
 from proxy.serving.unread import Choices
@@ -285,7 +286,8 @@ class _Composition:
             logged=finished.hit if finished.logs_hits else None, serving=self._serving, clock=time.time,
             max_bytes=self._settings.l1_bytes // _PREPARED_SHARE, choices=choices,
             noted=lambda request, reply: self._recent.note_hit(request, reply.outcome, reply.status),
-            counted_of=self._counting.of, count=self._counting.add,
+            counted_of=self._counting.of, count=self._counting.add, took=self._metrics.took("hit").observe,
+            has_room=self._recent.has_room,
         )  # fmt: skip
 
     def _listener(

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 
 from proxy.admin.audit import Audit
-from proxy.serving.hits import ServingEpoch
+from proxy.serving.serving_epoch import ServingEpoch
 from proxy.telemetry.logs import Logger
 from proxy.telemetry.metrics import Metrics
 

@@ -47,6 +47,7 @@ TESTED_ELSEWHERE = {
     "proxy/serving/at_once.py": "tests/serving/test_hits.py",  # the exchange's decisions that wait for nothing
     "proxy/serving/callers.py": "tests/serving/test_sought.py",
     "proxy/serving/prepared.py": "tests/serving/test_shared.py",  # with what finds it
+    "proxy/serving/serving_epoch.py": "tests/serving/test_hits.py",
     "proxy/serving/unread.py": "tests/serving/test_hits.py",
     "proxy/cache/reads.py": "tests/cache/test_tiers.py",
     # the rest of the exchange: tested with it, as scripts

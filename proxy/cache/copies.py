@@ -58,6 +58,14 @@ class Known:
     own_generation: int
     good_until: float  # it need not be looked at more closely before then
 
+    def is_good(self, now: float) -> bool:
+        """Whether it is known to hold, and none of its copies is to be read again yet."""
+        return (
+            now < self.good_until
+            and self.own.generation == self.own_generation
+            and self.shared.generation == self.shared_generation
+        )
+
     def is_of_now(self) -> bool:
         """Whether no value has changed since."""
         return self.own.generation == self.own_generation and self.shared.generation == self.shared_generation

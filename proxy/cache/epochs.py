@@ -20,9 +20,10 @@ from proxy.cache.binding import (
     hash_of,
     may_be_absent,
     purged_fields,
+    slot,
     soft_of,
 )
-from proxy.cache.copies import Copies, Known
+from proxy.cache.copies import MAX_KNOWN, Copies, Known
 from proxy.cache.doorbell import Doorbell, Report
 from proxy.cache.repeats import Recent, Refused
 from proxy.cache.stamp import Stamp, stamp
@@ -84,6 +85,7 @@ class Epochs:
         self._sleep = sleep
         self._siblings = siblings
         self._copies = Copies(float("inf") if sole else TRUSTED_SECONDS, max_copies=max_copies)
+        self._bound: dict[tuple[str, str, str], Known] = {}
         self._refused = Refused(max_pending)
         self._recent = Recent(_RECENT_SECONDS, max_pending)
         self.sole = sole
@@ -133,9 +135,25 @@ class Epochs:
         """The same for whoever asks `holds` again and again; None when `peek` gives none."""
         return self._copies.known(space, tags, self._clock())
 
+    def bound(self, space: str, tags: tuple[str, ...]) -> Known | None:
+        """The same for a feature and one of its items, of which many have the same epochs: the stamp names any."""
+        name = (space, tags[0], slot(space, tags[1]))
+        known = self._bound.get(name)
+        if known is not None and (known.is_good(self._clock()) or self.holds(known)):
+            return known
+        known = self.known(space, tags)
+        if known is not None:
+            if len(self._bound) >= MAX_KNOWN:
+                self._bound.clear()
+            self._bound[name] = known
+        return known
+
     def holds(self, known: Known) -> bool:
         """Whether the stamp is still what `peek` would give."""
-        held = self._copies.holds(known, self._clock())
+        now = self._clock()
+        if known.is_good(now):
+            return True
+        held = self._copies.holds(known, now)
         self._see_to_due()
         return held
 

@@ -2,6 +2,7 @@
 
 Two queues (S3-FIFO without its ghosts): what is new waits in one of them, and only what is asked for there moves to the
 other. A scan of things nobody asks for twice passes through a fifth of the room. A hit sets a flag and moves nothing.
+What another replica has stored gets no room of others' (`wants`) before it is asked for a second time.
 
 An entry is kept as its head, its body and one packed value with the rest: 25 attributes of their own would cost more
 than 1 KiB each. `marshal` packs because it is several times faster than anything else; its bytes never leave here.
@@ -23,6 +24,7 @@ _LARGEST_SHARE = 4  # an entry may have a quarter of the room
 # Where the figures of what is put here are told apart: bytes, and seconds of freshness.
 _SIZES = tuple(512 << 2 * step for step in range(8))
 _LIFETIMES = (1, 10, 60, 300, 900, 3600, 21_600, 86_400, 604_800)
+_ASKED = 512  # keys remembered that were asked for once, at least
 _SWEPT, _SWEPT_FOR_ROOM = 2, 64  # residents looked at for expiry per entry put, and where a quota is in the way
 
 
@@ -89,6 +91,8 @@ class Memory:
         self._ring: deque[Resident] = deque()  # in the order they are looked at for expiry
         self._accounts: dict[tuple[str, str], Account] = {}
         self._variants: dict[str, list[str]] = {}
+        self._asked: set[int] = set()
+        self._asked_before: set[int] = set()
         self.tenants: dict[str, int] = {}  # bytes of each
         self.features: dict[str, int] = {}
         self.evictions = 0
@@ -132,6 +136,21 @@ class Memory:
         """What is kept of this entry, if it is still this one."""
         resident = self._table.get(entry.key)
         return resident if resident is not None and resident.body is entry.body else None
+
+    def wants(self, key: str, size: int) -> bool:
+        """Whether something that can be had elsewhere is worth its room: some is free, or it was asked for before.
+
+        Room is made for what comes again. As many keys are remembered as are kept, and as many from before.
+        """
+        if self._new.size + self._main.size + size + _OVERHEAD <= self._max_bytes or key in self._table:
+            return True
+        seen = hash(key)
+        if seen in self._asked or seen in self._asked_before:
+            return True
+        if len(self._asked) >= max(_ASKED, len(self._table)):
+            self._asked, self._asked_before = set(), self._asked
+        self._asked.add(seen)
+        return False
 
     def put(self, entry: Entry, *, until: float, quota: int | None, now: float) -> Reason | None:
         """Keep an entry, unless one of the limits is in the way. `until` is when it is of no more use."""

@@ -19,6 +19,7 @@ import struct
 from collections.abc import Iterable
 from enum import StrEnum
 from hmac import compare_digest
+from typing import NamedTuple
 
 from proxy.cache import pack
 from proxy.cache.seal import MAC, NONCE, TAG, Sealer
@@ -32,10 +33,12 @@ _NUMBERS = struct.Struct("!BIHQB7d")
 _SIZE = struct.Struct("!xI")  # the second of the numbers
 _LENGTHS = struct.Struct("!12I")
 _LENGTH = struct.Struct("!I")
+_PLAIN = struct.Struct("!3sBIB16sBIHQB7d12I")  # all of the above and the MAC: what a plain record begins with
 _EXPANSION = 16  # more than documents of text usually grow by when they are unpacked
 
 _MUST_REVALIDATE, _NO_CACHE, _SENSITIVE, _ENCRYPT = 1, 2, 4, 8
 _HAS_TYPE, _HAS_ETAG, _HAS_MODIFIED, _GZIP = 16, 32, 64, 128
+_UNUSUAL = _NO_CACHE | _SENSITIVE | _ENCRYPT  # of a record that is not encrypted
 
 
 class Rejection(StrEnum):
@@ -156,6 +159,76 @@ def decode(
         elif entry.confidential:
             return Rejection.PLAIN
     return entry
+
+
+class Expected(NamedTuple):
+    """What the record of one request holds, as bytes: whose it is, what it answers, by which rule, and its tags."""
+
+    text: bytes
+    lengths: tuple[int, int, int, int]
+    tags: bytes
+
+
+def expected(tenant: str, key: str, request: str, policy: bytes, tags: tuple[str, ...]) -> Expected:
+    text = f"{tenant}{key}{request}".encode("ascii") + policy
+    feature, item = tags  # of a request there are these two
+    tagged = b"%b%b%b%b" % (
+        _LENGTH.pack(len(feature)), feature.encode("ascii"), _LENGTH.pack(len(item)), item.encode("ascii"),
+    )  # fmt: skip
+    return Expected(text, (len(tenant), len(key), len(request), len(policy)), tagged)
+
+
+class Plain(NamedTuple):
+    """What of a record it takes to answer with it."""
+
+    status: int
+    stored_at: float
+    age: float
+    fresh_until: float
+    fetch_seconds: float
+    media: bytes | None
+    hard: bytes
+    soft: bytes
+    head: bytes
+    codec: int
+    size: int
+    packed: bytes
+
+
+def plain(data: bytes, sealer: Sealer, wanted: Expected) -> Plain | None:
+    """The record in `data`, if it is just what was expected: plain, ours, its own key's, without Vary or `no-cache`.
+
+    None: `decode` says what else it is. The body is not unpacked: its MAC says that it is one that we have packed.
+    """
+    if len(data) < _PLAIN.size:
+        return None
+    (
+        magic, version, length, name_length, mac,
+        codec, size, status, _, flags, stored_at, age, fresh, _, _, _, seconds,
+        tenant, key, request, policy, media, etag, vary, tagged, hard, soft, head, body,
+    ) = _PLAIN.unpack_from(data)  # fmt: skip
+    if magic != _MAGIC or version != _VERSION or name_length or length != len(data) or vary or flags & _UNUSUAL:
+        return None
+    if not compare_digest(mac, sealer.mac(data[: _LEAD.size], data[_LEAD.size + MAC :])):
+        return None
+    at = _PLAIN.size
+    if (tenant, key, request, policy) != wanted.lengths or not data.startswith(wanted.text, at):
+        return None
+    at += len(wanted.text)
+    type_at, at = at, at + media + etag
+    if tagged != len(wanted.tags) or not data.startswith(wanted.tags, at):
+        return None
+    hard_at = at + tagged
+    soft_at = hard_at + hard
+    head_at = soft_at + soft
+    body_at = head_at + head
+    if body_at + body != length:
+        return None
+    return Plain(
+        status, stored_at, age, fresh, seconds,
+        data[type_at : type_at + media] if flags & _HAS_TYPE else None,
+        data[hard_at:soft_at], data[soft_at:head_at], data[head_at:body_at], codec, size, data[body_at:],
+    )  # fmt: skip
 
 
 def _opened(data: bytes, start: int, sealer: Sealer, key_id: str, key: str, tenant: str) -> bytes | Rejection:

@@ -98,9 +98,12 @@ class Cache:
         self._max_bytes = l1_bytes
         self._memory = Memory(l1_bytes)
         self._clock = clock
-        self._sealer = sealer
+        self.sealer = sealer
         self._background = background
         self._reads = Reads(store, background)
+        self.ask = self._reads.ask  # for a record as it is, by its name
+        self.holds = self._memory.holds  # by the full key
+        self.max_unpacked = min(THREAD_BYTES, self._memory.max_entry)
         self._rejected: Counter[Rejection] = Counter()
         self._store_failures = 0
         self._full_until = 0.0
@@ -162,10 +165,11 @@ class Cache:
         stamp = self._epochs.peek(key.space, key.tags)
         if stamp is None:
             return False
-        self._reads.ask(key.full, lambda data: self._sought(data, key, policy, stamp, tell))
+        self._reads.ask(key.full, lambda data: self.sought(data, key, policy, stamp, tell))
         return True
 
-    def _sought(self, data: Value, key: Key, policy: bytes, stamp: Stamp, tell: Tell) -> None:
+    def sought(self, data: Value, key: Key, policy: bytes, stamp: Stamp, tell: Tell) -> None:
+        """`tell` hears what `find` would make of this answer of the store."""
         found = None
         try:
             if not _is_large(data):
@@ -184,6 +188,12 @@ class Cache:
             found = await self._concluded(Reason.COLD, loaded, key, policy, stamp, strict=False)
         finally:
             tell(found)
+
+    def keep(self, data: bytes, key: Key, policy: bytes, size: int) -> None:
+        """A record that was answered with, for the first tier, if its `size` bytes are worth their room there."""
+        if self._memory.wants(key.full, size) and isinstance(entry := self._loaded(data, key), Entry):
+            entry.policy = policy  # equal, and one object for all entries of a route
+            _ = self._memory.put(entry, until=entry.kept_until(), quota=None, now=self._clock())
 
     async def find_newer(self, key: Key, policy: bytes, stamp: Stamp, than: Entry | None) -> Entry | Reason | None:
         """What another replica has stored meanwhile: fresh, and later than the entry that is here.
@@ -220,7 +230,7 @@ class Cache:
             return Reason.PURGED
         refusal = self._memory.put(entry, until=until, quota=quota, now=now)
         # what is confidential is for the store only when it can be encrypted
-        stored = not local and now >= self._full_until and (self._sealer.writer is not None or not entry.confidential)
+        stored = not local and now >= self._full_until and (self.sealer.writer is not None or not entry.confidential)
         if refusal is None and stored:
             self._saving[entry.key] = task = self._background.start(self._save(entry, until - now))
             task.add_done_callback(lambda task: self._saved(entry.key, task))
@@ -324,13 +334,15 @@ class Cache:
         return self._judged(loaded, key, policy, stamp)
 
     def _judged(self, loaded: Entry, key: Key, policy: bytes, stamp: Stamp) -> Found | Missing:
-        """An entry from the store, which the first tier has from now on too."""
+        """An entry from the store, which the first tier has from now on too, if it is worth its room there."""
         now = self._clock()
         verdict = _judge(loaded, key, policy, stamp, now)
         if not isinstance(verdict, Found):
             return Missing(verdict, stamp.of(key.tags))
         loaded.policy = policy  # equal, and one object for all entries of a route
         held = self._memory.get(key.full)
+        if held is None and not self._memory.wants(key.full, loaded.size()):
+            return verdict
         if held is None or held.stored_at <= loaded.stored_at:
             # a limit of the first tier in the way makes it no less usable
             _ = self._memory.put(loaded, until=loaded.kept_until(), quota=None, now=now)
@@ -363,7 +375,7 @@ class Cache:
 
     def _decoded(self, data: bytes, key: Key) -> Entry | Rejection:
         return record.decode(
-            data, self._sealer, key=key.full, tenant=key.space, request=key.request, tags=key.tags,
+            data, self.sealer, key=key.full, tenant=key.space, request=key.request, tags=key.tags,
             max_body=self._memory.max_entry,
         )  # fmt: skip
 
@@ -379,9 +391,9 @@ class Cache:
 
     async def _save(self, entry: Entry, ttl: float) -> None:
         if len(entry.body) > THREAD_BYTES:
-            data = await asyncio.to_thread(record.encode, entry, self._sealer)
+            data = await asyncio.to_thread(record.encode, entry, self.sealer)
         else:
-            data = record.encode(entry, self._sealer)
+            data = record.encode(entry, self.sealer)
         try:
             await self._store.set(entry.key, data, ttl)
         except StoreFullError:

@@ -158,6 +158,46 @@ def derive(
     )
 
 
+def plainly(match: Match, path: str, framed: Frame, keys: Keyring) -> Key:
+    """What `derive` gives for a GET of a path without a query, of which there is one spelling only."""
+    route = match.route
+    name = identifier(route.identifier, route.feature, match.parameters, path, keys)
+    return Key(
+        f"{framed.prefix}{name}{framed.scope}", framed.variant, framed.space,
+        (route.feature, f"{route.feature}:{name}"), f"GET {path}", path, framed.split_by,
+    )  # fmt: skip
+
+
+class Items(NamedTuple):
+    """What the keys of one caller's items have in common, on a route with one parameter."""
+
+    route: Route
+    framed: Frame
+    prefix: str
+    longest: int
+    barred: tuple[str, ...]  # beginnings of values that are hashed, or may be
+
+
+def items(route: Route, framed: Frame) -> Items | None:
+    shape = route.identifier
+    if shape.rest or len(shape.parts) != 1:
+        return None
+    prefix = f"{shape.parts[0].prefix}-" if shape.parts[0].prefix else ""
+    barred = ("h-",) if prefix else ("h-", LIST, *shape.reserved)
+    return Items(route, framed, prefix, MAX_VALUE - len(prefix), barred)
+
+
+def item(of: Items, value: str, path: str) -> Key | None:
+    """What `plainly` gives for a path that ends in this value of the parameter. None: ask it."""
+    if len(value) > of.longest or value.startswith(of.barred):
+        return None
+    framed, feature, name = of.framed, of.route.feature, of.prefix + value
+    return Key(
+        f"{framed.prefix}{name}{framed.scope}", framed.variant, framed.space, (feature, f"{feature}:{name}"),
+        f"GET {path}", path, framed.split_by,
+    )  # fmt: skip
+
+
 def with_selected(
     key: Key, request: Request, names: Iterable[str], route: Route, home: str | None, keys: Keyring
 ) -> Key:

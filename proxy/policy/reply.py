@@ -18,7 +18,12 @@ _IN_NOT_MODIFIED = frozenset({"age", "cache-control", "content-location", "date"
 
 def stored_head(entry: Entry, route: Route) -> Fields:
     """The head of a stored response, without its age and what depends on the body's encoding."""
-    return _kept_head(entry.head, route.client_cache, route.scope is Scope.PUBLIC)
+    return kept_head(entry.head, route)
+
+
+def kept_head(head: bytes, route: Route) -> Fields:
+    """The same of its lines."""
+    return _kept_head(head, route.client_cache, route.scope is Scope.PUBLIC)
 
 
 def age(entry: Entry, now: float) -> tuple[str, str]:

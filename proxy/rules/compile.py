@@ -43,6 +43,7 @@ class RuleSet:
     scenarios: tuple[tuple[Scenario, int], ...]  # the inline tests, and their lines
     effects: Mapping[str, Effects]  # by Route.where: what `count` and `publish` say
     match: Callable[[str, str], Match | None]  # (method, raw path without its query)
+    below: Callable[[str, str], Route | None]  # (method, folder): the one route of all that is directly in it
     session: SessionRules
     reports: Mapping[str, ReportRule] = field(default_factory=dict)  # by name: what is counted
     reports_require: frozenset[str] = frozenset()  # the permissions that it takes to read them
@@ -143,7 +144,7 @@ class _Effective:
         effective.pop("tests", None)
         effective.pop("environments", None)
         canonical = json.dumps(effective, sort_keys=True, separators=(",", ":"))
-        tests = self.tree.at("tests")
+        tests, routes = self.tree.at("tests"), Routes(self.routes)
         return RuleSet(
             file=self.report.file,
             routes=self.routes,
@@ -154,7 +155,8 @@ class _Effective:
             warnings=_in_order(self.report.warnings),
             scenarios=tuple((test, tests.at(index).line) for index, test in enumerate(self.document.tests)),
             effects=self.effects,
-            match=Routes(self.routes).match,
+            match=routes.match,
+            below=routes.below,
             session=self.session,
             reports=self.reports,
             reports_require=frozenset(self.document.reports.require),

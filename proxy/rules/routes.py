@@ -124,6 +124,19 @@ class _Table:
         # values are given as they were received
         return end.match(segments if compared is path else path.split("/"))
 
+    def below(self, folder: str) -> Route | None:
+        node = self.root
+        for segment in folder.split("/")[1:]:
+            child = node.literal.get(segment)
+            if child is None:
+                return None
+            node = child
+        if node.literal or node.parameter is None or node.parameter.end is None:
+            return None
+        if any(path.rpartition("/")[0] == folder for path in self.exact):
+            return None
+        return node.parameter.end.route
+
 
 class Routes:
     """All routes, ready to be matched."""
@@ -141,3 +154,8 @@ class Routes:
     def match(self, method: str, path: str) -> Match | None:
         table = self._tables.get(method)
         return None if table is None else table.find(path)
+
+    def below(self, method: str, folder: str) -> Route | None:
+        """The route of every path that goes on from this plain one by one segment; None: there are several, or none."""
+        table = self._tables.get(method)
+        return None if table is None else table.below(folder)

@@ -7,7 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from proxy.cache.tiers import Cache, Found, Missing, Standing
+from proxy.cache.reads import Value
+from proxy.cache.stamp import Stamp
+from proxy.cache.tiers import Cache, Found, Missing, Standing, Tell
 from proxy.identity.sources import IdentityResolver
 from proxy.policy import forwarding, lookup, reuse
 from proxy.policy.identity import Identity
@@ -96,7 +98,7 @@ class AtOnce:
         self._cache = cache
         self._fetcher = fetcher
         self._keys = keys
-        self._naming = naming
+        self.naming = naming
         self._clock = clock
         self._random = random  # at least 0, below 1
         self._hosts = hosts
@@ -171,7 +173,7 @@ class AtOnce:
         if rules.session.event(request) is not None or never_looked_up(request, match, rules) is not None:
             return None
         identity = caller.identity if route.scope is not Scope.PUBLIC else None
-        framed = caller.frames.get(id(route)) or caller.keep(route, self._naming.frame(match, request, identity))
+        framed = caller.frames.get(id(route)) or caller.keep(route, self.naming.frame(match, request, identity))
         reading = self.keyed(request, match, identity, framed)
         if not isinstance(reading, Reading):
             return None
@@ -203,7 +205,7 @@ class AtOnce:
         framed = caller.frames.get(id(route))
         if not isinstance(framed, Frame) or not caller.asks_for_the_whole or route.count is not None:
             return None
-        if route.identifier.rest or self._naming.hears_origin(route):
+        if route.identifier.rest or self.naming.hears_origin(route):
             return None
         if lookup.PLAINEST_PATH.fullmatch(reading.request.target) is None:
             return None
@@ -322,7 +324,15 @@ class AtOnce:
 
     def seek_by(self, caller: Caller, reading: Reading, tell: Callable[[Hit | None], object]) -> bool:
         """The same for what `at_once_by` did not find. On None all of the request is needed; what was found counts."""
+        return self._cache.seek(reading.key, reading.route.digest, self._heard_by(caller, reading, tell))
 
+    def sought_by(
+        self, caller: Caller, reading: Reading, value: Value, stamp: Stamp, tell: Callable[[Hit | None], object]
+    ) -> None:
+        """The same once the store has answered; `stamp` was that of the epochs when it was asked."""
+        self._cache.sought(value, reading.key, reading.route.digest, stamp, self._heard_by(caller, reading, tell))
+
+    def _heard_by(self, caller: Caller, reading: Reading, tell: Callable[[Hit | None], object]) -> Tell:
         def heard(found: Found | Missing | None) -> None:
             hit = None
             try:
@@ -339,7 +349,19 @@ class AtOnce:
                         None  # it is for the request that asked, and for nobody who comes later
                     )
 
-        return self._cache.seek(reading.key, reading.route.digest, heard)
+        return heard
+
+    def framed(self, caller: Caller, match: Match, rules: RuleSet, target: str) -> Frame | None:
+        """What this caller's keys on this route have in common. None: not all that is asked for there is looked up."""
+        route = match.route
+        if route.kind is not Kind.READ or _is_watched(route) or not caller.is_known_on(route, match.parameters):
+            return None
+        request = caller.asks(target)
+        identity = caller.identity if route.scope is not Scope.PUBLIC else None
+        if never_looked_up(request, match, rules) is not None or self._barred(route, identity) is not None:
+            return None
+        framed = self.naming.frame(match, request, identity)
+        return framed if isinstance(framed, Frame) else None
 
     def _hit(self, reading: Reading) -> Hit | None:
         found = self._cache.find_in_memory(reading.key, reading.route.digest)
@@ -364,14 +386,19 @@ class AtOnce:
         self, request: Request, match: Match, identity: Identity | None, framed: Frame | Reason | None = None
     ) -> Reading | Reason:
         """The read of this caller under its key; or why it has none."""
-        if not lookup.is_permitted(match.route, identity):
-            return Reason.PERMISSION
-        if (doubt := lookup.doubt(match.route, identity)) is not None:
-            return doubt
-        if self._is_off(match.route.feature, identity.tenant if identity is not None else None):
-            return Reason.SWITCHED_OFF
-        key = self._naming.key(match, request, identity, framed)
+        if (barred := self._barred(match.route, identity)) is not None:
+            return barred
+        key = self.naming.key(match, request, identity, framed)
         return key if isinstance(key, Reason) else Reading(request, match, identity, key, key)
+
+    def _barred(self, route: Route, identity: Identity | None) -> Reason | None:
+        """Why this caller gets nothing from the cache on this route; it changes with the serving epoch alone."""
+        if not lookup.is_permitted(route, identity):
+            return Reason.PERMISSION
+        if (doubt := lookup.doubt(route, identity)) is not None:
+            return doubt
+        off = self._is_off(route.feature, identity.tenant if identity is not None else None)
+        return Reason.SWITCHED_OFF if off else None
 
     def second(self, reading: Reading, names: tuple[str, ...]) -> Reading:
         key = with_selected(reading.key, reading.request, names, reading.route, self._hosts.home, self._keys)

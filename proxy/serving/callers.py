@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from proxy.policy.identity import Identity
-from proxy.policy.key import Frame
+from proxy.policy.key import Frame, Items
 from proxy.policy.message import Fields, Request
 from proxy.policy.outcome import Outcome, Reason
 from proxy.policy.route import Route, Scope
@@ -42,11 +42,24 @@ class Place(NamedTuple):
     outcome: Outcome
 
 
+class Lane(NamedTuple):
+    """What of a caller's plain reads on one route does not hang on the target."""
+
+    route: Route
+    framed: Frame
+    alike: tuple[bytes, str | None, str | None]  # what the head of an answer hangs on, beside the entry
+    coding: str | None  # that the caller likes best
+    accept: str | None
+    outcome: Outcome  # what they count as
+    items: Items | None
+
+
 class Caller:
     """What is known of one client's requests, whatever their target: for as long as the rules are these."""
 
     __slots__ = (
-        "_fields", "_peer", "_scheme", "answers", "fills", "frames", "identity", "legible", "nameless", "places",
+        "_peer", "_scheme", "answers", "fields", "fills", "folders", "frames", "identity", "lanes", "legible",
+        "nameless", "places",
         "rules", "trusted",
     )  # fmt: skip
 
@@ -54,7 +67,7 @@ class Caller:
         self, request: Request, rules: RuleSet, identity: Identity | None, speaking_parameters: frozenset[str]
     ) -> None:
         """`request` was decided about, and found to be one that may be answered from the cache."""
-        self._fields = request.fields.without(IRRELEVANT)
+        self.fields = request.fields.without(IRRELEVANT)
         self._peer, self._scheme = request.peer, request.scheme
         self.trusted = request.peer_trusted
         self.rules = rules
@@ -65,23 +78,25 @@ class Caller:
         self.answers: dict[bytes, tuple[Prepared, Outcome]] = {}  # to its first few request lines
         self.fills: dict[int, Rewriting] = {}  # by route: what makes the upstream's heads of this caller's
         self.legible = False  # `fields_of` reads such a head as the parser does
+        self.lanes: dict[int, Lane | None] = {}
+        self.folders: dict[str, Lane] = {}  # where every path is of one lane
 
     @property
     def asks_for_the_whole(self) -> bool:
         """Whether a fresh entry answers it as a whole, whatever the client has already."""
-        return _PARTIAL.isdisjoint(self._fields.names())
+        return _PARTIAL.isdisjoint(self.fields.names())
 
     @property
     def coding(self) -> str:
         """Of the body, where there is a choice."""
-        return preferred(self._fields.get("accept-encoding")) or "identity"
+        return preferred(self.fields.get("accept-encoding")) or "identity"
 
     @property
     def expires(self) -> float:
         return self.identity.expires if self.identity is not None else float("inf")
 
     def asks(self, target: str) -> Request:
-        return Request("GET", target, self._fields, self._scheme, self._peer, self.trusted)
+        return Request("GET", target, self.fields, self._scheme, self._peer, self.trusted)
 
     def is_known_on(self, route: Route, parameters: Mapping[str, str]) -> bool:
         """Whether nothing else of this request has a say in what it is answered."""
@@ -109,6 +124,14 @@ class Caller:
             self.places.clear()
         self.frames[id(route)] = framed  # the rules keep it alive
         return framed
+
+    def lay(self, route: Route, lane: Lane | None) -> Lane | None:
+        """None: its reads on this route take the plain way."""
+        if len(self.lanes) >= _MOST_FRAMES:
+            self.lanes.clear()
+            self.folders.clear()
+        self.lanes[id(route)] = lane
+        return lane
 
 
 class _Kept(NamedTuple):

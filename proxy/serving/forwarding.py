@@ -21,10 +21,11 @@ from proxy.policy.cookies import may_carry_ours
 from proxy.policy.message import Request
 from proxy.policy.outcome import Outcome
 from proxy.serving.at_once import Passed
-from proxy.serving.hits import RequestOf, ServingEpoch
+from proxy.serving.hits import RequestOf
 from proxy.serving.protocol import ServerProtocol
 from proxy.serving.relay import Passing, Relays, Told
 from proxy.serving.rewriting import Rewriting, rewriting, shape_of
+from proxy.serving.serving_epoch import ServingEpoch
 from proxy.serving.table import Table
 from proxy.serving.unread import MAX_LINES, Choices
 

@@ -48,6 +48,8 @@ from proxy.serving.prepared import Prepared, parted
 from proxy.serving.reading import Reading
 from proxy.serving.reply import Reply, from_entry_now, is_dated
 from proxy.serving.response import head_of
+from proxy.serving.serving_epoch import ServingEpoch
+from proxy.serving.straight import Straight, Wanted
 from proxy.serving.table import Table
 from proxy.serving.unread import IRRELEVANT, MAX_LINES, Choices
 
@@ -62,18 +64,6 @@ _FEW = 0.25  # of the bytes for choices, each of one client: as much is taken by
 _MOST = 0.95  # of the bytes for what is shared, the same
 _DECIDED = 65_536  # choices that were decided about once
 _SEEN = 8192  # heads that came once: only one that comes again is worth a place
-
-
-class ServingEpoch:
-    """A number that grows whenever something changes that prepared answers do not look at themselves."""
-
-    __slots__ = ("number",)
-
-    def __init__(self) -> None:
-        self.number = 0
-
-    def advance(self) -> None:
-        self.number += 1
 
 
 class Hits:
@@ -96,6 +86,8 @@ class Hits:
         noted: Callable[[Request, Reply], None] = lambda request, reply: None,
         counted_of: CountedOf = lambda request, match, identity, status: None,
         count: Callable[[Counted], None] = lambda counted: None,
+        took: Callable[[float], None] = lambda seconds: None,
+        has_room: Callable[[], bool] = lambda: False,
     ) -> None:
         self._cache = cache
         self._epochs = epochs
@@ -105,7 +97,7 @@ class Hits:
         self._cell_of = cell_of
         self._counted_of = counted_of
         self._count = count
-        self._noted = noted  # is told of those that were decided anew
+        self._noted = noted  # is told of those that were decided anew, and of others where it has room
         self._logged = logged  # where each request is to be told of, none is prepared
         self._serving = serving
         self._clock = clock
@@ -113,7 +105,11 @@ class Hits:
         self._choices = Table[Prepared](max_bytes // 8)
         self._callers = Callers(max_bytes // 4)
         self._shared = Table[Prepared](max_bytes * 3 // 8)
-        self._unfound: tuple[Caller, Reading] | None = None  # what `known` was asked for last, by a caller it knows
+        self._straight = Straight(
+            cache, epochs, prompt, serving, clock=clock, cell_of=cell_of, took=took, plain=self.from_store,
+            has_room=has_room, noted=noted,
+        )  # fmt: skip
+        self._unfound: Wanted | tuple[Caller, Reading] | None = None  # what `known` was asked for last, by a caller
         self._missed: Missed | None = None
         self._choice_of = choices or Choices()
         self._seen: dict[int, None] = {}
@@ -122,12 +118,22 @@ class Hits:
         self.repeated = 0
         self.chosen = 0
         self.decided = 0
-        self.sought = 0
+        self._sought = 0
 
     @property
     def size(self) -> int:
         """Bytes that prepared answers and what asks for them take, beside the bodies."""
         return self._heads.size + self._choices.size + self._callers.size + self._shared.size
+
+    @property
+    def sought(self) -> int:
+        """Hits from the store."""
+        return self._sought + self.straight
+
+    @property
+    def straight(self) -> int:
+        """Those of them that were answered in a straight line."""
+        return self._straight.answers
 
     def close(self) -> None:
         """From now on every request takes the ordinary way."""
@@ -186,6 +192,10 @@ class Hits:
                 caller.keep_answer(line, prepared, outcome)
                 return answer
             self._shared.drop(name)
+        wanted = self._straight.wanted(caller, target)
+        if wanted is not None and not self._cache.holds(wanted.name):
+            self._unfound = wanted
+            return None
         found = self._prompt.at_once_by(caller, target)
         if not isinstance(found, Hit):
             self._unfound = (caller, found) if found is not None else None
@@ -224,10 +234,21 @@ class Hits:
         may = not self._closed and self._logged is None
         return may and self._prompt.seek(request, self._telling(request, tell))
 
+    def wanted(self) -> Wanted | None:
+        """What `known` has just not found, if it can be asked for in a straight line."""
+        wanted = self._unfound
+        return wanted if isinstance(wanted, Wanted) else None
+
     def seek_known(self, tell: Tell) -> bool:
         """The same for what `known` has just not found."""
         unfound, self._unfound = self._unfound, None
-        return unfound is not None and self._prompt.seek_by(*unfound, self._telling(unfound[1].request, tell))
+        if unfound is None or isinstance(unfound, Wanted):
+            return False
+        return self._prompt.seek_by(*unfound, self._telling(unfound[1].request, tell))
+
+    def from_store(self, request: Request, hit: Hit | None, tell: Tell) -> None:
+        """Tell of what the plain way has made of a straight one's answer."""
+        self._telling(request, tell)(hit)
 
     @property
     def missed(self) -> Missed | None:
@@ -266,7 +287,7 @@ class Hits:
             reply = from_entry_now(entry, reading.request, reading.route, hit.outcome, now)
         if isinstance(reply, str) or reply.status == 204 or not is_dated(entry, reading.route):
             return None
-        self.sought += 1
+        self._sought += 1
         return reply
 
     def _answer(self, prepared: Prepared, trusted: bool) -> tuple[bytes, bytes] | None:

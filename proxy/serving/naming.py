@@ -10,7 +10,7 @@ from collections import OrderedDict
 
 from proxy.policy import search
 from proxy.policy.identity import Identity
-from proxy.policy.key import Frame, Key, Keyring, derive, frame
+from proxy.policy.key import Frame, Key, Keyring, derive, frame, plainly
 from proxy.policy.message import Request
 from proxy.policy.outcome import Reason
 from proxy.policy.route import Match, Route
@@ -51,6 +51,10 @@ class Naming:
     def hears_origin(self, route: Route) -> bool:
         """Whether the origin has a say in what reads of this route are looked up under."""
         return _hears(route)
+
+    def plain(self, match: Match, path: str, framed: Frame) -> Key:
+        """The same for a plain path, on a route whose origin has none."""
+        return plainly(match, path, framed, self._keys)
 
     def kept(self, key: Key, match: Match, request: Request, identity: Identity | None, head: bytes) -> Key:
         """The key for a response with this stored head to the request that was looked up under `key`."""

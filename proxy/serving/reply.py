@@ -161,11 +161,21 @@ def _negotiated(
     """The head of the encoding this client gets, and which one that is. `length` None: as long as it takes."""
     if (length is not None and length <= route.compress) or not may_encode(route, status, fields):
         return fields, None
-    coding = preferred(request.fields.get("accept-encoding"))
-    if coding is not None and of_request(request.fields).no_transform:
-        coding = None  # "the client is asking for intermediaries to avoid transforming the content" (RFC 9111 5.2.1.6)
+    coding = wished(request.fields)
+    return encoded(fields, coding), coding
+
+
+def wished(fields: Fields) -> str | None:
+    """The encoding that a client with this head gets of what may be encoded."""
+    coding = preferred(fields.get("accept-encoding"))
+    # "the client is asking for intermediaries to avoid transforming the content" (RFC 9111 5.2.1.6)
+    return coding if coding is not None and not of_request(fields).no_transform else None
+
+
+def encoded(fields: Fields, coding: str | None) -> Fields:
+    """The head of what may be encoded, in this encoding."""
     fields = varying(fields)
-    return (encoded_fields(fields, coding), coding) if coding is not None else (fields, None)
+    return encoded_fields(fields, coding) if coding is not None else fields
 
 
 async def _encode(entry: Entry, coding: str) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from aiohttp.helpers import EMPTY_BODY_STATUS_CODES
 from aiohttp.http_parser import RawRequestMessage
@@ -78,11 +79,20 @@ class Seeking:
                     self.under_way.end()
 
         request = newest[1] if newest is not None else None
-        begun = hits.seek(request, heard) if request is not None else newest is None and hits.seek_known(heard)
+        if message is None and (wanted := hits.wanted()) is not None:
+            begun = wanted.ask(partial(self._over, sought), heard, started)
+        else:
+            begun = hits.seek(request, heard) if request is not None else newest is None and hits.seek_known(heard)
         if begun:
             self.under_way.begin()
             protocol.give_turn(sought)
         return begun
+
+    def _over(self, sought: Sought, answer: tuple[bytes, bytes] | None) -> None:
+        try:
+            sought.told(answer)
+        finally:
+            self.under_way.end()
 
     def _is_fetched(self, sought: Sought, protocol: ServerProtocol, data: bytes, started: float) -> bool:
         """Whether `Misses` has the request of which the store does not know anything."""

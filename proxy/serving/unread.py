@@ -54,17 +54,44 @@ UNREAD = re.compile(
 )
 
 
-class Choices:
-    """A head without the lines that no decision reads, and how many these are; the newest one's is remembered."""
+_LONGEST = 4096  # bytes of a head that is remembered without its first line
+_MOST = 256  # of those
+_SEEN = 4096  # that came once
 
-    __slots__ = ("_newest",)
+
+class Choices:
+    """A head without the lines that no decision reads, and how many these are.
+
+    The newest one's is remembered; and for heads that come again with other first lines what is left of the rest.
+    """
+
+    __slots__ = ("_newest", "_rests", "_seen")
 
     def __init__(self) -> None:
         self._newest = b"", b"", 0
+        self._rests: dict[bytes, tuple[bytes, int]] = {}
+        self._seen: set[int] = set()
 
     def __call__(self, data: bytes) -> tuple[bytes, int]:
         newest, choice, unread = self._newest
         if newest is not data:
-            choice, unread = UNREAD.subn(b"", data)
+            end = data.find(b"\r\n")  # no line that nobody reads begins before it
+            rest = data[end:]
+            known = self._rests.get(rest)
+            left, unread = known if known is not None else self._read(rest)
+            choice = data[:end] + left
             self._newest = data, choice, unread
         return choice, unread
+
+    def _read(self, rest: bytes) -> tuple[bytes, int]:
+        read = UNREAD.subn(b"", rest)
+        seen = hash(rest)
+        if seen in self._seen and len(rest) <= _LONGEST:
+            if len(self._rests) >= _MOST:
+                self._rests.clear()
+            self._rests[rest] = read
+        else:
+            if len(self._seen) >= _SEEN:
+                self._seen.clear()
+            self._seen.add(seen)
+        return read

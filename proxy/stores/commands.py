@@ -71,7 +71,7 @@ class CommandStore:
     async def get_each(self, names: Sequence[str]) -> list[bytes | StoreError | None]:
         values: list[bytes | StoreError | None] = []
         for replies in await self._read_all([("GET", name) for name in names], each=True):
-            values += [_value_or_error(reply) for reply in replies]
+            values += [reply if type(reply) is bytes else _value_or_error(reply) for reply in replies]
         return values
 
     async def set(self, name: str, value: bytes, ttl: float) -> None:

@@ -62,7 +62,7 @@ class RedisLink:
         except StoreError as error:
             raise StoreRefusedError.of(error) from None
         answers = await carrier.execute(commands)
-        return [self._reply(answer) for answer in answers]
+        return [answer if type(answer) is bytes else self._reply(answer) for answer in answers]  # most are values
 
     async def warm(self) -> None:
         """Open connections before they are needed. StoreError when that fails: the first command tries again."""

@@ -81,13 +81,13 @@ class Metrics:
         cell = self.cell(outcome)
         cell[0] += 1
         cell[2] += saved
-        self._took(result_of(outcome)).observe(seconds)
+        self.took(result_of(outcome)).observe(seconds)
 
     def counter(self, outcome: Outcome) -> Callable[[float], None]:
         """What counts further requests with this outcome, by the seconds that each took."""
         if outcome.tenant:
             return lambda seconds: self.count(outcome, seconds)  # its cell may be given up meanwhile
-        cell, took = self.cell(outcome), self._took(result_of(outcome))
+        cell, took = self.cell(outcome), self.took(result_of(outcome))
 
         def count(seconds: float) -> None:
             cell[0] += 1
@@ -95,7 +95,8 @@ class Metrics:
 
         return count
 
-    def _took(self, result: str) -> Distribution:
+    def took(self, result: str) -> Distribution:
+        """How long requests with this result took, those counted at 1 aside."""
         durations = self._durations.get(result)
         if durations is None:
             durations = self._durations[result] = Distribution(BOUNDS)

@@ -62,6 +62,10 @@ class Recent:
             self._room -= 1
             self.note(request, outcome, status, 0.0)
 
+    def has_room(self) -> bool:
+        """Whether the next of those is kept."""
+        return self._room > 0
+
     def turn(self) -> None:
         """There is room for hits again."""
         self._room = HITS_A_TURN

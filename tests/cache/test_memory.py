@@ -243,3 +243,15 @@ def test_to_look_is_not_to_ask_and_keys_are_those_of_now():
     assert memory.keys() == [kept.key]
     memory.drop(kept.key)
     assert memory.keys() == []
+
+
+def test_what_is_elsewhere_too_gets_others_room_when_it_is_asked_for_again(memory):
+    assert memory.wants("a", 100)  # there is room
+    for number in range(ROOM // 1000):
+        put(memory, item(str(number)))
+    kept = memory.keys()[0]
+    assert memory.wants(kept, 1000)
+    assert [memory.wants(name, 1000) for name in "abab"] == [False, False, True, True]
+    for number in range(3 * len(memory)):
+        assert not memory.wants(f"once-{number}", 1000)
+    assert not memory.wants("a", 1000)  # it is forgotten by then

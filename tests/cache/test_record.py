@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.cache import record
+from proxy.cache import pack, record
 from proxy.cache.record import Rejection, decode, encode
 from proxy.cache.seal import MAC, NONCE, TAG, KeyUse, Sealer
 from proxy.credentials import EncryptionKey
@@ -361,3 +361,62 @@ def test_two_entries_never_make_the_same_record():
     one, other = builders.entry(tags=("a", "b")), builders.entry(tags=("a,b",))
     assert encode(one, SEALER) != encode(other, SEALER)
     assert encode(one, SEALER) != encode(replace(one, request="GET /api/jobs "), SEALER)
+
+
+# The parts of a plain record, as a hit needs them
+
+TAGS = ("jobs", "jobs:list")
+WANTED = record.expected("org_a", KEY, "GET /api/jobs", b"p" * 16, TAGS)
+USUAL = builders.entry(
+    key=KEY, tenant="org_a", request="GET /api/jobs", policy=b"p" * 16, tags=TAGS, body=JOBS, etag='"e"',
+    epochs_hard=b"h" * 16, epochs_soft=b"s" * 16,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("entry", [USUAL, replace(USUAL, content_type=None, etag=None, body=b"")])
+def test_what_was_expected_has_the_parts_that_decoding_gives(entry):
+    found = record.plain(encode(entry, SEALER), SEALER, WANTED)
+    assert found is not None
+    assert (found.status, found.stored_at, found.age, found.fresh_until, found.fetch_seconds) == (
+        entry.status, entry.stored_at, entry.age, entry.fresh_until, entry.fetch_seconds,
+    )  # fmt: skip
+    assert (found.hard, found.soft, found.head, found.size) == (b"h" * 16, b"s" * 16, entry.head, len(entry.body))
+    assert found.media == (entry.content_type.encode() if entry.content_type is not None else None)
+    assert pack.decompress(found.codec, found.packed, found.size) == entry.body
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"tenant": "org_b"}, {"key": KEY + "x"}, {"request": "GET /api/job"}, {"policy": b"q" * 16},
+        {"tags": ("jobs",)}, {"tags": (*TAGS, "@:g")}, {"tags": ("jobs", "jobs:lisu")}, {"no_cache": True},
+        {"sensitive": True}, {"encrypt": True}, {"vary": (("accept-language", "de"),)},
+    ],
+)  # fmt: skip
+def test_anything_else_has_none(change):
+    assert record.plain(encode(replace(USUAL, **change), SEALER), SEALER, WANTED) is None
+
+
+def test_no_other_bytes_have_any_and_none_raise():
+    data = encode(USUAL, SEALER)
+    others = [data[:length] for length in range(len(data))] + [data + b"x", b"", b"x" * 500]
+    others += [data[:at] + bytes([data[at] ^ bit]) + data[at + 1 :] for at in range(len(data)) for bit in (1, 128)]
+    assert [record.plain(other, SEALER, WANTED) for other in others] == [None] * len(others)
+    assert record.plain(data, Sealer(b"m" * 32), WANTED) is None
+
+
+@given(st.data())
+def test_a_right_mac_over_any_lengths_gives_what_decoding_gives_or_nothing(data):
+    payload = payload_of(USUAL)
+    for _ in range(data.draw(st.integers(1, 3))):
+        at = data.draw(st.integers(0, record._NUMBERS.size + record._LENGTHS.size + 8))
+        payload[at] = data.draw(st.integers(0, 255))
+    made = genuine(bytes(payload), encrypt=False)
+    found = record.plain(made, SEALER, WANTED)
+    if found is None:
+        return
+    entry = decode(made, SEALER, key=KEY, tenant="org_a", request="GET /api/jobs", max_body=1 << 40, tags=TAGS)
+    if isinstance(entry, Rejection):
+        assert pack.decompress(found.codec, found.packed, found.size) is None
+    else:
+        assert (found.head, found.hard, found.soft) == (entry.head, entry.epochs_hard, entry.epochs_soft)

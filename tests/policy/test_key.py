@@ -12,13 +12,18 @@ from proxy.policy.identity import Identity
 from proxy.policy.key import (
     LIST,
     MAX_KEY,
+    Frame,
     Key,
     Keyring,
     counted_query,
     derive,
+    frame,
     identifier,
+    item,
+    items,
     makes_variant,
     normalised,
+    plainly,
     purge_tags,
     with_selected,
 )
@@ -566,3 +571,25 @@ def test_no_tenant_outside_the_grammar_gets_a_key(tenant):
 @pytest.mark.isolation
 def test_a_digest_tells_every_sequence_of_parts_from_every_other(one, other):
     assert (KEYS.digest(*one) == KEYS.digest(*other)) is (one == other)
+
+
+@pytest.mark.parametrize(
+    "value", ["77", "a-b_c", "list", "lists", "h-1", "job-77", "x" * 60, "x" * 61, "x" * 64, "x" * 65]
+)
+@pytest.mark.parametrize("shape", [ITEM, NESTED, RESERVED_ITEM, PAIR, REST])
+@pytest.mark.parametrize("scope", [Scope.TENANT, Scope.ROLE, Scope.PUBLIC])
+def test_the_key_of_a_plain_path_is_the_same_the_short_way(value, shape, scope):
+    of = route(identifier=shape, scope=scope)
+    path = f"/api/jobs/{value}"
+    asked = request(path)
+    names = {part.parameter: value for part in shape.parts}
+    found = match(of, **names)
+    framed = frame(of, asked, CALLER, KEYS, HOME)
+    assert isinstance(framed, Frame)
+    whole = derive(found, asked, CALLER, KEYS, HOME)
+    assert plainly(found, path, framed, KEYS) == whole
+    some = items(of, framed)
+    assert (some is None) == (shape.rest or len(shape.parts) != 1)
+    if some is not None:
+        made = item(some, value, path)
+        assert made == whole or (made is None and (len(value) > 59 or value.startswith(("h-", "list", "job-"))))

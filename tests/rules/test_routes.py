@@ -108,3 +108,27 @@ def test_a_choice_with_many_branches_ends_soon():
     found = routes.match("GET", "/" + "a/" * 7 + "b/end")
     assert found is not None
     assert found.parameters == {"p7": "b"}
+
+
+@pytest.mark.parametrize(
+    ("folder", "pattern"),
+    [
+        ("/api/jobs", None),  # `new` is another's
+        ("/api/things", "/api/things/{thing-id}"),
+        ("/api/notes", "/api/notes/{note-id}"),  # where it goes on is no matter
+        ("/api/tags", None),  # what stands there has no parameter
+        ("/api/things/7", None),
+        ("/api/nothing", None),
+        ("/api", None),
+    ],
+)
+def test_a_folder_of_one_route_is_known(folder, pattern):
+    lines = ["/api/things/{thing-id}", "/api/notes/{note-id}", "/api/notes/{note-id}/parts", "/api/tags/all"]
+    more = [Route(feature="f", kind=Kind.READ, methods=("GET",), pattern=line) for line in [*lines, "/api/jobs/new"]]
+    jobs = [Route(feature="f", kind=Kind.READ, methods=("GET",), pattern="/api/jobs/{job-id}")]
+    routes = Routes([*more, *jobs])
+    found = routes.below("GET", folder)
+    assert (found.pattern if found is not None else None) == pattern
+    assert routes.below("PUT", folder) is None
+    if found is not None:
+        assert {routes.match("GET", f"{folder}/{each}").route for each in ("1", "all", "new")} == {found}  # type: ignore[union-attr]

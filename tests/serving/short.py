@@ -11,7 +11,7 @@ from typing import Any
 from proxy.policy.message import Fields, Request
 from proxy.policy.outcome import Outcome
 from proxy.serving.forwarding import Forwarding
-from proxy.serving.hits import Hits, ServingEpoch
+from proxy.serving.hits import Hits
 from proxy.serving.listener import Listener
 from proxy.serving.misses import Misses
 from proxy.serving.outgoing import Limits
@@ -19,6 +19,7 @@ from proxy.serving.reachability import Watched
 from proxy.serving.relay import Relays
 from proxy.serving.reply import Reply
 from proxy.serving.reserved import Reserved
+from proxy.serving.serving_epoch import ServingEpoch
 from proxy.serving.under_way import UnderWay
 from proxy.serving.unread import Choices
 from proxy.serving.upstream import HttpUpstream
@@ -118,6 +119,7 @@ async def served(
     if sole:
         world.epochs._copies._trusted, world.epochs._copies._half = float("inf"), 0.0
     serving, metrics, logged = ServingEpoch(), Metrics(), []
+    took = metrics.took("hit").observe
     noted: list[Request] = []
     world.serving = serving
 
@@ -133,7 +135,7 @@ async def served(
     def hits(request_of: Any, is_own: Any) -> Hits:
         return made(
             world.cache, world.epochs, prompt=world.exchange.prompt, request_of=request_of, is_own=is_own,
-            cell_of=metrics.cell,
+            cell_of=metrics.cell, took=took,
             logged=told if logs else None, serving=serving, clock=world.clock, max_bytes=max_bytes,
             noted=lambda request, reply: noted.append(request),
         )  # fmt: skip

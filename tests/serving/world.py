@@ -25,9 +25,9 @@ from proxy.serving.at_once import Hosts
 from proxy.serving.connection import Interim
 from proxy.serving.exchange import Exchange
 from proxy.serving.fetch import Fetcher
-from proxy.serving.hits import ServingEpoch
 from proxy.serving.naming import Naming
 from proxy.serving.reply import Reply
+from proxy.serving.serving_epoch import ServingEpoch
 from proxy.serving.upstream import Body
 from proxy.sessions.assertion import Assertions
 from proxy.sessions.cookie import CookieOwners
