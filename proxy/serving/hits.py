@@ -106,8 +106,8 @@ class Hits:
         self._callers = Callers(max_bytes // 4)
         self._shared = Table[Prepared](max_bytes * 3 // 8)
         self._straight = Straight(
-            cache, epochs, prompt, serving, clock=clock, cell_of=cell_of, took=took, plain=self.from_store,
-            has_room=has_room, noted=noted,
+            cache, epochs, prompt, serving, clock=clock, cell_of=cell_of, took=took,
+            plain=lambda request, hit, tell: self._telling(request, tell)(hit), has_room=has_room, noted=noted,
         )  # fmt: skip
         self._unfound: Wanted | tuple[Caller, Reading] | None = None  # what `known` was asked for last, by a caller
         self._missed: Missed | None = None
@@ -236,8 +236,7 @@ class Hits:
 
     def wanted(self) -> Wanted | None:
         """What `known` has just not found, if it can be asked for in a straight line."""
-        wanted = self._unfound
-        return wanted if isinstance(wanted, Wanted) else None
+        return self._unfound if isinstance(self._unfound, Wanted) else None
 
     def seek_known(self, tell: Tell) -> bool:
         """The same for what `known` has just not found."""
@@ -245,10 +244,6 @@ class Hits:
         if unfound is None or isinstance(unfound, Wanted):
             return False
         return self._prompt.seek_by(*unfound, self._telling(unfound[1].request, tell))
-
-    def from_store(self, request: Request, hit: Hit | None, tell: Tell) -> None:
-        """Tell of what the plain way has made of a straight one's answer."""
-        self._telling(request, tell)(hit)
 
     @property
     def missed(self) -> Missed | None:
