@@ -134,7 +134,7 @@ class World:
         self.audit = Audit(self.ledger.enter, clock, entered=self.trail.add)
         self.others: list[Any] = []  # what other processes answer to `Sight`
         self.sight = Sight(self.cache, self.epochs, self.metrics, self.traffic, self.purges, clock, self.ask_others)
-        self.stored = Stored(self.store, self.cache._sealer, max_body=1 << 20, clock=clock)
+        self.stored = Stored(self.store, self.cache.sealer, max_body=1 << 20, clock=clock)
         self.health = Health(self.rules, self.store.ping, clock)
         self.profile = profile
         self.sessions = Sessions(clock, counted())

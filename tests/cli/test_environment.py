@@ -47,22 +47,23 @@ def text(content: bytes) -> Callable[[Path], None]:
 
 SECRET_FILES = [
     # realistic
-    ("missing", lambda file: None, "cannot read 'secret': no such file or directory"),
-    ("directory", Path.mkdir, "cannot read 'secret': is a directory"),
-    ("empty", text(b""), "'secret' is empty"),
-    ("only a line end", text(b"\r\n"), "'secret' is empty"),
-    ("dangling", lambda file: file.symlink_to("..data/secret"), "cannot read 'secret': no such file or directory"),
+    ("missing", lambda file: None, "cannot read './secret': no such file or directory"),
+    ("directory", Path.mkdir, "cannot read './secret': is a directory"),
+    ("empty", text(b""), "'./secret' is empty"),
+    ("only a line end", text(b"\r\n"), "'./secret' is empty"),
+    ("dangling", lambda file: file.symlink_to("..data/secret"), "cannot read './secret': no such file or directory"),
     # pathological
-    ("not text", text(b"\xff\xfes\x00e\x00"), "cannot read 'secret': it is not text"),
-    ("loop", lambda file: file.symlink_to(file.name), "cannot read 'secret': too many levels of symbolic links"),
-    ("endless", lambda file: file.symlink_to("/dev/zero"), "'secret' is larger than 65536 bytes, which no setting is"),
+    ("not text", text(b"\xff\xfes\x00e\x00"), "cannot read './secret': it is not text"),
+    ("loop", lambda file: file.symlink_to(file.name), "cannot read './secret': too many levels of symbolic links"),
+    ("endless", lambda file: file.symlink_to("/dev/zero"),
+     "'./secret' is larger than 65536 bytes, which no setting is"),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("make", "line"), [each[1:] for each in SECRET_FILES], ids=[each[0] for each in SECRET_FILES])
 def test_a_secret_that_cannot_be_read_is_one_line_with_its_name_and_its_file(home, make, line):
     make(home / "secret")
-    assert refused(home, *DEVELOPMENT, environ={f"{NAME_KEY}_FILE": "secret"}) == [
+    assert refused(home, *DEVELOPMENT, environ={f"{NAME_KEY}_FILE": "./secret"}) == [
         f"sidecache: {NAME_KEY}_FILE: {line}"
     ]
 

@@ -15,7 +15,7 @@ from tests.deploy import compose
 from tests.deploy.compose import Topology, document, services, words
 from tests.deploy.container import Network, Running, needs_root
 from tests.deploy.image import REPOSITORY, answered, base
-from tests.deploy.names import settings_names
+from tests.deploy.names import settings_names, tool
 from tests.deploy.test_image import LAST
 
 FOLDER = compose.FILE.parent
@@ -23,14 +23,14 @@ pytestmark = [pytest.mark.process, pytest.mark.timeout(300)]
 
 
 def test_it_is_a_compose_file():
-    command = ["check-jsonschema", "--builtin-schema", "vendor.compose-spec", str(compose.FILE)]
+    command = [tool("check-jsonschema"), "--builtin-schema", "vendor.compose-spec", str(compose.FILE)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=50)
     assert done.returncode == 0, done.stdout
 
 
 def test_yamllint_has_nothing_to_say_about_what_is_deployed():
     done = subprocess.run(
-        ["yamllint", "--strict", "deploy"], cwd=REPOSITORY, capture_output=True, text=True, timeout=50
+        [tool("yamllint"), "--strict", "deploy"], cwd=REPOSITORY, capture_output=True, text=True, timeout=50
     )
     assert (done.returncode, done.stdout) == (0, "")
 
