@@ -118,21 +118,30 @@ def latency(ground: Ground) -> Comparison:
     request = head(PATH, _token())
     with ground.up(comparison, sidecache, peers.nginx) as servers:
         ground.verify(servers, request)
-        return ground.take_turns(comparison, [_paced(ground, each, request) for each in servers])
+        rates: dict[str, float] = {}
+        paced = [_paced(ground, each, request, rates, of=each.name) for each in servers]
+        if len(servers) > 1:  # and beside it: nobody waits less for being asked more
+            first, other = servers[0], servers[1]
+            paced.append(_paced(ground, first, request, rates, of=other.name, series=f"{first.name} as {other.name}"))
+        return ground.take_turns(comparison, paced)
 
 
-def _paced(ground: Ground, server: Server, request: Head) -> Contestant:
-    script, place, rate = request.script(ground.place.folder), ground.place, 0.0
+def _paced(
+    ground: Ground, server: Server, request: Head, rates: dict[str, float], *, of: str, series: str = ""
+) -> Contestant:
+    """At 70 % of what `of` managed a moment before: the server itself, or another one."""
+    script, place = request.script(ground.place.folder), ground.place
 
     def find_rate() -> None:
-        nonlocal rate
-        most = load.closed_loop(script, server.port, place.cores)
-        rate = _LOAD * most.requests / most.seconds
+        if of == server.name or of not in rates:
+            most = load.closed_loop(script, server.port, place.cores)
+            rates[server.name] = _LOAD * most.requests / most.seconds
 
     def send() -> load.Answered:
+        rate = rates.get(of) or rates[server.name]
         return load.open_loop(request, server.port, place.cores, place.folder, rate=rate, seconds=ground.seconds)
 
-    return Contestant(server.name, server, send, prepare=find_rate)
+    return Contestant(series or server.name, server, send, prepare=find_rate)
 
 
 def second_tier(ground: Ground) -> Comparison:

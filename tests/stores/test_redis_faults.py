@@ -59,7 +59,13 @@ def either(request):
 
 
 async def fill(store, count: int = 100) -> None:
-    await asyncio.gather(*(store.set(f"k{number}", b"v%d" % number, 60) for number in range(count)))
+    """Before anything goes wrong; a machine that does much else at the moment may take its time for it."""
+
+    async def filled() -> bool:
+        await asyncio.gather(*(store.set(f"k{number}", b"v%d" % number, 60) for number in range(count)))
+        return True
+
+    await eventually(filled)
 
 
 async def wrong_reads(store, reads: int, *, at_once: int = 20, cancel: float = 0.0) -> tuple[int, int]:
