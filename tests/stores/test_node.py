@@ -114,7 +114,7 @@ async def test_a_wait_for_a_connection_has_an_end_and_names_the_setting():
     world = World(size=1, timeout=0.02)
     await world.node.execute([])
     async with world.node._free:  # somebody has it for longer than the other waits
-        with pytest.raises(StoreRefusedError, match="^SIDECACHE_POOL_SIZE: all 1 connections to h:1 are in use$"):
+        with pytest.raises(StoreRefusedError, match=r"^SIDECACHE_POOL_SIZE: all 1 connections to h:1 are in use$"):
             await world.node.execute([])
     assert await world.node.execute([]) == []
 
@@ -123,7 +123,7 @@ async def test_a_wait_for_an_answer_has_an_end_and_ends_the_connection():
     world = World(timeout=0.02)
     await world.node.execute([])
     world.server.gate = asyncio.Event()
-    with pytest.raises(StoreError, match="^REDIS_HOST, REDIS_PORT: h:1 does not answer in time$"):
+    with pytest.raises(StoreError, match=r"^REDIS_HOST, REDIS_PORT: h:1 does not answer in time$"):
         await world.node.execute([])
     assert world.server.open == 0
 
