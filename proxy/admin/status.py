@@ -115,7 +115,8 @@ class Status:
         if self._health.widening():
             faults["rules"] = "the rules file shares more than the rules in force, and nobody has accepted it"
         elif problems:
-            faults["rules"] = f"the rules file has {problems} problems: the last good rules are in force"
+            many = "1 problem" if problems == 1 else f"{problems} problems"
+            faults["rules"] = f"the rules file has {many}: the last good rules are in force"
         failing = self._upstream_failing(seen)
         if failing:
             faults["upstream"] = failing if tenant is None else "the upstream fails"

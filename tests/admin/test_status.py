@@ -46,7 +46,7 @@ async def test_a_broken_rules_file_and_pending_purges_are_said(world, client):
     world.store.down.add("advance_epochs")
     await world.epochs.advance({"org_a": ("jobs",)})
     told = await ask(client, "/api/cache/status")
-    assert "the rules file has 1 problems: the last good rules are in force" in told["verdict"]["line"]
+    assert "the rules file has 1 problem: the last good rules are in force" in told["verdict"]["line"]
     assert told["purges_pending"] > 0
     assert "purges wait for the store" in told["verdict"]["line"]
     world.store.down.clear()
