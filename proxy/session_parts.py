@@ -134,7 +134,9 @@ class SessionParts:
             lambda: self.revocations.version,
         )  # fmt: skip
         self.owners = owners
-        self.resolver = IdentityResolver(verifier, self.revocations, owners, seen=self._seen)
+        self.resolver = IdentityResolver(
+            verifier, self.revocations, owners, seen=self._seen, peers_speak=settings.peer_identity
+        )
         return self.resolver
 
     def _followed(self) -> Auth0Events | None:

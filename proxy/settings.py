@@ -43,6 +43,7 @@ class Settings:
     prefix: str = "/.sidecache"  # "" switches the reserved paths off
     hosts: frozenset[str] = frozenset()
     trusted_peers: tuple[Network, ...] = ()
+    peer_identity: bool = True  # they may say who a caller is, not only where
     allowed_origins: frozenset[str] = frozenset()  # of pages that may read events and reports, beside our own
     jwt_issuer: str | None = None
     jwt_audience: str | None = None
@@ -147,6 +148,7 @@ class _Reader(Variables):
             prefix=self._prefix(),
             hosts=frozenset(self._hosts()),
             trusted_peers=tuple(self.networks("SIDECACHE_TRUSTED_PEERS")),
+            peer_identity=self.switch("SIDECACHE_PEER_IDENTITY", default=True),
             allowed_origins=frozenset(self._origins()),
             jwt_issuer=issuer,
             jwt_audience=self.text("SIDECACHE_JWT_AUDIENCE", flag="jwt_audience"),
@@ -357,7 +359,8 @@ class _Reader(Variables):
             judge(self, profile, Concern.PLAIN_SIGNING_KEYS, f"{line}; use https")
         for network in settings.trusted_peers:
             if network.prefixlen == 0:
-                line = f"{self.source('SIDECACHE_TRUSTED_PEERS')}: {network} lets every client say who it is"
+                what = "who" if settings.peer_identity else "where"
+                line = f"{self.source('SIDECACHE_TRUSTED_PEERS')}: {network} lets every client say {what} it is"
                 judge(self, profile, Concern.EVERYBODY_TRUSTED, f"{line}; name the addresses of your own proxies")
         if settings.audit_log == "off":
             line = f"{self.source('SIDECACHE_AUDIT_LOG')}: off: nothing tells who purged or looked at what"

@@ -35,6 +35,8 @@ CASES = [
     (Concern.PLAIN_SIGNING_KEYS, {"SIDECACHE_JWKS_URL": "http://issuer/keys"}, "SIDECACHE_JWKS_URL: signing keys "),
     (Concern.EVERYBODY_TRUSTED, {"SIDECACHE_TRUSTED_PEERS": "0.0.0.0/0"}, "SIDECACHE_TRUSTED_PEERS: 0.0.0.0/0 lets "),
     (Concern.EVERYBODY_TRUSTED, {"SIDECACHE_TRUSTED_PEERS": "10.0.0.0/8,::/0"}, "SIDECACHE_TRUSTED_PEERS: ::/0 lets "),
+    (Concern.EVERYBODY_TRUSTED, {"SIDECACHE_TRUSTED_PEERS": "0.0.0.0/0", "SIDECACHE_PEER_IDENTITY": "off"},
+     "SIDECACHE_TRUSTED_PEERS: 0.0.0.0/0 lets every client say where it is"),
     (Concern.NO_AUDIT, {"SIDECACHE_AUDIT_LOG": "off"}, "SIDECACHE_AUDIT_LOG: off: "),
 ]  # fmt: skip
 

@@ -89,6 +89,7 @@ def test_development_needs_an_upstream_only_and_says_what_it_does_without_tokens
         ("SIDECACHE_HOSTS", "API.example.com, www.example.com", "hosts", {"api.example.com", "www.example.com"}),
         ("SIDECACHE_TRUSTED_PEERS", "10.0.0.0/8 ::1", "trusted_peers",
          (ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("::1/128"))),
+        ("SIDECACHE_PEER_IDENTITY", "off", "peer_identity", False),
         ("SIDECACHE_ALLOWED_ORIGINS", "https://portal.example.com, http://localhost:3000", "allowed_origins",
          {"https://portal.example.com", "http://localhost:3000"}),
         ("SIDECACHE_L1_BYTES", "1048576", "l1_bytes", 1 << 20),

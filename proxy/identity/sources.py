@@ -61,11 +61,15 @@ class IdentityResolver:
         standings: Standings | None = None,
         cookies: Cookies | None = None,
         seen: Callable[[Identity], None] | None = None,
+        *,
+        peers_speak: bool = True,
     ) -> None:
+        """`peers_speak`: a trusted peer's headers may name the caller; not, they tell no more than where one is."""
         self._verifier = verifier if verifier is not None else TokenVerifier(None, "", "")
         self._standings: Standings = standings if standings is not None else AllGood()
         self._cookies = cookies
         self._seen = seen  # hears of each caller in good standing
+        self._peers_speak = peers_speak
         self._sources = IdentitySources()
         self._headers, self._parameters = _other_than_token(self._sources)
         self._known: dict[Verified, Identity | Reason] = {}
@@ -193,11 +197,12 @@ class IdentityResolver:
         self, found: Verified | None, request: Request, parameters: Mapping[str, str], sources: IdentitySources
     ) -> Identity | Reason:
         self._follow(sources)
+        trusted = request.peer_trusted and self._peers_speak
         if found is None:
-            return _agreed(None, None, sources, request.fields, request.peer_trusted, parameters)
+            return _agreed(None, None, sources, request.fields, trusted, parameters)
         if not self._speaks_alone(request.fields, parameters):
             said = self._of(found, sources)
-            return _agreed(found, said, sources, request.fields, request.peer_trusted, parameters)
+            return _agreed(found, said, sources, request.fields, trusted, parameters)
         answer = self._known.get(found)
         if answer is None:
             answer = _agreed(found, self._of(found, sources), sources, Fields(), False, {})

@@ -33,6 +33,7 @@ VARIANTS = [
     pytest.param({"StoreLogin": "iam"}, id="iam"),
     pytest.param({"OperatorsSecurityGroup": "sg-1"}, id="operators"),
     pytest.param({"AllowedOrigins": "https://main.d1.amplifyapp.com"}, id="a page elsewhere"),
+    pytest.param({"BalancerRanges": "10.0.0.0/24,10.0.1.0/24"}, id="forwarded"),
 ]
 
 
@@ -107,6 +108,14 @@ def test_every_variable_of_the_task_is_one_we_read(more, secrets):
     assert [each for each in settings_module.load(env).warnings if "has no effect" in each] == []
     misspelt = settings_module.load(env | {"SIDECACHE_DRAINS": "25"}).warnings
     assert [each for each in misspelt if "has no effect" in each]
+
+
+@pytest.mark.isolation
+@pytest.mark.parametrize("more", VARIANTS)
+def test_the_balancer_may_say_where_clients_are_and_not_who(more, secrets):
+    made = settings_module.load(environment(template(**more), secrets))
+    assert ",".join(map(str, made.trusted_peers)) == more.get("BalancerRanges", "")
+    assert not made.peer_identity
 
 
 def test_secrets_are_never_in_the_environment_of_the_definition(secrets):

@@ -33,6 +33,12 @@ BEARER = f"Authorization: Bearer {unsigned()}"
 CHUNKS = b"2\r\nhe\r\n3;x=y\r\nllo\r\n0\r\nX-Trailer: 1\r\n\r\n"
 HINTS = b"HTTP/1.1 103 Early Hints\r\nLink: x\r\nVia: 1.1 edge\r\n\r\n"
 JSON = "Content-Type: application/json"
+NAMED = """
+version: 1
+identity: {tenant: [header.x-org-id]}
+features:
+  jobs: {ttl: 15m, read: [GET /api/jobs], write: []}
+"""
 
 
 @pytest.fixture
@@ -114,6 +120,19 @@ async def test_what_a_peer_says_about_the_client_counts_when_it_is_trusted(servi
 
     assert up.requests[0].all("x-forwarded-for") == seen
     assert up.requests[0].all("via") == [b"1.1 edge, 1.1 sidecache"]
+
+
+@pytest.mark.isolation
+@pytest.mark.parametrize(("speaks", "outcomes"), [("on", ["stored", "hit"]), ("off", ["no-credentials"] * 2)])
+async def test_an_ingress_may_say_where_a_client_is_and_not_who(tmp_path, speaks, outcomes):
+    environ = {"SIDECACHE_TRUSTED_PEERS": "127.0.0.0/8", "SIDECACHE_PEER_IDENTITY": speaks}
+    said = ("X-Forwarded-For: 203.0.113.9", "X-Forwarded-Proto: https", "X-Org-Id: org_a")
+    async with upstream(response(b"ok")) as up, sidecar(up.port, tmp_path, NAMED, **environ) as running:
+        for outcome in outcomes:
+            assert outcome in (await fetch(running.data_port, "/api/jobs", *said)).cache
+
+    assert up.requests[0].all("x-forwarded-proto") == [b"https"]
+    assert up.requests[0].all("x-forwarded-for") == [b"203.0.113.9, 127.0.0.1"]
 
 
 @pytest.mark.parametrize(

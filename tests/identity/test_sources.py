@@ -263,6 +263,16 @@ def test_a_trusted_peer_may_speak_for_everybody(resolver: IdentityResolver) -> N
     assert resolver.resolve_now(request(*fields, trusted=False), {}, HEADERS, NOW) is Reason.NO_CREDENTIALS
 
 
+@pytest.mark.isolation
+def test_a_peer_that_is_trusted_with_where_callers_are_alone_names_nobody(issuer: Issuer, jwks: Jwks) -> None:
+    resolver = IdentityResolver(TokenVerifier(jwks, ISSUER, AUDIENCE), peers_speak=False)
+    fields = (("X-Org-Id", "org_a"), ("X-User", "u1"), ("X-Roles", "read:jobs,admin"))
+    assert resolver.resolve_now(request(*fields, trusted=True), {}, HEADERS, NOW) is Reason.NO_CREDENTIALS
+    for named, expected in [("org_a", "org_a"), ("org_b", Reason.TENANT_CONFLICT)]:
+        asked = request(("X-Org-Id", named), token=issuer.token(), trusted=True)
+        assert tenant(resolver.resolve_now(asked, {}, GUIDE, NOW)) == expected
+
+
 def test_a_trusted_peer_may_name_the_user_of_a_token(resolver: IdentityResolver, issuer: Issuer) -> None:
     sources = IdentitySources(user="header.x-user")
     token = issuer.token()
