@@ -196,11 +196,15 @@ class Memory:
         if resident is None:
             return False
         self._remove(resident)
+        self._tidy()
+        return True
+
+    def _tidy(self) -> None:
+        """Let go of what was removed from the middle of a queue, before there is more of it than of entries."""
         for queue in (self._new, self._main):
             if queue.dead > len(self._table) + 64:
                 queue.residents = deque(kept for kept in queue.residents if kept.queue is queue)
                 queue.dead = 0
-        return True
 
     def _siblings(self, key: str) -> list[str]:
         """The variants kept that share this one's primary key; none when it has no variant part itself."""
@@ -302,6 +306,7 @@ class Memory:
                 self._remove(resident)
             else:
                 self._ring.append(resident)
+        self._tidy()
 
 
 def _feature(entry: Entry) -> str:

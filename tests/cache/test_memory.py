@@ -232,6 +232,14 @@ def test_dropping_and_putting_for_ever_does_not_grow_the_queues(memory):
     assert len(memory._ring) <= 70
 
 
+def test_entries_that_expire_unasked_for_ever_do_not_grow_the_queues(memory):
+    for second in range(5000):
+        put(memory, item(str(second)), until=NOW + second + 10, now=NOW + second)
+    assert len(memory) < 30
+    assert len(memory._new.residents) <= 130
+    assert len(memory._ring) <= 130
+
+
 def test_to_look_is_not_to_ask_and_keys_are_those_of_now():
     memory = Memory(1 << 20)
     kept = builders.entry()
