@@ -10,6 +10,7 @@ The exit code is 1 when a check of any does not hold. `python -m soak.report` pr
 import argparse
 import asyncio
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -86,10 +87,15 @@ def main() -> int:
     if unknown := set(asked.names) - set(SCENARIOS):
         parser.error(f"no scenario called {', '.join(sorted(unknown))}; there are {', '.join(SCENARIOS)}")
     RESULTS.mkdir(exist_ok=True)
-    if len(asked.names) == 1:
-        return one(asked.names[0], short=asked.short)
-    install_missing(NEEDED)
-    failed = [name for name in asked.names or SCENARIOS if not apart(name, short=asked.short)]
+    _ = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: what was started is stopped
+    try:
+        if len(asked.names) == 1:
+            return one(asked.names[0], short=asked.short)
+        install_missing(NEEDED)
+        failed = [name for name in asked.names or SCENARIOS if not apart(name, short=asked.short)]
+    except KeyboardInterrupt:
+        print("soak: broken off", file=sys.stderr)
+        return 130
     print(f"these do not hold: {', '.join(failed)}" if failed else "all hold")
     return 1 if failed else 0
 
@@ -111,10 +117,15 @@ def apart(name: str, *, short: bool) -> bool:
     command = [sys.executable, "-m", "soak", name, *(["--short"] if short else [])]
     began, file = time.monotonic(), RESULTS / f"{name}.json"
     file.unlink(missing_ok=True)
-    try:
-        code: int | None = subprocess.run(command, timeout=MAX_SECONDS + 60, check=False).returncode
-    except subprocess.TimeoutExpired:
-        code = None
+    with subprocess.Popen(command) as process:
+        code: int | None = None
+        try:
+            code = process.wait(MAX_SECONDS + 60)
+        except subprocess.TimeoutExpired:
+            pass
+        finally:
+            process.terminate()  # no more than a word to one that has ended
+            process.wait(30)
     if not file.exists():
         judged = Judged(name, "it was not played to its end", seconds=round(time.monotonic() - began, 1))
         judged.true("it is played to its end", False, f"exit code {code}" if code is not None else "it hangs")
