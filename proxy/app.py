@@ -72,8 +72,8 @@ from proxy.workers.seat import Seat
 _LEAVING = 0.1
 _FINISHING = 0.8
 
-_FORWARDED_SHARE = 16  # the same for heads that are forwarded
 _PREPARED_SHARE = 4  # answers ready to be written may take this part of the first tier's bytes on top of them
+_FORWARDED_SHARE = 16  # the same for heads that are forwarded
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,7 +315,6 @@ class _Composition:
                 request_of=request_of,
                 told_of=finished.told,
                 serving=self._serving,
-                remembers=not settings.access_log,
                 max_bytes=settings.l1_bytes // _FORWARDED_SHARE,
             )
 
@@ -333,8 +332,8 @@ class _Composition:
             finished=finished.replied,
             upgrade=bridge,
             hits=lambda request_of, is_own: self._hits(exchange, cache, epochs, request_of, is_own, choices),
-            # it knows no caller, whom the access log names, and leaves no spans
             page=reserved.page,
+            # it knows no caller, whom the access log names, and leaves no spans
             forwarding=forwarding if self._tracing is None and not settings.access_log else None,
             misses=misses if self._tracing is None else None,
         )

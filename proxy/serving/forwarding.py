@@ -64,7 +64,7 @@ class Forwarding:
     """The short way of one listener.
 
     `passes` decides, `request_of` parses, `has_no_rule` tells of other targets of the same shape and `is_reserved` of
-    our own paths, `told_of` makes what hears of responses. `remembers`: what comes again need not be told of in full.
+    our own paths, `told_of` makes what hears of responses.
     """
 
     def __init__(
@@ -78,7 +78,6 @@ class Forwarding:
         choices: Choices,
         told_of: Callable[[Request, Outcome], Told],
         serving: ServingEpoch,
-        remembers: bool,
         max_bytes: int,
     ) -> None:
         self._relays = relays
@@ -89,7 +88,6 @@ class Forwarding:
         self._choice_of = choices
         self._told_of = told_of
         self._serving = serving
-        self._remembers = remembers
         self._heads = Table[Known](max_bytes // 2)
         self._shapes = Table[Shape](max_bytes // 4)
         self._targets = Table[Passing](max_bytes // 4)
@@ -161,10 +159,9 @@ class Forwarding:
             head = self._relays.upstream.head_of(passed.request)
         except UpstreamError:
             return False
-        lasting = passed.lasting and self._remembers
-        told = Request(asked.method, asked.target) if lasting else asked
+        told = Request(asked.method, asked.target) if passed.lasting else asked
         passing = self._passing(told, passed.outcome, passed.outcome.cache_status())
-        if lasting:
+        if passed.lasting:
             self._remember(protocol, data, head, passing)
             self._remember_shape(protocol, data, head, passed)
         if not self._relays.begin(protocol, passing, head):

@@ -200,8 +200,7 @@ class Miss(Exchange):
         super().finish()
         if self._handed:
             return
-        if self._timed:
-            self._way.bodies.stop(self)
+        self._way.bodies.stop(self)
         answer: Stream | UpstreamError = UpstreamError("proxy_internal_error")  # should this fail
         try:
             assert self.head is not None, "it is here whole"
@@ -259,6 +258,7 @@ class Miss(Exchange):
     def _hand_over(self, answer: Stream | UpstreamError) -> None:
         self._handed = True
         way = self._way
+        way.bodies.stop(self)
         reading = self._reading._replace(request=self._whole_request(), interim=self._waiting_client.interim)
         handled = way.exchange.went_on(reading, self._reason, self._flight, answer, self._asked_at)
         way.go_on(self._waiting_client, reading, handled)

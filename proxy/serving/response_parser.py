@@ -63,7 +63,7 @@ class ResponseParser:
         self._method = method
         self._on_head = on_head
         self._on_body = on_body
-        self._read = self._read_head
+        self._read = ResponseParser._read_head  # not bound: what refers to itself waits for the garbage collector
         self._tail = b""  # what came of a line that is not whole yet
         self._left = 0  # bytes missing of the body, or of a chunk
         self._chunk_ends = False  # the line end behind a chunk's data comes next
@@ -76,7 +76,7 @@ class ResponseParser:
         if self._tail:
             data, self._tail = self._tail + data, b""
         while data and not self.complete:
-            data = self._read(data)
+            data = self._read(self, data)
         if data:
             self.rest += data
 
@@ -107,13 +107,13 @@ class ResponseParser:
         if head.bodiless or head.length == 0:
             self.complete = True
         elif head.chunked:
-            self._read = self._read_chunks
+            self._read = ResponseParser._read_chunks
         elif head.length is not None:
             self._left = head.length
-            self._read = self._read_counted
+            self._read = ResponseParser._read_counted
         else:
             self._until_end = True
-            self._read = self._read_all
+            self._read = ResponseParser._read_all
 
     def _read_counted(self, data: bytes) -> bytes:
         if len(data) < self._left:
@@ -163,7 +163,7 @@ class ResponseParser:
         if pieces:
             self._on_body(b"".join(pieces) if len(pieces) > 1 else pieces[0])
         if last:
-            self._read = self._read_trailer
+            self._read = ResponseParser._read_trailer
             return data[at:]
         self._tail = data[at:]
         return b""

@@ -146,7 +146,7 @@ async def served(
             Relays(through, reach, under_way, finished),
             passes=world.exchange.prompt.passes, has_no_rule=world.exchange.prompt.has_no_rule,
             is_reserved=lambda path: reserved(path) is not None, request_of=request_of, choices=Choices(),
-            told_of=told_of, serving=serving, remembers=not logs, max_bytes=forwarded_bytes,
+            told_of=told_of, serving=serving, max_bytes=forwarded_bytes,
         )  # fmt: skip
 
     def misses() -> Misses:

@@ -172,14 +172,3 @@ async def test_what_is_remembered_stays_within_its_bytes():
                 await ask(client, head(f"/x/{n}", f"X-Shape-{n % 20}: a", f"Referer: {again // 2}"))
         assert 0 < made.forwarding.size <= 40_000
         assert sum(made.forwarded) == 180
-
-
-async def test_where_each_is_told_of_nothing_is_remembered_and_all_of_it_is_told():
-    async with scene(logs=True) as (made, _, client):
-        before = len(made.logged)
-        for n in (1, 1, 1, 2):
-            await ask(client, head(f"/x/{n}", "Cookie: c"))
-        assert [each.target for each in made.logged[before:]] == ["/x/1", "/x/1", "/x/1", "/x/2"]
-        assert all(each.fields.get("cookie") == "c" and each.peer for each in made.logged[before:])
-        assert made.forwarded == (0, 0, 4)
-        assert 'sidecache_requests_total{feature="",reason="no-rule",result="pass"} 4.0' in made.counted()

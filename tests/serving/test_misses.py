@@ -13,7 +13,7 @@ from proxy.serving.upstream import HttpUpstream, Timeouts
 from tests.serving.short import DATE, Served, head, prompt, served
 from tests.serving.test_forwarding_differential import SAYS, all_is_of_one_second, side
 from tests.serving.test_hits_differential import RULES
-from tests.wire import LIMIT, Client, Message, Peer, Upstream, response, until, upstream
+from tests.wire import LIMIT, Client, Message, Peer, Upstream, chunked, response, until, upstream
 
 __all__ = ["all_is_of_one_second"]  # for all tests here too
 
@@ -167,6 +167,44 @@ async def test_a_body_that_is_slow_does_not_keep_its_head_waiting():
         assert (await client.body(got), got.cache) == (b"abcdef", COLD)
         assert made.fetched[1] == answered
         assert (await ask(client, "/api/jobs/7?page=2")).cache.startswith("sidecache; hit")
+
+
+@pytest.mark.parametrize("cut", [False, True])
+async def test_a_body_that_is_long_or_cut_off_before_it_is_late_is_handed_over_once(cut, monkeypatch):
+    monkeypatch.setattr(module, "PATIENCE", 0.05)
+    handed: list[Miss] = []
+    began, gate, hand_over = asyncio.Event(), asyncio.Event(), Miss._hand_over
+    whole = chunked([b"a", b"b" * (module._LARGEST + 1)], f"Date: {DATE}")
+    first = whole.index(b"\r\na\r\n") + 4
+
+    def noted(self: Miss, answer: Any) -> None:
+        handed.append(self)
+        hand_over(self, answer)
+
+    async def slow(request: Message, peer: Peer) -> None:
+        if request.target != b"/api/jobs/7?page=2":
+            await peer.send(response(b"{}", f"Date: {DATE}"))
+            return
+        await peer.send(whole[:first])
+        await began.wait()
+        if not cut:
+            await peer.send(whole[first:-5])
+            await gate.wait()
+            await peer.send(whole[-5:])
+        peer.close()
+
+    monkeypatch.setattr(Miss, "_hand_over", noted)
+    async with scene(slow) as (made, _, client):
+        misses = made.listener.misses
+        assert misses is not None
+        await client.send(head("/api/jobs/7?page=2"))
+        await until(lambda: len(misses.bodies) == 1)
+        began.set()
+        await until(lambda: len(handed) == 1)
+        await until(lambda: misses.bodies._timer is None)
+        gate.set()
+        await until(lambda: not made.listener._under_way._count)
+        assert len(handed) == 1
 
 
 async def test_a_head_that_never_comes_is_a_504():

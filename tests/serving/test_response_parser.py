@@ -1,5 +1,7 @@
 """proxy.serving.response_parser: which bytes are a response, where it ends, and what is refused."""
 
+import gc
+import weakref
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -236,6 +238,20 @@ def test_what_are_no_chunks_is_refused(raw):
         read(head + raw)
     with pytest.raises(BadResponse):
         read(head, *bytewise(raw))
+
+
+def test_what_was_read_is_free_without_the_garbage_collector():
+    said = Read()
+    gone = weakref.ref(said)
+    parser = ResponseParser("GET", lambda _: None, said.take)
+    parser.feed(OK + b"Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n")
+    assert parser.complete
+    gc.disable()
+    try:
+        del parser, said
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 @given(st.binary(max_size=200))
