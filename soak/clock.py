@@ -2,15 +2,13 @@
 
 import asyncio
 import time
-from contextlib import AsyncExitStack
 from pathlib import Path
 
 from soak.crowd import Crowd, Patient, Watched
 from soak.faketime import library, said
 from soak.judged import Judged
-from soak.sidecars import Sidecar, over, running
-from tests import servers, wire
-from tests.portal import RULES, TENANTS, Portal, is_hit, item
+from soak.sidecars import Sidecar, replicas
+from tests.portal import TENANTS, Portal, is_hit, item
 
 METHOD = (
     "a sidecar whose wall clock (libfaketime) jumps {steps}, every {seconds} s, the monotonic one untouched, on one "
@@ -30,11 +28,7 @@ async def run(folder: Path, *, short: bool) -> Judged:
         "LD_PRELOAD": library(), "FAKETIME_TIMESTAMP_FILE": str(times), "FAKETIME_NO_CACHE": "1",
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",
     }  # fmt: skip
-    async with AsyncExitStack() as stack:
-        server = stack.enter_context(servers.running(servers.redis_server()))
-        upstream = await stack.enter_async_context(wire.upstream(portal.answer))
-        sidecar = Sidecar(folder / "one", upstream.port, RULES, **environ, **over(server.port))
-        await stack.enter_async_context(running(sidecar))
+    async with replicas(folder, portal, **environ) as (sidecar,):
         crowd = Crowd(Watched(portal, [sidecar.port]))
         async with crowd.asking():
             await crowd.hits_again()

@@ -3,14 +3,14 @@
 import asyncio
 import time
 from collections import Counter
-from contextlib import AsyncExitStack, suppress
+from contextlib import suppress
 from pathlib import Path
 
 from soak.crowd import Crowd, Watched
 from soak.judged import Judged
-from soak.sidecars import Sidecar, over, running
-from tests import servers, wire
-from tests.portal import HOST, RULES, TENANTS, TOKENS, Portal, item, opened
+from soak.sidecars import Sidecar, replicas
+from tests import wire
+from tests.portal import HOST, TENANTS, TOKENS, Portal, item, opened
 
 METHOD = (
     "a sidecar that may have {limit} descriptors on one redis-server; {clients} connections come at once and stay for "
@@ -45,12 +45,7 @@ async def run(folder: Path, *, short: bool) -> Judged:
     method = METHOD.format(limit=LIMIT, clients=CLIENTS, before=BEFORE, seconds=seconds)
     judged = Judged("descriptors used up", method)
     portal = Portal()
-    async with AsyncExitStack() as stack:
-        server = stack.enter_context(servers.running(servers.redis_server()))
-        upstream = await stack.enter_async_context(wire.upstream(portal.answer))
-        limited = ("prlimit", f"--nofile={LIMIT}:{LIMIT}")
-        sidecar = Sidecar(folder / "one", upstream.port, RULES, before=limited, **over(server.port))
-        await stack.enter_async_context(running(sidecar))
+    async with replicas(folder, portal, before=("prlimit", f"--nofile={LIMIT}:{LIMIT}")) as (sidecar,):
         crowd = Crowd(Watched(portal, [sidecar.port]))
         await crowd.hits_again()
         standing = [

@@ -11,8 +11,7 @@ from pathlib import Path
 from proxy.admin.chain import verify
 from soak.crowd import Crowd, Watched
 from soak.judged import Judged
-from soak.sidecars import Sidecar, over
-from tests import servers, wire
+from soak.sidecars import Sidecar, over, surroundings
 from tests.portal import RULES, Portal
 
 METHOD = (
@@ -59,8 +58,7 @@ async def run(folder: Path, *, short: bool) -> Judged:
     judged = Judged("output that nobody reads", METHOD.format(seconds=seconds))
     portal = Portal()
     async with AsyncExitStack() as stack:
-        server = stack.enter_context(servers.running(servers.redis_server()))
-        upstream = await stack.enter_async_context(wire.upstream(portal.answer))
+        server, upstream = await stack.enter_async_context(surroundings(portal))
         environ = {"SIDECACHE_ACCESS_LOG": "1", "SIDECACHE_AUDIT_LOG": "stdout", **over(server.port)}
         sidecar = Sidecar(folder / "one", upstream.port, SENSITIVE, **environ)
         log, audit = stack.enter_context(pipes())

@@ -2,14 +2,12 @@
 
 import asyncio
 import signal
-from contextlib import AsyncExitStack
 from pathlib import Path
 
 from soak.crowd import Crowd, Watched
 from soak.judged import Judged
-from soak.sidecars import Sidecar, over, running
-from tests import servers, wire
-from tests.portal import BOUND, RULES, Portal
+from soak.sidecars import Sidecar, replicas
+from tests.portal import BOUND, Portal
 
 METHOD = (
     "two replicas on one redis-server, clients at both that verify every answer, 5 % writes; the second is killed "
@@ -23,21 +21,17 @@ async def run(folder: Path, *, short: bool) -> Judged:
     times = 1 if short else 4
     judged = Judged("a replica killed", METHOD.format(times=times))
     portal = Portal()
-    async with AsyncExitStack() as stack:
-        server = stack.enter_context(servers.running(servers.redis_server()))
-        upstream = await stack.enter_async_context(wire.upstream(portal.answer))
-        replicas = [Sidecar(folder / f"{n}", upstream.port, RULES, **over(server.port)) for n in range(2)]
-        await stack.enter_async_context(running(*replicas))
-        crowd = Crowd(Watched(portal, [each.port for each in replicas]))
+    async with replicas(folder, portal, count=2) as both:
+        crowd = Crowd(Watched(portal, [each.port for each in both]))
         async with crowd.asking():
             await crowd.hits_again()
             for _ in range(times):
-                await kill(replicas[1], crowd, judged)
-            replicas[1].send(signal.SIGSTOP)
+                await kill(both[1], crowd, judged)
+            both[1].send(signal.SIGSTOP)
             await asyncio.sleep(2.0)
-            replicas[1].send(signal.SIGCONT)
+            both[1].send(signal.SIGCONT)
             judged.at_most("hits of both after it stood still", await crowd.hits_again(), _RECOVERY)
-        judge(judged, crowd, replicas)
+        judge(judged, crowd, both)
     return judged
 
 
@@ -50,7 +44,7 @@ async def kill(replica: Sidecar, crowd: Crowd, judged: Judged) -> None:
     await asyncio.sleep(BOUND)
 
 
-def judge(judged: Judged, crowd: Crowd, replicas: list[Sidecar]) -> None:
+def judge(judged: Judged, crowd: Crowd, both: list[Sidecar]) -> None:
     history = crowd.history
     judged.figures |= {"answers": history.operations, "hits": history.hits, "requests cut off": crowd.failed}
     judged.at_least("answers that were verified", history.operations, 200)
@@ -60,7 +54,7 @@ def judge(judged: Judged, crowd: Crowd, replicas: list[Sidecar]) -> None:
     judged.none("answers that were not 200", [each.told for each in history.of("C7")])
     elsewhere = [each for each in crowd.examples if " at 0:" in each]
     judged.none("requests of the other replica without an answer", elsewhere)
-    judged.none("alarming lines in the logs", [line for each in replicas for line in each.alarming()])
+    judged.none("alarming lines in the logs", [line for each in both for line in each.alarming()])
     if crowd.failed:
         judged.losses.append(
             f"{crowd.failed} requests that the killed replica had, or that came before it listened again, got no answer"

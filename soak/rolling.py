@@ -5,16 +5,16 @@ import random
 import signal
 import time
 from collections import Counter
-from contextlib import AsyncExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.sidecar import tokens
 from soak.judged import Judged
-from soak.sidecars import Sidecar, over, running
-from tests import servers, wire
+from soak.sidecars import Sidecar, replicas
+from tests import wire
 from tests.issuer import AUDIENCE
-from tests.portal import HOST, RULES, TENANTS, Portal, item, opened
+from tests.portal import HOST, TENANTS, Portal, item, opened
 
 METHOD = (
     "two replicas ({workers} worker{s} each, staging profile, RS256 tokens, drain 5 s) behind a TCP balancer that asks "
@@ -149,15 +149,7 @@ async def run(folder: Path, *, short: bool, workers: int = 1) -> Judged:
         "SIDECACHE_JWT_ISSUER": tokens().issuer.url, "SIDECACHE_JWT_AUDIENCE": AUDIENCE,
         "SIDECACHE_JWKS_URL": tokens().url, "SIDECACHE_WORKERS": str(workers),
     }  # fmt: skip
-    async with AsyncExitStack() as stack:
-        server = stack.enter_context(servers.running(servers.redis_server()))
-        upstream = await stack.enter_async_context(wire.upstream(portal.answer))
-        replicas = [
-            Sidecar(folder / f"{n}", upstream.port, RULES, profile="staging", **environ, **over(server.port))
-            for n in range(2)
-        ]
-        await stack.enter_async_context(running(*replicas))
-        balancer = await stack.enter_async_context(Balancer(replicas))
+    async with replicas(folder, portal, count=2, profile="staging", **environ) as both, Balancer(both) as balancer:
         await balancer.until_ready(0, 1)
         clients = Paced(balancer.port, known)
         using = [asyncio.ensure_future(clients.use(number)) for number in range(CONNECTIONS)]

@@ -3,13 +3,12 @@
 import asyncio
 import signal
 import time
-from contextlib import AsyncExitStack
 from pathlib import Path
 
 from soak.crowd import Crowd, Watched
 from soak.judged import Judged
-from soak.sidecars import Sidecar, over, running
-from tests import servers, wire
+from soak.sidecars import Sidecar, replicas
+from tests import wire
 from tests.portal import RULES, Portal
 
 METHOD = (
@@ -37,11 +36,7 @@ async def run(folder: Path, *, short: bool) -> Judged:
     edits = 14 if short else 100
     judged = Judged("rules edited", METHOD.format(edits=edits, apart=APART))
     portal = Portal()
-    async with AsyncExitStack() as stack:
-        server = stack.enter_context(servers.running(servers.redis_server()))
-        upstream = await stack.enter_async_context(wire.upstream(portal.answer))
-        sidecar = Sidecar(folder / "one", upstream.port, RULES, SIDECACHE_WORKERS="2", **over(server.port))
-        await stack.enter_async_context(running(sidecar))
+    async with replicas(folder, portal, SIDECACHE_WORKERS="2") as (sidecar,):
         crowd = Crowd(Watched(portal, [sidecar.port]))
         async with crowd.asking():
             began = time.monotonic()

@@ -15,7 +15,7 @@ from typing import Any
 from bench.cpu import Tree
 from tests import servers, wire
 from tests.cli.process import MODULE, environment
-from tests.portal import HOST
+from tests.portal import HOST, RULES, Portal
 
 START = 90.0  # seconds for a start on a busy machine
 _SAMPLE = re.compile(r"^(\w+(?:\{[^}]*\})?) (\S+)$", re.MULTILINE)
@@ -138,6 +138,23 @@ async def running(*sidecars: Sidecar) -> AsyncIterator[None]:
     finally:
         for each in sidecars:
             await each.stop()
+
+
+@asynccontextmanager
+async def surroundings(portal: Portal) -> AsyncIterator[tuple[servers.Server, wire.Upstream]]:
+    """A redis-server, and the portal at a port: what a sidecar stands between."""
+    with servers.running(servers.redis_server()) as server:
+        async with wire.upstream(portal.answer) as upstream:
+            yield server, upstream
+
+
+@asynccontextmanager
+async def replicas(folder: Path, portal: Portal, *, count: int = 1, **more: Any) -> AsyncIterator[list[Sidecar]]:
+    """So many before the portal, all ready, on one redis-server."""
+    async with surroundings(portal) as (server, upstream):
+        made = [Sidecar(folder / f"{n}", upstream.port, RULES, **more, **over(server.port)) for n in range(count)]
+        async with running(*made):
+            yield made
 
 
 def over(port: int) -> Mapping[str, str]:

@@ -11,8 +11,8 @@ from redis import RedisError
 
 from soak.crowd import Crowd, Watched, Wrong
 from soak.judged import Judged
-from soak.sidecars import Sidecar, over, running
-from tests import servers, wire
+from soak.sidecars import Sidecar, over, running, surroundings
+from tests import servers
 from tests.chaos import Chaos
 from tests.portal import RULES, Portal
 
@@ -100,9 +100,8 @@ async def run(folder: Path, *, short: bool) -> Judged:
     judged = Judged("store faults", METHOD.format(seconds=seconds))
     portal = Portal()
     async with AsyncExitStack() as stack:
-        server = stack.enter_context(servers.running(servers.redis_server()))
+        server, upstream = await stack.enter_async_context(surroundings(portal))
         chaos = await stack.enter_async_context(Chaos("127.0.0.1", server.port))
-        upstream = await stack.enter_async_context(wire.upstream(portal.answer))
         replicas = [Sidecar(folder / f"{n}", upstream.port, RULES, **over(chaos.port)) for n in range(2)]
         await stack.enter_async_context(running(*replicas))
         history = Watched(portal, [each.port for each in replicas])

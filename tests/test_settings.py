@@ -251,7 +251,7 @@ def test_every_mistake_is_told_at_once():
     ],
 )
 def test_production_refuses_to_guess(without, line):
-    assert problems({name: value for name, value in PRODUCTION.items() if name != without}) == [line]
+    assert problems(PRODUCTION | {without: ""}) == [line]
 
 
 def test_staging_needs_neither_a_name_key_nor_a_provider():
@@ -430,8 +430,7 @@ def test_a_secret_is_read_from_the_file_that_its_name_with_file_names(tmp_path):
 def test_a_secret_file_that_is_none_is_the_one_thing_said(tmp_path, content, line):
     if content is not None:
         (tmp_path / "secret").write_bytes(content)
-    environ = {name: value for name, value in PRODUCTION.items() if name != "SIDECACHE_NAME_KEY"}
-    assert problems(environ | {"SIDECACHE_NAME_KEY_FILE": "secret"}) == [line]
+    assert problems(PRODUCTION | {"SIDECACHE_NAME_KEY": "", "SIDECACHE_NAME_KEY_FILE": "secret"}) == [line]
 
 
 def test_a_path_that_begins_like_one_is_told():
@@ -627,11 +626,9 @@ def test_a_token_for_the_commands_is_read_alone_and_is_no_setting_of_the_sidecar
 
 @pytest.mark.parametrize(("flags", "source"), [({}, "SIDECACHE_WORKERS"), ({"workers": 2}, "--workers")])
 def test_several_workers_need_a_store_that_they_share(flags, source):
-    with pytest.raises(ConfigError) as error:
-        load(DEVELOPMENT | {"SIDECACHE_WORKERS": "2"}, **flags)
-    assert error.value.problems == (
-        f"{source}: 2 workers need a store that they share; the embedded one (REDIS_PROVIDER=memory) is for 1",
-    )
+    assert problems(DEVELOPMENT | {"SIDECACHE_WORKERS": "2"}, **flags) == [
+        f"{source}: 2 workers need a store that they share; the embedded one (REDIS_PROVIDER=memory) is for 1"
+    ]
     assert load(DEVELOPMENT | {"REDIS_PROVIDER": "redis", "REDIS_HOST": "cache", "SIDECACHE_WORKERS": "2"}).workers == 2
 
 
@@ -652,9 +649,7 @@ def test_metrics_have_no_port_of_their_own_unless_it_is_said():
     ],
 )
 def test_an_address_of_metrics_that_cannot_be_is_told(value, problem):
-    with pytest.raises(ConfigError) as told:
-        load(PRODUCTION | {"SIDECACHE_METRICS_LISTEN": value})
-    assert str(told.value) == problem
+    assert problems(PRODUCTION | {"SIDECACHE_METRICS_LISTEN": value}) == [problem]
 
 
 # Spans

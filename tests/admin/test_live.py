@@ -27,6 +27,16 @@ async def event(stream: ClientResponse) -> tuple[str, dict[str, Any]]:
     return name, orjson.loads(data)
 
 
+async def is_let_in(world: World, client: TestClient) -> None:
+    """Once others have gone, which is noticed when the next frame is written."""
+    for _ in range(50):
+        await world.course.turn()
+        async with client.get("/api/live", headers=bearer("viewer")) as again:
+            if again.status == 200:
+                return
+    raise AssertionError("nobody made room")
+
+
 async def test_a_page_is_told_the_last_minutes_at_once_and_then_each_turn(world: World, client: TestClient):
     for _ in range(3):
         world.seen("GET", "/api/jobs/77", miss())
@@ -133,12 +143,7 @@ async def test_one_name_does_not_keep_all_others_from_watching(world: World, cli
         assert other.status == 200
     for stream in streams[:-1]:
         stream.close()
-    for _ in range(50):  # who has gone is noticed when the next frame is written
-        await world.course.turn()
-        async with client.get("/api/live", headers=bearer("viewer")) as again:
-            if again.status == 200:
-                return
-    raise AssertionError("nobody made room")
+    await is_let_in(world, client)
 
 
 async def test_so_many_watch_at_most(world: World, client: TestClient, monkeypatch):
@@ -148,12 +153,7 @@ async def test_so_many_watch_at_most(world: World, client: TestClient, monkeypat
     for stream in streams[:2]:
         assert (await event(stream))[0] == "past"
         stream.close()
-    for _ in range(50):  # who has gone is noticed when the next frame is written
-        await world.course.turn()
-        async with client.get("/api/live", headers=bearer("viewer")) as again:
-            if again.status == 200:
-                return
-    raise AssertionError("nobody made room")
+    await is_let_in(world, client)
 
 
 async def test_it_ends_when_the_sidecar_does(world: World, client: TestClient):

@@ -1,6 +1,8 @@
 """One copy of a mailbox for all who read it here: followed, put right after a loss, and given up."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -12,7 +14,7 @@ from proxy.events.mailbox import DOORBELL
 from proxy.events.window import is_gap
 from proxy.policy.identity import Identity
 from tests.doubles import settle
-from tests.events.world import ORG, event
+from tests.events.world import ORG, World, event
 
 
 class Noting:
@@ -33,10 +35,26 @@ class Noting:
         self.shown.append(event)
 
 
-async def test_who_subscribes_gets_what_comes_once_in_order(world):
+@asynccontextmanager
+async def reading(world: World) -> AsyncIterator[Noting]:
+    """Who is told of what comes for ORG meanwhile."""
     noting = Noting()
     async with world.feeds.open(ORG) as feed:
         feed.subscribers[noting] = None
+        yield noting
+
+
+@asynccontextmanager
+async def listening(world: World) -> AsyncIterator[None]:
+    """Doorbells are heard meanwhile, and nothing else makes it look."""
+    task = world.background.start(world.feeds._answer(), lasting=True)
+    await settle()
+    yield
+    task.cancel()
+
+
+async def test_who_subscribes_gets_what_comes_once_in_order(world):
+    async with reading(world) as noting:
         for number in range(5):
             await world.mailboxes.append(ORG, event(number))
             world.feeds.rung(ORG)
@@ -65,9 +83,7 @@ async def test_while_the_store_is_down_nothing_can_be_opened_and_then_it_can(wor
 
 
 async def test_a_look_that_fails_is_made_up_for(world):
-    noting = Noting()
-    async with world.feeds.open(ORG) as feed:
-        feed.subscribers[noting] = None
+    async with reading(world) as noting:
         world.store.down = {"range"}
         await world.mailboxes.append(ORG, event(1))
         world.feeds.rung(ORG)
@@ -80,11 +96,9 @@ async def test_a_look_that_fails_is_made_up_for(world):
 
 
 async def test_without_a_doorbell_it_looks_by_itself(world, other):
-    noting = Noting()
     world.store.down = {"listen"}
     tasks = world.feeds.start()
-    async with world.feeds.open(ORG) as feed:
-        feed.subscribers[noting] = None
+    async with reading(world) as noting:
         other.store.down = {"publish"}
         await other.publish(event(1))
         await settle(200)
@@ -95,25 +109,16 @@ async def test_without_a_doorbell_it_looks_by_itself(world, other):
 
 
 async def test_a_doorbell_of_another_process_is_answered(world, other):
-    noting = Noting()
-    listening = world.background.start(world.feeds._answer(), lasting=True)
-    async with world.feeds.open(ORG) as feed:
-        feed.subscribers[noting] = None
-        await settle()
+    async with listening(world), reading(world) as noting:
         await other.publish(event(1), event(2))
         await settle(30)
-    listening.cancel()
     assert noting.got == [1, 2]
     assert world.clock.slept == []
 
 
 @pytest.mark.isolation
 async def test_what_is_shown_reaches_who_reads_now_of_that_tenant_and_is_kept_nowhere(world, other):
-    noting = Noting()
-    listening = world.background.start(world.feeds._answer(), lasting=True)
-    async with world.feeds.open(ORG) as feed:
-        feed.subscribers[noting] = None
-        await settle()
+    async with listening(world), reading(world) as noting:
         await other.mailboxes.show(ORG, event(1))
         await other.mailboxes.show("org_b", event(2))
         await world.inner.publish(DOORBELL, b"org_a " + b"x" * 50)  # what is no record of ours
@@ -121,7 +126,6 @@ async def test_what_is_shown_reaches_who_reads_now_of_that_tenant_and_is_kept_no
         await settle(30)
         assert [each.id for each in noting.shown] == [event(1).id]
         assert len(await world.mailboxes.load(ORG)) == 1
-    listening.cancel()
     other.store.down = {"publish"}
     await other.mailboxes.show(ORG, event(3))
 
@@ -176,9 +180,7 @@ async def test_everything_that_is_kept(world):
 
 
 async def test_what_the_store_has_lost_is_put_back_and_not_delivered_again(world):
-    noting = Noting()
-    async with world.feeds.open(ORG) as feed:
-        feed.subscribers[noting] = None
+    async with reading(world) as noting:
         await world.publish(event(1), event(2))
         world.inner._streams.clear()
         world.feeds.rung(ORG)
@@ -190,9 +192,7 @@ async def test_what_the_store_has_lost_is_put_back_and_not_delivered_again(world
 
 
 async def test_a_gap_is_told_to_all_who_read(world, other):
-    noting = Noting()
-    async with world.feeds.open(ORG) as feed:
-        feed.subscribers[noting] = None
+    async with reading(world) as noting:
         await world.publish(event(1))
         world.inner._streams.clear()
         world.clock.advance(1)
@@ -210,6 +210,7 @@ async def test_a_reader_that_leaves_in_the_midst_gets_no_more(world):
         feed.subscribers |= {first: None, second: None}
         first.deliver = lambda entry: feed.subscribers.pop(second, None)
         await world.publish(event(1))
+        assert set(feed.subscribers) == {first}
     assert second.got == []
 
 

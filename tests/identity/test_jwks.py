@@ -44,11 +44,6 @@ class Observed:
 
 
 @pytest.fixture
-def source(issuer: Issuer) -> KeySource:
-    return KeySource(issuer)
-
-
-@pytest.fixture
 def observed() -> Observed:
     return Observed()
 

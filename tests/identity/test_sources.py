@@ -22,18 +22,6 @@ HEADERS = IdentitySources(tenant=("header.x-org-id",), user="header.x-user", rol
 
 
 @pytest.fixture
-def source(issuer: Issuer) -> KeySource:
-    return KeySource(issuer)
-
-
-@pytest.fixture
-async def jwks(source: KeySource, clock: Clock) -> Jwks:
-    jwks = Jwks("https://issuer.test/jwks", source, clock)
-    await jwks.wait_for("k1")
-    return jwks
-
-
-@pytest.fixture
 def resolver(jwks: Jwks) -> IdentityResolver:
     return IdentityResolver(TokenVerifier(jwks, ISSUER, AUDIENCE))
 

@@ -22,18 +22,6 @@ ALPHABET = string.ascii_uppercase + string.ascii_lowercase + string.digits + "-_
 
 
 @pytest.fixture
-def source(issuer: Issuer) -> KeySource:
-    return KeySource(issuer)
-
-
-@pytest.fixture
-async def jwks(source: KeySource, clock: Clock) -> Jwks:
-    jwks = Jwks("https://issuer.test/jwks", source, clock)
-    await jwks.wait_for("k1")
-    return jwks
-
-
-@pytest.fixture
 def verifier(jwks: Jwks) -> TokenVerifier:
     return TokenVerifier(jwks, ISSUER, AUDIENCE)
 

@@ -13,13 +13,14 @@ from proxy.serving.upstream import HttpUpstream, Timeouts
 from tests.serving.short import DATE, Served, head, prompt, served
 from tests.serving.test_forwarding_differential import SAYS, all_is_of_one_second, side
 from tests.serving.test_hits_differential import RULES
-from tests.wire import LIMIT, Client, Message, Peer, Upstream, chunked, response, until, upstream
+from tests.wire import LIMIT, Answer, Client, Message, Peer, Upstream, chunked, response, until, upstream
 
 __all__ = ["all_is_of_one_second"]  # for all tests here too
 
 Scene = tuple[Served, Upstream, Client]
-KNOWN = ["/origin/7", *(f"/api/jobs/{number}" for number in range(9)), "/api/jobs/herd"]  # their epochs are known
+KNOWN = ["/origin/7", *(f"/api/jobs/{number}" for number in range(9))]  # their epochs are known
 COLD = "sidecache; fwd=uri-miss; stored"
+SLOW = "/api/jobs/7?page=2"  # what `held` keeps back
 
 
 @asynccontextmanager
@@ -47,6 +48,17 @@ async def ask(client: Client, target: str, *lines: str, **more: Any) -> Message:
     return await client.response()
 
 
+def held(gate: asyncio.Event) -> Answer:
+    """An upstream that answers what is asked for at SLOW when the gate is opened, and all else at once."""
+
+    async def answer(request: Message, peer: Peer) -> None:
+        if request.target == SLOW.encode():
+            await gate.wait()
+        await peer.send(response(b"{}", f"Date: {DATE}"))
+
+    return answer
+
+
 async def test_misses_need_no_task_and_what_they_bring_is_stored():
     async with scene() as (made, up, client):
         before = made.fetched
@@ -66,7 +78,7 @@ async def test_what_is_not_in_the_key_is_not_sent():
     async with scene() as (_, up, client):
         await ask(client, "/api/jobs/7?utm_source=x&page=2", "X-Real-Ip: 192.0.2.1", "X-Forwarded-For: 192.0.2.2")
         (request,) = up.requests
-        assert request.target == b"/api/jobs/7?page=2"
+        assert request.target == SLOW.encode()
         assert request.get("x-real-ip") is None
         assert request.get("x-forwarded-for") == "127.0.0.1"
 
@@ -88,17 +100,11 @@ async def test_a_response_selected_by_a_field_that_no_decision_reads_is_stored_f
 
 async def test_all_who_want_the_same_at_once_cost_one_request():
     gate = asyncio.Event()
-
-    async def slow(request: Message, peer: Peer) -> None:
-        if request.target == b"/api/jobs/herd?page=2":
-            await gate.wait()
-        await peer.send(response(b"{}", f"Date: {DATE}"))
-
-    async with scene(slow) as (made, up, _):
+    async with scene(held(gate)) as (made, up, _):
         clients = [await prompt(made.port) for _ in range(64)]
         begun, _ = made.fetched
         for each in clients:
-            await each.send(head("/api/jobs/herd?page=2"))
+            await each.send(head(SLOW))
         await until(lambda: made.listener._under_way._count == 64)
         gate.set()
         got = [(await each.response()).status for each in clients]
@@ -107,43 +113,56 @@ async def test_all_who_want_the_same_at_once_cost_one_request():
             await each.close()
 
 
+async def test_who_must_wait_for_others_is_not_parsed_first():
+    gate = asyncio.Event()
+    async with scene(held(gate)) as (made, up, client):
+        other = await prompt(made.port)
+        await ask(other, "/api/jobs/1")
+        await client.send(head(SLOW, "Referer: a"))
+        await until(lambda: len(up.requests) == 2)
+        decided = made.hits.decided
+        await other.send(head(SLOW, "Referer: b"))
+        await until(lambda: made.listener._under_way._count == 2)
+        gate.set()
+        assert [(await each.response()).cache for each in (client, other)] == [
+            COLD,
+            "sidecache; fwd=uri-miss; ttl=40; collapsed",
+        ]
+        assert made.hits.decided == decided
+        await other.close()
+
+
 async def test_what_was_purged_on_its_way_is_served_to_nobody_else():
     gate, version = asyncio.Event(), [1]
 
     async def slow(request: Message, peer: Peer) -> None:
         said = b"%d" % version[0]
-        if request.target == b"/api/jobs/7?page=2" and not gate.is_set():
+        if request.target == SLOW.encode() and not gate.is_set():
             await gate.wait()
         await peer.send(response(said, f"Date: {DATE}"))
 
     async with scene(slow) as (made, up, client):
-        await client.send(head("/api/jobs/7?page=2"))
+        await client.send(head(SLOW))
         await until(lambda: len(up.requests) == 1)
         version[0] = 2
         await made.world.epochs.advance({"org_a": ["jobs:7"]})
         gate.set()
         assert (await client.response()).body == b"1"
-        assert (await ask(client, "/api/jobs/7?page=2")).body == b"2"
+        assert (await ask(client, SLOW)).body == b"2"
 
 
 async def test_a_fill_outlives_its_client():
     gate = asyncio.Event()
-
-    async def slow(request: Message, peer: Peer) -> None:
-        if request.target == b"/api/jobs/7?page=2":
-            await gate.wait()
-        await peer.send(response(b"{}", f"Date: {DATE}"))
-
-    async with scene(slow) as (made, up, client):
+    async with scene(held(gate)) as (made, up, client):
         other = await prompt(made.port)
-        await other.send(head("/api/jobs/7?page=2"))
+        await other.send(head(SLOW))
         await until(lambda: len(up.requests) == 1)
         await other.close()
         server = made.listener._runner.server
         await until(lambda: any(each.transport is None for each in server.connections))
         gate.set()
         await until(lambda: not made.listener._under_way._count)
-        assert (await ask(client, "/api/jobs/7?page=2")).cache.startswith("sidecache; hit")
+        assert (await ask(client, SLOW)).cache.startswith("sidecache; hit")
         assert len(up.requests) == 1
 
 
@@ -152,7 +171,7 @@ async def test_a_body_that_is_slow_does_not_keep_its_head_waiting():
     whole = response(b"abcdef", f"Date: {DATE}")
 
     async def slow(request: Message, peer: Peer) -> None:
-        if request.target != b"/api/jobs/7?page=2":
+        if request.target != SLOW.encode():
             await peer.send(whole)
             return
         await peer.send(whole[:-3])
@@ -161,12 +180,12 @@ async def test_a_body_that_is_slow_does_not_keep_its_head_waiting():
 
     async with scene(slow) as (made, _, client):
         _, answered = made.fetched
-        await client.send(head("/api/jobs/7?page=2"))
+        await client.send(head(SLOW))
         got = await asyncio.wait_for(client.head(), LIMIT)
         gate.set()
         assert (await client.body(got), got.cache) == (b"abcdef", COLD)
         assert made.fetched[1] == answered
-        assert (await ask(client, "/api/jobs/7?page=2")).cache.startswith("sidecache; hit")
+        assert (await ask(client, SLOW)).cache.startswith("sidecache; hit")
 
 
 @pytest.mark.parametrize("cut", [False, True])
@@ -182,7 +201,7 @@ async def test_a_body_that_is_long_or_cut_off_before_it_is_late_is_handed_over_o
         hand_over(self, answer)
 
     async def slow(request: Message, peer: Peer) -> None:
-        if request.target != b"/api/jobs/7?page=2":
+        if request.target != SLOW.encode():
             await peer.send(response(b"{}", f"Date: {DATE}"))
             return
         await peer.send(whole[:first])
@@ -197,7 +216,7 @@ async def test_a_body_that_is_long_or_cut_off_before_it_is_late_is_handed_over_o
     async with scene(slow) as (made, _, client):
         misses = made.listener.misses
         assert misses is not None
-        await client.send(head("/api/jobs/7?page=2"))
+        await client.send(head(SLOW))
         await until(lambda: len(misses.bodies) == 1)
         began.set()
         await until(lambda: len(handed) == 1)
@@ -208,26 +227,16 @@ async def test_a_body_that_is_long_or_cut_off_before_it_is_late_is_handed_over_o
 
 
 async def test_a_head_that_never_comes_is_a_504():
-    async def silent(request: Message, peer: Peer) -> None:
-        if request.target != b"/api/jobs/7?page=2":
-            await peer.send(response(b"{}", f"Date: {DATE}"))
-
-    async with scene(silent, Timeouts(first_byte=0.2)) as (_, _, client):
-        late = await ask(client, "/api/jobs/7?page=2")
+    async with scene(held(asyncio.Event()), Timeouts(first_byte=0.2)) as (_, _, client):
+        late = await ask(client, SLOW)
         assert (late.status, late.cache) == (504, "sidecache; fwd=uri-miss; detail=upstream-failed")
         assert (await ask(client, "/api/jobs/8")).status == 200
 
 
 async def test_while_leaving_the_answer_ends_the_connection():
     gate = asyncio.Event()
-
-    async def slow(request: Message, peer: Peer) -> None:
-        if request.target == b"/api/jobs/7?page=2":
-            await gate.wait()
-        await peer.send(response(b"{}", f"Date: {DATE}"))
-
-    async with scene(slow) as (made, up, client):
-        await client.send(head("/api/jobs/7?page=2"))
+    async with scene(held(gate)) as (made, up, client):
+        await client.send(head(SLOW))
         await until(lambda: len(up.requests) == 1)
         made.listener.leaving()
         gate.set()
@@ -321,28 +330,3 @@ async def test_one_that_reads_no_more_than_the_caller_is_found_out(monkeypatch):
     monkeypatch.setattr(Misses, "_made", broken)
     with pytest.raises(AssertionError):
         await test_a_response_selected_by_a_field_that_no_decision_reads_is_stored_for_its_value()
-
-
-async def test_who_must_wait_for_others_is_not_parsed_first():
-    gate = asyncio.Event()
-
-    async def slow(request: Message, peer: Peer) -> None:
-        if request.target == b"/api/jobs/7?page=2":
-            await gate.wait()
-        await peer.send(response(b"{}", f"Date: {DATE}"))
-
-    async with scene(slow) as (made, up, client):
-        other = await prompt(made.port)
-        await ask(other, "/api/jobs/1")
-        await client.send(head("/api/jobs/7?page=2", "Referer: a"))
-        await until(lambda: len(up.requests) == 2)
-        decided = made.hits.decided
-        await other.send(head("/api/jobs/7?page=2", "Referer: b"))
-        await until(lambda: made.listener._under_way._count == 2)
-        gate.set()
-        assert [(await each.response()).cache for each in (client, other)] == [
-            COLD,
-            "sidecache; fwd=uri-miss; ttl=40; collapsed",
-        ]
-        assert made.hits.decided == decided
-        await other.close()
