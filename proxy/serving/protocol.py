@@ -438,6 +438,7 @@ class ServerProtocol(Outgoing):
         self._stop_waiting()
         self._early = b""
         super().connection_lost(exc)
+        self._arriving = EMPTY_PAYLOAD  # a body knows its connection: that would be a cycle
 
 
 def _head_size(message: RawRequestMessage | _ErrInfo) -> int:
