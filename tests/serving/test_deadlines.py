@@ -1,6 +1,8 @@
 """proxy.serving.deadlines: who was not stopped in time is late, once, and nobody else is."""
 
 import asyncio
+from collections.abc import Callable
+from typing import Any
 
 from proxy.serving.deadlines import Deadlines
 from tests.wire import until
@@ -44,6 +46,33 @@ async def test_who_is_late_may_start_others():
     deadlines.start("a")
     await until(lambda: len(late) == 3)
     assert late == ["a", "a!", "a!!"]
+
+
+async def test_whoever_is_started_meanwhile_there_is_one_timer(monkeypatch):
+    loop, late, pending = asyncio.get_running_loop(), [], [0]
+
+    def heard(who: str) -> None:
+        late.append(who)
+        if who == "a":
+            deadlines.start("a!")
+
+    def look() -> None:
+        pending.append(pending[-1] - 1)
+        Deadlines._look(deadlines)
+
+    def call_at(when: float, callback: Callable[..., Any], *more: Any, **context: Any) -> asyncio.TimerHandle:
+        if callback is look:
+            pending.append(pending[-1] + 1)
+        return at(when, callback, *more, **context)
+
+    at = loop.call_at
+    deadlines = Deadlines[str](0.01, heard)
+    monkeypatch.setattr(deadlines, "_look", look)
+    monkeypatch.setattr(loop, "call_at", call_at)
+    deadlines.start("a")
+    deadlines.start("b")
+    await until(lambda: len(late) == 3)
+    assert (late, max(pending)) == (["a", "b", "a!"], 1)
 
 
 async def test_a_thousand_have_one_timer(monkeypatch):
