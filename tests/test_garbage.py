@@ -6,6 +6,10 @@ from collections.abc import Iterator
 import pytest
 
 from proxy.garbage import EVERYTHING_AFTER, Survivors, freeze_survivors
+from proxy.serving.upstream import HttpUpstream, Timeouts
+from tests.serving.short import head, prompt, served
+from tests.serving.world import RULES
+from tests.wire import Message, Peer, chunked, response, upstream
 
 
 @pytest.fixture
@@ -46,3 +50,53 @@ def test_now_and_then_everything_is_looked_at_again(survivors):
 def test_a_process_freezes_them_once(survivors):
     freeze_survivors()
     assert sum(isinstance(each, Survivors) for each in gc.callbacks) == 1
+
+
+REQUESTS = {
+    "forwarded": (head("/x/{}"),),
+    "missed": (head("/api/jobs?page={}"),),
+    "hit": (head("/api/jobs"), head("/api/jobs")),
+    "a write": (head("/api/jobs/{}", method="PUT"),),
+    "a long miss": (head("/api/jobs?long={}"),),
+    "unchanged": (head("/api/jobs?page={}", 'If-None-Match: "1"'),),
+    "a part": (head("/api/jobs?page={}", "Range: bytes=0-1"),),
+}
+
+
+async def _answer(request: Message, peer: Peer) -> None:
+    if b"long" in request.target:
+        await peer.send(chunked([b"a" * 100_000] * 3))
+    else:
+        await peer.send(response(b"{}", 'ETag: "1"', "Content-Type: application/json"))
+
+
+@pytest.mark.parametrize("kind", REQUESTS)
+async def test_a_request_leaves_nothing_of_ours_to_it(kind):
+    """What is frozen while it is under way would stay until all is looked at again."""
+    async with upstream(_answer) as up:
+        through = HttpUpstream(f"http://127.0.0.1:{up.port}", Timeouts())
+        async with served(RULES, through=through, forwards=True, fetches=True) as made:
+
+            async def ask(number: int) -> None:
+                async with await prompt(made.port) as client:
+                    for each in REQUESTS[kind]:
+                        await client.send(each.replace(b"{}", b"%d" % number))
+                        await client.response()
+                await made.settle()
+
+            for number in range(3):  # what is made once and kept
+                await ask(number)
+            gc.collect()
+            gc.disable()
+            try:
+                for number in range(3, 9):
+                    await ask(number)
+                gc.set_debug(gc.DEBUG_SAVEALL)
+                gc.collect()
+                left = {type(each).__qualname__ for each in gc.garbage if type(each).__module__.startswith("proxy.")}
+            finally:
+                gc.set_debug(0)
+                gc.garbage.clear()
+                gc.enable()
+            await through.close()
+    assert left == set()
