@@ -56,9 +56,6 @@ class Variables:
         if len(raw) > _LONGEST:
             self.problems.append(f"{source}: {quoted(file)} is larger than {_LONGEST} bytes, which no setting is")
             return None
-        if len(raw) > _LONGEST:
-            self.problems.append(f"{source}: {quoted(file)} is larger than {_LONGEST} bytes, which no setting is")
-            return None
         if not content:
             self.problems.append(f"{source}: {quoted(file)} is empty")
         return content or None

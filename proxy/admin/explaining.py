@@ -115,13 +115,13 @@ class Explaining:
         if "variants" in told:
             told["verdict"] = "depends on the request's other headers (its Host among them): see the variants"
         else:
-            told["verdict"] = self._verdict(route, found, standing)
+            told["verdict"] = self._verdict(found, standing)
         tags = key.tags if found is None else found.tags
         touching = [purged for purged in seen.purges if purged.touches(key.space, tags)]
         told["purges_that_touched_it"] = [_purged(each) for each in touching[:_MOST_PURGES]]
         return told
 
-    def _verdict(self, route: Route, found: Entry | None, standing: Standing | Reason) -> str:
+    def _verdict(self, found: Entry | None, standing: Standing | Reason) -> str:
         if found is None or isinstance(standing, Reason):
             return f"fetched: {standing.value if isinstance(standing, Reason) else 'cold'}"
         now = self._clock()

@@ -4,7 +4,7 @@ import asyncio
 import select
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from typing import Any, Protocol, cast
+from typing import Protocol, cast
 
 from proxy.errors import UpstreamError
 from proxy.policy.message import Response
@@ -17,10 +17,6 @@ _NOBODY = asyncio.Protocol()  # of transports that have ended
 
 Interim = Callable[[Response], None]
 Moved = Callable[[bool], None]
-
-
-def _ignored(_: Any) -> None:
-    pass
 
 
 class Receiver(Protocol):
@@ -46,7 +42,7 @@ class Receiver(Protocol):
 class Exchange:
     """One request and its response, whose body is still on its way. When it is over the connection forgets it."""
 
-    def __init__(self, connection: "Connection", interim: Interim, idle: float) -> None:
+    def __init__(self, connection: "Connection", interim: Interim | None, idle: float) -> None:
         self.head: Head | None = None
         self.began = False
         self._connection = connection
@@ -133,11 +129,11 @@ class Exchange:
     # What the connection tells
 
     def on_head(self, head: Head) -> None:
-        if head.interim:
-            self._interim(head.response)
-        else:
+        if not head.interim:
             self.head = head
             self._wake()
+        elif self._interim is not None:
+            self._interim(head.response)
 
     def on_body(self, data: bytes) -> None:
         self._pieces.append(data)
@@ -222,7 +218,7 @@ class Connection(asyncio.Protocol):
         moved: Moved,
     ) -> Exchange:
         """Send a request: `body` counts `length` bytes or is sent in chunks; `moved` hears of each, and of the last."""
-        exchange = Exchange(self, interim or _ignored, idle)
+        exchange = Exchange(self, interim, idle)
         self.send(exchange, method, head)
         if body is not None and self._exchange is exchange:
             self._upload = asyncio.get_running_loop().create_task(self._send(body, length, moved))

@@ -31,12 +31,14 @@ class Deadlines(Generic[T]):
         return len(self._due)
 
     def _look(self) -> None:
-        self._timer = None
         now = self._loop.time()
-        while self._due:
-            who, due = next(iter(self._due.items()))
-            if due > now:
-                self._timer = self._loop.call_at(due, self._look)
-                return
-            del self._due[who]
-            self._late(who)
+        try:
+            while self._due:
+                who, due = next(iter(self._due.items()))
+                if due > now:
+                    break
+                del self._due[who]
+                self._late(who)
+        finally:  # not before: who is late may start others
+            left = next(iter(self._due.values()), None)
+            self._timer = self._loop.call_at(left, self._look) if left is not None else None

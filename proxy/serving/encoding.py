@@ -7,7 +7,6 @@ import zstandard
 from isal import isal_zlib
 
 from proxy.cache import pack
-from proxy.policy.entry import Entry
 from proxy.policy.fields import list_members
 from proxy.policy.message import Fields
 from proxy.policy.route import Route
@@ -105,8 +104,3 @@ def varying(fields: Fields) -> Fields:
     if "accept-encoding" in names or "*" in names:
         return fields
     return fields.with_field("Vary", f"{vary}, Accept-Encoding" if vary else "Accept-Encoding")
-
-
-def of_entry(entry: Entry, coding: str) -> bytes | None:
-    """The entry's body in this coding when it was made before."""
-    return entry.encodings.get(coding)

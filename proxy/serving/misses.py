@@ -18,7 +18,7 @@ from proxy.cache.background import Background
 from proxy.cache.coalesce import Flight
 from proxy.errors import UpstreamError
 from proxy.policy import reuse
-from proxy.policy.message import Request, Response
+from proxy.policy.message import Request
 from proxy.policy.outcome import Reason
 from proxy.serving.at_once import Missed
 from proxy.serving.callers import Caller
@@ -159,7 +159,7 @@ class Miss(Exchange):
         self, way: Misses, reading: Reading, whole: Callable[[], Request], reason: Reason, flight: Flight,
         connection: Connection, data: bytes, waiting: Waiting,
     ) -> None:  # fmt: skip
-        super().__init__(connection, self._hint, way.upstream.timeouts.idle)
+        super().__init__(connection, None, way.upstream.timeouts.idle)
         self._way = way
         self._reading = reading
         self._whole_request = whole
@@ -173,18 +173,17 @@ class Miss(Exchange):
         self._timed = False  # the rest of its body has a deadline
         self._handed = False  # it is the ordinary way's
 
-    def _hint(self, response: Response) -> None:
-        self._waiting_client.interim(response)
-
     def on_head(self, head: Head) -> None:
         way = self._way
-        if not head.interim:
-            way.heads.stop(self)
-            if head.response.status == 101:  # nobody asked for it
-                self._abandon(UpstreamError("http_protocol_error"))
-                return
-            way.reach.answered()
-            self._head_at = way.clock()
+        if head.interim:
+            self._waiting_client.interim(head.response)
+            return
+        way.heads.stop(self)
+        if head.response.status == 101:  # nobody asked for it
+            self._abandon(UpstreamError("http_protocol_error"))
+            return
+        way.reach.answered()
+        self._head_at = way.clock()
         super().on_head(head)
 
     def arrived(self) -> None:

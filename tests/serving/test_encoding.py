@@ -8,8 +8,8 @@ import pytest
 import zstandard
 
 from proxy.policy.validation import encoded_etag
-from proxy.serving.encoding import compress, compressed, encoded_fields, may_encode, of_entry, preferred, varying
-from tests.builders import entry, fields, route
+from proxy.serving.encoding import compress, compressed, encoded_fields, may_encode, preferred, varying
+from tests.builders import fields, route
 
 
 @pytest.mark.parametrize(
@@ -135,9 +135,3 @@ def test_an_encoded_representation_has_its_own_tag_and_no_length_yet(etag):
 def test_vary_names_accept_encoding_once(vary, expected):
     head = varying(fields({} if vary is None else {"vary": vary}))
     assert head.get("vary") == expected
-
-
-def test_an_encoding_that_was_made_is_found_again():
-    made = entry()
-    made.encodings["gzip"] = b"x"
-    assert (of_entry(made, "gzip"), of_entry(made, "zstd")) == (b"x", None)

@@ -193,8 +193,12 @@ async def test_a_body_that_is_long_or_cut_off_before_it_is_late_is_handed_over_o
     monkeypatch.setattr(module, "PATIENCE", 0.05)
     handed: list[Miss] = []
     began, gate, hand_over = asyncio.Event(), asyncio.Event(), Miss._hand_over
-    whole = chunked([b"a", b"b" * (module._LARGEST + 1)], f"Date: {DATE}")
-    first = whole.index(b"\r\na\r\n") + 4
+    parts = [b"a", b"b" * (module._LARGEST + 1), b"c"]
+    first, second, third = (
+        chunked(parts[:1], f"Date: {DATE}", end=False),
+        chunked(parts[1:2], end=False),
+        chunked([b"c"]),
+    )
 
     def noted(self: Miss, answer: Any) -> None:
         handed.append(self)
@@ -204,12 +208,12 @@ async def test_a_body_that_is_long_or_cut_off_before_it_is_late_is_handed_over_o
         if request.target != SLOW.encode():
             await peer.send(response(b"{}", f"Date: {DATE}"))
             return
-        await peer.send(whole[:first])
+        await peer.send(first)
         await began.wait()
         if not cut:
-            await peer.send(whole[first:-5])
+            await peer.send(second.partition(b"\r\n\r\n")[2])
             await gate.wait()
-            await peer.send(whole[-5:])
+            await peer.send(third.partition(b"\r\n\r\n")[2])
         peer.close()
 
     monkeypatch.setattr(Miss, "_hand_over", noted)
@@ -222,6 +226,10 @@ async def test_a_body_that_is_long_or_cut_off_before_it_is_late_is_handed_over_o
         await until(lambda: len(handed) == 1)
         await until(lambda: misses.bodies._timer is None)
         gate.set()
+        if not cut:
+            assert (await client.response()).body == b"".join(parts)
+            again = await ask(client, "/api/jobs/7?page=2")
+            assert (again.body, again.cache.startswith("sidecache; hit")) == (b"".join(parts), True)
         await until(lambda: not made.listener._under_way._count)
         assert len(handed) == 1
 

@@ -296,7 +296,7 @@ async def silent(_: Message, peer: Peer) -> None:
 
 @pytest.mark.parametrize("body", [None, b"abc", parts])
 async def test_silence_is_a_timeout_after_which_the_upstream_may_have_acted(body):
-    timeouts = Timeouts(connect=5.0, first_byte=0.05, idle=600.0)
+    timeouts = Timeouts(connect=5.0, first_byte=0.5, idle=600.0)
     async with both(silent, timeouts) as (up, asking):
         with pytest.raises(UpstreamError) as failure:
             await asking.fetch(request(method="POST"), body(b"x") if body is parts else body)
