@@ -36,6 +36,7 @@ REQUESTS = [
     ("GET /.sidecache/readyz", "X-Nobody: 1"),
     ("GET /api/jobs/a#b", BEARER),
 ]
+STREAMS = ["GET /api/billing/stream-{}", "GET /.sidecache/events"]  # which the client leaves
 
 
 @pytest.fixture
@@ -82,6 +83,9 @@ async def answer(request: wire.Message, peer: wire.Peer) -> None:
     json = "Content-Type: application/json"
     if b"chunked" in request.target:
         await peer.send(wire.chunked([b'{"id":', b" 1}"], json))
+    elif b"stream" in request.target:
+        await peer.send(wire.chunked([b"data: 1\n\n"], "Content-Type: text/event-stream", end=False))
+        await peer.gone.wait()
     else:
         await peer.send(wire.response(b'{"id": 1}', json, status="201 Created" if request.body else "200 OK"))
 
@@ -90,7 +94,10 @@ async def ask(client: wire.Client, line: str, fields: str, number: int) -> None:
     method = line.partition(" ")[0]
     head = f"{line.format(number)} HTTP/1.1\r\nHost: portal.test\r\n{fields}\r\n\r\n"
     await client.send(head.encode() + b"{}" * (FORM in fields))
-    await client.response(method)
+    if line in STREAMS:
+        await client.reader.readuntil(b"data: ")
+    else:
+        await client.response(method)
 
 
 async def left_by(port: int, line: str, fields: str, numbers: range) -> list[str]:
@@ -101,7 +108,7 @@ async def left_by(port: int, line: str, fields: str, numbers: range) -> list[str
         for number in numbers:
             async with await wire.connect(port) as client:
                 await ask(client, line, fields, number)
-                if "#" not in line:  # a refusal ends the connection
+                if line not in STREAMS and "#" not in line:  # a refusal ends the connection
                     await ask(client, line, fields, -number)
         await asyncio.sleep(0.05)  # connections are closed on the other side too
         gc.set_debug(gc.DEBUG_SAVEALL)
@@ -116,6 +123,6 @@ async def left_by(port: int, line: str, fields: str, numbers: range) -> list[str
 async def test_no_request_and_no_connection_leaves_anything_to_the_collector(tmp_path: Path):
     rules = (ROOT / "rules.yaml").read_text()
     async with wire.upstream(answer, keeps=False) as up, wire.sidecar(up.port, tmp_path, rules) as running:
-        for line, fields in REQUESTS:
+        for line, fields in [*REQUESTS, *((line, BEARER) for line in STREAMS)]:
             await left_by(running.data_port, line, fields, range(1, 4))  # what is made once
             assert await left_by(running.data_port, line, fields, range(10, 20)) == [], line

@@ -13,7 +13,6 @@ from proxy.serving.response_parser import BadResponse, Head, ResponseParser
 # How much of a body waits here for a slow client before the upstream is read no further, and when it is again.
 _HIGH = 256 << 10
 _LOW = 64 << 10
-_NOBODY = asyncio.Protocol()  # of transports that have ended
 
 Interim = Callable[[Response], None]
 Moved = Callable[[bool], None]
@@ -107,6 +106,8 @@ class Exchange:
         """Let go of the connection, which is reused only when the response is here whole."""
         self._pieces.clear()
         self._abandon(UpstreamError("http_response_incomplete"))
+        if self._error is not None:  # what was raised knows its frames, and they know us: that would be a cycle
+            self._error = UpstreamError("http_response_incomplete")
 
     async def answered(self) -> None:
         """Until the final head is here; the error that prevented it otherwise."""
@@ -317,7 +318,6 @@ class Connection(asyncio.Protocol):
         if self._exchange is not None:
             # a reset is not the end of a body that only the connection's end delimits
             self._cut_off(self._exchange)
-        self.transport.set_protocol(_NOBODY)  # uvloop's transport would go on knowing us: a cycle
 
     def pause_writing(self) -> None:
         self._writable = asyncio.get_running_loop().create_future()

@@ -260,8 +260,9 @@ class Relay:
             way.bodies.stop(self)
         if repeating is not None and repeating is not asyncio.current_task():
             repeating.cancel()
-        if self._release is not None:
-            self._release()
+        release, self._release = self._release, None  # it knows us: that would be a cycle
+        if release is not None:
+            release()
         self._protocol.on_lost = None
         self._protocol.end_turn(goes_on=goes_on)
         way.under_way.end()
