@@ -58,9 +58,14 @@ def _line(data: bytes) -> bytes:
     return data[:-2]
 
 
+def _limit() -> asyncio.Timeout:
+    """Around what is awaited here. Not `asyncio.wait_for`, which makes a task of each line until Python 3.12."""
+    return asyncio.timeout(LIMIT)
+
+
 async def _read_line(reader: asyncio.StreamReader) -> bytes:
     try:
-        return _line(await asyncio.wait_for(reader.readline(), LIMIT))
+        return _line(await reader.readline())
     except ConnectionError as error:
         raise Cut(str(error)) from None
 
@@ -102,6 +107,11 @@ class Message:
 
 
 async def read_head(reader: asyncio.StreamReader, start: re.Pattern[bytes]) -> Message:
+    async with _limit():
+        return await _read_head(reader, start)
+
+
+async def _read_head(reader: asyncio.StreamReader, start: re.Pattern[bytes]) -> Message:
     raw = [await _read_line(reader)]
     match = start.fullmatch(raw[0])
     if match is None:
@@ -133,8 +143,9 @@ async def read_body(reader: asyncio.StreamReader, message: Message, *, to_end: b
             yield await _exactly(reader, size)
             if await _exactly(reader, 2) != CRLF:
                 raise NotHttp("a chunk without its end")
-        if await _read_line(reader):
-            raise NotHttp("a trailer")
+        async with _limit():
+            if await _read_line(reader):
+                raise NotHttp("a trailer")
     elif lengths:
         left = int(lengths[0])
         while left:
@@ -149,7 +160,8 @@ async def read_body(reader: asyncio.StreamReader, message: Message, *, to_end: b
 
 
 async def _size(reader: asyncio.StreamReader) -> bytes:
-    line = await _read_line(reader)
+    async with _limit():
+        line = await _read_line(reader)
     if not re.fullmatch(rb"[0-9a-f]+", line):
         raise NotHttp(line)
     return line
@@ -157,14 +169,16 @@ async def _size(reader: asyncio.StreamReader) -> bytes:
 
 async def _some(reader: asyncio.StreamReader, size: int) -> bytes:
     try:
-        return await asyncio.wait_for(reader.read(size), LIMIT)
+        async with _limit():
+            return await reader.read(size)
     except ConnectionError as error:
         raise Cut(str(error)) from None
 
 
 async def _exactly(reader: asyncio.StreamReader, size: int) -> bytes:
     try:
-        return await asyncio.wait_for(reader.readexactly(size), LIMIT)
+        async with _limit():
+            return await reader.readexactly(size)
     except (ConnectionError, asyncio.IncompleteReadError) as error:
         raise Cut(str(error)) from None
 
@@ -178,7 +192,8 @@ class Client:
 
     async def send(self, data: bytes) -> None:
         self.writer.write(data)
-        await asyncio.wait_for(self.writer.drain(), LIMIT)
+        async with _limit():
+            await self.writer.drain()
 
     async def head(self) -> Message:
         return await read_head(self.reader, _STATUS)
@@ -212,7 +227,8 @@ class Client:
     async def ended(self) -> bool:
         """Whether the other side has nothing more to say and closes."""
         try:
-            return await asyncio.wait_for(self.reader.read(1), LIMIT) == b""
+            async with _limit():
+                return await self.reader.read(1) == b""
         except ConnectionError:
             return True
 
@@ -276,7 +292,8 @@ class Peer:
 
     async def send(self, data: bytes) -> None:
         self.writer.write(data)
-        await asyncio.wait_for(self.writer.drain(), LIMIT)
+        async with _limit():
+            await self.writer.drain()
 
     def close(self) -> None:
         self.writer.close()

@@ -6,34 +6,18 @@
  * come twice. It ends after SECONDS, with however many it has.
  */
 #define _GNU_SOURCE
-#include <arpa/inet.h>
-#include <fcntl.h>
-#include <netinet/tcp.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/epoll.h>
-#include <sys/socket.h>
-#include <time.h>
-#include <unistd.h>
+#include "client.h"
 
-enum { MOST = 1024, INPUT = 1 << 19, PARTS = 64, LINES = 1 << 20 };
+enum { PARTS = 64, LINES = 1 << 20 };
 enum mark { TEXT, KEY, TOKEN, HEX, NUMBER };
 
-struct connection { int fd, have; char *input; };
 struct part { enum mark mark; const char *text; size_t bytes; };
 
 static struct part parts[PARTS];
 static char **lines;
 static unsigned salt;
 static int part_count;
-static long line_count, failures;
-
-static double now(void) {
-    struct timespec at;
-    clock_gettime(CLOCK_MONOTONIC, &at);
-    return at.tv_sec + at.tv_nsec / 1e9;
-}
+static long line_count;
 
 static char *contents(const char *name) {
     FILE *file = fopen(name, "rb");
@@ -82,41 +66,10 @@ static void ask(struct connection *c, long number) {
         case NUMBER: bytes += snprintf(at, room, "%u0%ld", salt, number); break;
         }
     }
-    if (write(c->fd, head, bytes) != (ssize_t)bytes) { perror("fill"); exit(1); }
-}
-
-/* 1 when the whole answer is here. */
-static int received(struct connection *c) {
-    ssize_t got = read(c->fd, c->input + c->have, INPUT - c->have - 1);
-    if (got <= 0) { fprintf(stderr, "fill: the server closed a connection\n"); exit(1); }
-    c->have += got;
-    c->input[c->have] = 0;
-    char *end = memmem(c->input, c->have, "\r\n\r\n", 4);
-    if (!end) return 0;
-    *end = 0;
-    char *length = strcasestr(c->input, "\r\nContent-Length:");
-    size_t body = length ? strtoul(length + 17, NULL, 10) : 0;
-    *end = '\r';
-    if ((size_t)c->have < end + 4 - c->input + body) return 0;
-    failures += memcmp(c->input, "HTTP/1.1 200", 12) != 0;
-    c->have = 0;
-    return 1;
-}
-
-static void connect_one(struct connection *c, int loop, int port) {
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    int on = 1;
-    c->fd = socket(AF_INET, SOCK_STREAM, 0);
-    c->input = malloc(INPUT);
-    if (connect(c->fd, (struct sockaddr *)&address, sizeof address)) { perror("fill"); exit(1); }
-    fcntl(c->fd, F_SETFL, O_NONBLOCK);
-    setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    struct epoll_event wanted = {.events = EPOLLIN, .data.ptr = c};
-    epoll_ctl(loop, EPOLL_CTL_ADD, c->fd, &wanted);
+    send_all(c, head, bytes);
 }
 
 int main(int argc, char **argv) {
-    static struct connection all[MOST];
     if (argc != 8) return 2;
     long begun = atol(argv[2]), end = atol(argv[3]), answers = 0;
     int many = atoi(argv[4]), loop = epoll_create1(0);

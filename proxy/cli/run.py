@@ -29,15 +29,16 @@ def run(
     ] = None,
 ) -> None:
     """Run the sidecar in front of an upstream. Every flag has an environment variable; see the README."""
-    # imported here: `sidecache --help` need not load the server
-    from proxy.app import serve
+    # imported here: neither `sidecache --help` nor what is wrong with the settings need the server loaded
     from proxy.start import startable
-    from proxy.telemetry.logs import configure
-    from proxy.workers.supervisor import supervise
 
     settings = startable(
         os.environ, upstream=upstream, rules=rules, listen=listen, admin=admin, profile=profile, workers=workers
     )
+    from proxy.app import serve
+    from proxy.telemetry.logs import configure
+    from proxy.workers.supervisor import supervise
+
     configure()
     _allow_open_files()
     run_until_done(serve(settings) if settings.workers == 1 else supervise(settings, time.time))

@@ -6,16 +6,14 @@ import os
 import signal
 from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
-from aiohttp import web
 
-from tests import servers
+from tests import servers, wire
 from tests.cli.process import SIDECACHE
 from tests.deploy.manifests import FOLDER, SECRETS, needs_kustomize, rendered, write_secrets
 from tests.issuer import Issuer, serve_jwks
@@ -68,7 +66,7 @@ class Pod:
     store: servers.Server
     issuer: Issuer
     admin_token: str
-    asked: list[str]
+    portal: wire.Upstream
     http: aiohttp.ClientSession
 
     def events(self, name: str) -> list[dict[str, Any]]:
@@ -107,33 +105,17 @@ def store() -> Iterator[servers.Server]:
         yield made
 
 
-@asynccontextmanager
-async def portal(asked: list[str]) -> AsyncIterator[int]:
-    async def answer(request: web.BaseRequest) -> web.Response:
-        asked.append(request.path)
-        return web.json_response({"path": request.path, "answers": len(asked)})
-
-    runner = web.ServerRunner(web.Server(answer))
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    try:
-        yield runner.addresses[0][1]
-    finally:
-        await runner.cleanup()
-
-
 @pytest.fixture
 async def pod(tmp_path: Path, store: servers.Server) -> AsyncIterator[Pod]:
     own = rendered("production").environment()
     token = write_secrets(tmp_path / "secrets", servers.SHIPPED_PASSWORD)
     rules = MountedConfig(tmp_path / "rules", rules_yaml=RULES)
     issuer = Issuer(own["SIDECACHE_JWT_ISSUER"], own["SIDECACHE_JWT_AUDIENCE"])
-    asked: list[str] = []
-    async with portal(asked) as upstream, serve_jwks(issuer) as keys, aiohttp.ClientSession() as http:
+    answer = wire.response(b"{}", "Content-Type: application/json")
+    async with wire.upstream(answer) as portal, serve_jwks(issuer) as keys, aiohttp.ClientSession() as http:
         environ = environment(
             tmp_path, REDIS_HOST="127.0.0.1", REDIS_PORT=str(store.port), SIDECACHE_JWKS_URL=keys.url,
-            SIDECACHE_UPSTREAM=f"http://127.0.0.1:{upstream}", SIDECACHE_LISTEN="127.0.0.1:0",
+            SIDECACHE_UPSTREAM=f"http://127.0.0.1:{portal.port}", SIDECACHE_LISTEN="127.0.0.1:0",
             SIDECACHE_ADMIN_LISTEN="127.0.0.1:0", SIDECACHE_METRICS_LISTEN="127.0.0.1:0",
             SIDECACHE_RULES=str(rules.folder / "rules.yaml"), SSL_CERT_FILE=str(servers.authority().ca),
         )  # fmt: skip
@@ -142,7 +124,7 @@ async def pod(tmp_path: Path, store: servers.Server) -> AsyncIterator[Pod]:
                 *SIDECACHE, *rendered("production").sidecar["args"], cwd=tmp_path, env=environ, stderr=log,
                 stdout=asyncio.subprocess.DEVNULL,
             )  # fmt: skip
-        made = Pod(process, tmp_path / "log", rules, store, issuer, token, asked, http)
+        made = Pod(process, tmp_path / "log", rules, store, issuer, token, portal, http)
         try:
             await made.until(lambda: _is(bool(made.events("listening"))))
             yield made
@@ -163,7 +145,8 @@ async def test_it_serves_answers_probes_and_ends_as_the_manifest_says(pod):
         "startup": 200, "liveness": 200, "readiness": 200,
     }  # fmt: skip
     assert await pod.probe(made.portal, "readiness") == 200
-    assert pod.asked == [made.portal["readinessProbe"]["httpGet"]["path"]]  # as the portal itself would answer
+    probed = made.portal["readinessProbe"]["httpGet"]["path"]
+    assert [each.target.decode() for each in pod.portal.requests] == [probed]  # as the portal itself would answer
 
     credentials = {
         "Host": host,

@@ -185,7 +185,7 @@ async def test_silence_is_a_504_in_time_and_the_client_may_go_on():
     async def answer(request: Message, peer: Peer) -> None:
         await peer.reader.read()
 
-    async with scene(answer, Timeouts(first_byte=0.05)) as (made, up, through), await prompt(made.port) as client:
+    async with scene(answer, Timeouts(first_byte=0.3)) as (made, up, through), await prompt(made.port) as client:
         got = await client.ask("/x")
         assert (got.status, got.get("proxy-status")) == (504, "sidecache; error=http_response_timeout")
         assert got.cache == "sidecache; fwd=bypass; detail=upstream-failed"

@@ -10,7 +10,6 @@ from typing import Any
 
 import aiohttp
 from aiohttp import web
-from cryptography.hazmat.primitives.asymmetric import rsa
 
 from proxy.app import Running, running
 from proxy.demo import api
@@ -18,6 +17,7 @@ from proxy.demo.data import Size, fill
 from proxy.demo.database import Database
 from proxy.demo.issuer import AUDIENCE, Issuer
 from proxy.settings import load
+from tests.issuer import rsa_key
 
 RULES = """
 version: 1
@@ -107,8 +107,7 @@ async def scene(folder: Path, *settings: Mapping[str, str], rules: str = RULES) 
     """One replica for each of the settings."""
     async with AsyncExitStack() as stack:
         database = Database(lambda connection: fill(connection, Size(companies=12, jobs=60, applications=100), now=0.0))
-        key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-        issuer = Issuer("http://portal.test", key)
+        issuer = Issuer("http://portal.test", rsa_key("portal"))
         runner = web.AppRunner(api.make(database, issuer, tick=0.02), access_log=None, shutdown_timeout=0.1)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
