@@ -7,7 +7,7 @@ import os
 import re
 import signal
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from proxy.live_rules import LiveRules
 from proxy.settings import Settings, load
 from tests.serving.world import unsigned
 from tests.telemetry.naming import complaints
+from tests.wire import until
 
 RULES = """
 version: 1
@@ -99,12 +100,6 @@ async def ask(port: int, path: str = "/api/jobs", token: str | None = None) -> t
     headers = {"Authorization": f"Bearer {token or unsigned()}"}
     async with client() as session, session.get(f"http://127.0.0.1:{port}{path}", headers=headers) as response:
         return response.status, response.headers.get("Cache-Status", ""), await response.text()
-
-
-async def until(condition: Callable[[], Awaitable[object]]) -> None:
-    async with asyncio.timeout(DEADLINE):
-        while not await condition():  # noqa: ASYNC110 - what is waited for is on the other side of a socket
-            await asyncio.sleep(0.02)
 
 
 def events(lines: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -12,9 +12,9 @@ from proxy.errors import ConfigError
 from proxy.live_rules import LiveRules
 from proxy.rules.compile import RuleSet
 from tests.doubles import FakeClock
+from tests.wire import until
 
 INTERVAL = 0.01
-DEADLINE = 10.0
 
 
 def rules(ttl: str = "15m", *, tests: str = "") -> str:
@@ -54,11 +54,6 @@ class Followed:
 
     def names(self) -> list[str]:
         return [event for event, _ in self.events]
-
-    async def until(self, condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(DEADLINE):
-            while not condition():  # noqa: ASYNC110 - the file system has no event to wait for
-                await asyncio.sleep(INTERVAL / 4)
 
 
 @contextlib.asynccontextmanager
@@ -138,9 +133,9 @@ async def test_saving_in_place_applies_and_says_so(file):
     async with watched(file) as followed:
         followed.clock.advance(60)
         file.write_text(rules("1h"))
-        await followed.until(lambda: followed.ttl == 3600)
+        await until(lambda: followed.ttl == 3600)
         assert followed.live.loaded_at == followed.clock.now
-        await followed.until(lambda: followed.names() == ["rules-loaded"])
+        await until(lambda: followed.names() == ["rules-loaded"])
         assert followed.events[0][1] == {"file": str(file), "digest": followed.live.current.digest}
 
 
@@ -149,7 +144,7 @@ async def test_an_editors_rename_applies(file):
         for ttl, seconds in (("1h", 3600), ("2h", 7200)):
             (file.parent / ".rules.yaml.swp").write_text(rules(ttl))
             os.replace(file.parent / ".rules.yaml.swp", file)
-            await followed.until(lambda seconds=seconds: followed.ttl == seconds)
+            await until(lambda seconds=seconds: followed.ttl == seconds)
 
 
 async def test_two_swaps_of_a_config_maps_symlink_apply(tmp_path):
@@ -171,7 +166,7 @@ async def test_two_swaps_of_a_config_maps_symlink_apply(tmp_path):
     async with watched(tmp_path / "rules.yaml") as followed:
         for ttl, seconds in (("1h", 3600), ("2h", 7200)):
             swap(ttl)
-            await followed.until(lambda seconds=seconds: followed.ttl == seconds)
+            await until(lambda seconds=seconds: followed.ttl == seconds)
         assert followed.names() == ["rules-loaded"] * 2
 
 
@@ -199,10 +194,10 @@ async def test_a_truncated_half_write_leaves_the_last_good_rules_until_it_is_com
         before = followed.live.current
         whole = rules("1h")
         file.write_text(whole[: whole.index("[GET") + 6])
-        await followed.until(lambda: followed.live.problems != ())
+        await until(lambda: followed.live.problems != ())
         assert followed.live.current is before
         file.write_text(whole)
-        await followed.until(lambda: followed.ttl == 3600 and followed.live.problems == ())
+        await until(lambda: followed.ttl == 3600 and followed.live.problems == ())
 
 
 @pytest.mark.parametrize(
@@ -227,33 +222,33 @@ async def test_a_broken_save_keeps_the_last_good_rules_and_the_fix_clears_the_pr
     async with watched(file) as followed:
         before = followed.live.current
         file.write_text(broken)
-        await followed.until(lambda: followed.names() == ["rules-refused"])
+        await until(lambda: followed.names() == ["rules-refused"])
         assert followed.live.current is before
         assert any(place in str(problem) for problem in followed.live.problems), followed.live.problems
         assert followed.events[0][1]["problems"] == [str(problem) for problem in followed.live.problems]
         file.write_text(rules("1h"))
-        await followed.until(lambda: followed.ttl == 3600 and followed.live.problems == ())
+        await until(lambda: followed.ttl == 3600 and followed.live.problems == ())
 
 
 async def test_going_back_to_what_is_in_force_clears_the_problems(file):
     async with watched(file) as followed:
         good = file.read_text()
         file.write_text("broken: [")
-        await followed.until(lambda: followed.live.problems != ())
+        await until(lambda: followed.live.problems != ())
         file.write_text(good)
-        await followed.until(lambda: followed.live.problems == ())
+        await until(lambda: followed.live.problems == ())
         assert followed.ttl == 900
 
 
 async def test_deletion_keeps_the_rules_and_is_told_once_and_the_return_applies(file):
     async with watched(file) as followed:
         file.unlink()
-        await followed.until(lambda: followed.live.problems != ())
+        await until(lambda: followed.live.problems != ())
         await asyncio.to_thread(lambda: None)
         assert str(followed.live.problems[0]) == f"{file}:1:1: error: cannot be read: no such file or directory"
         assert followed.ttl == 900
         file.write_text(rules("1h"))
-        await followed.until(lambda: followed.ttl == 3600 and followed.live.problems == ())
+        await until(lambda: followed.ttl == 3600 and followed.live.problems == ())
         assert followed.names() == ["rules-refused", "rules-loaded"]
 
 
@@ -263,10 +258,10 @@ async def test_a_directory_that_vanishes_and_comes_back_is_followed(tmp_path):
     (home / "rules.yaml").write_text(rules())
     async with watched(home / "rules.yaml") as followed:
         home.rename(tmp_path / "away")
-        await followed.until(lambda: followed.live.problems != ())
+        await until(lambda: followed.live.problems != ())
         home.mkdir()
         (home / "rules.yaml").write_text(rules("1h"))
-        await followed.until(lambda: followed.ttl == 3600 and followed.live.problems == ())
+        await until(lambda: followed.ttl == 3600 and followed.live.problems == ())
 
 
 async def test_a_change_between_load_and_watch_is_not_lost(file):
@@ -274,7 +269,7 @@ async def test_a_change_between_load_and_watch_is_not_lost(file):
     followed.live.load()
     file.write_text(rules("1h"))
     watching = asyncio.create_task(followed.live.watch(INTERVAL))
-    await followed.until(lambda: followed.ttl == 3600)
+    await until(lambda: followed.ttl == 3600)
     watching.cancel()
     await asyncio.wait({watching})
 
@@ -315,7 +310,7 @@ async def test_of_two_reloads_at_once_the_newer_content_stays(file):
     followed.live.load()
     file.write_text(rules("1h"))
     first = asyncio.create_task(followed.live.reload())
-    await followed.until(lambda: followed.live._judging.locked() or first.done())
+    await until(lambda: followed.live._judging.locked() or first.done())
     file.write_text(rules("2h"))
     await asyncio.gather(first, followed.live.reload())
     assert followed.ttl == 7200

@@ -407,7 +407,7 @@ def chunked(chunks: Iterable[bytes], *headers: str, end: bool = True) -> bytes:
     return response(b"", "Transfer-Encoding: chunked", *headers, length=False) + body + (b"0\r\n\r\n" if end else b"")
 
 
-async def until(condition: Callable[[], bool | Awaitable[bool]]) -> None:
+async def until(condition: Callable[[], object]) -> None:
     """Wait for something that will be so soon; a failure when it is not."""
     async with asyncio.timeout(LIMIT):
         while not (await seen if isinstance(seen := condition(), Awaitable) else seen):  # noqa: ASYNC110

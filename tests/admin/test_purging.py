@@ -7,6 +7,7 @@ import pytest
 from proxy.cache.tiers import Found, Standing
 from tests.admin.world import World, bearer, port
 from tests.doubles import settle
+from tests.wire import until
 
 
 async def purge(client, who="operator", status=200, **fields):
@@ -83,9 +84,7 @@ async def test_the_answer_waits_for_the_store_as_a_writes_does(world, client):
     await world.keep()
     world.store.held.add("advance_epochs")
     asking = asyncio.create_task(purge(client, tags=["jobs"], tenant="org_a"))
-    async with asyncio.timeout(5):
-        while not world.store.gates:  # noqa: ASYNC110 - what is waited for is behind a socket
-            await asyncio.sleep(0.005)
+    await until(lambda: world.store.gates)
     await settle()
     assert not asking.done()
     world.store.held.clear()

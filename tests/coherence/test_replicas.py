@@ -163,9 +163,7 @@ async def test_a_thousand_clients_of_three_replicas_cost_one_request(server, tmp
         made.portal.gate = asyncio.Event()
         users = [await User([made.history.ports[number % 3]]).connect() for number in range(1000)]
         asking = [asyncio.ensure_future(user.ask(0, ORG, item(1))) for user in users]
-        async with asyncio.timeout(10):
-            while not made.portal.asked:  # noqa: ASYNC110 - the upstream is on the other side of a socket
-                await asyncio.sleep(0.005)
+        await wire.until(lambda: made.portal.asked)
         made.portal.gate.set()
         answers = await asyncio.gather(*asking)
         assert {opened(answer.body)["path"] for answer in answers} == {item(1)}

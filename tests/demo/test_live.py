@@ -1,8 +1,7 @@
-import asyncio
-
 from aiohttp import WSMsgType
 
 from proxy.demo.live import HUB, Hub
+from tests.wire import until
 
 
 async def test_the_socket_greets_ticks_echoes_and_tells_the_news(portal, acme):
@@ -39,9 +38,7 @@ async def test_a_client_that_leaves_is_forgotten(portal, acme):
     response = await portal.get("/api/stream", headers=acme)
     await response.content.readuntil(b"\n\n")
     response.close()
-    async with asyncio.timeout(5):
-        while hub._listeners:  # noqa: ASYNC110  # the handlers end on the next turns of this loop
-            await asyncio.sleep(0)
+    await until(lambda: not hub._listeners)
 
 
 async def test_news_stay_in_their_organisation_and_a_full_listener_misses_some():

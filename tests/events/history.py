@@ -13,7 +13,10 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
+
 from proxy.events.cursor import Cursor, parsed
+from proxy.events.window import Window
 from tests import wire
 from tests.serving.world import unsigned
 
@@ -81,6 +84,14 @@ class History:
         self.away: set[str] = set()  # users
         self.ending = False  # all is published
         self.over = False
+
+    @property
+    def got(self) -> int:
+        return sum(len(reader.got) for reader in self.readers)
+
+    @property
+    def gaps(self) -> int:
+        return sum(reader.gaps for reader in self.readers)
 
     # Publishing
 
@@ -206,3 +217,17 @@ async def observed(folder: Path, *settings: Mapping[str, str], seed: int = 0) ->
             sidecar = await stack.enter_async_context(wire.sidecar(upstream.port, own, RULES, **each))
             ports.append(sidecar.data_port)
         yield History(ports, seed)
+
+
+# Positive controls
+
+
+def as_if_nothing_was_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a simpler way would do: whatever a cursor is of, go on behind it; put back nothing."""
+    monkeypatch.setattr(Window, "resume", lambda self, cursor: self.after(cursor))
+    monkeypatch.setattr(Window, "holds", lambda self, cursor: True)
+    monkeypatch.setattr(Window, "lost_by", lambda self, stored: [])
+
+
+def one_too_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Window, "resume", lambda self, cursor: [e for e in self.entries if e.cursor.at >= cursor.at])

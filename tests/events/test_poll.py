@@ -61,7 +61,11 @@ async def test_who_ends_it_early_loses_nothing(world):
     waiting = asyncio.ensure_future(world.polls.poll(READER, Start(begin), 20, until))
     await settle(30)
     until.set_result(None)
-    assert (await asyncio.wait_for(waiting, 5)).events == []
+    told = json.loads((await asyncio.wait_for(waiting, 5)).document())
+    assert (told["recovered"], told["cursor"], told["events"]) == (True, begin, [])
+    assert world.feeds.get(ORG).subscribers == {}
+    await world.publish(event(1))
+    assert numbers(await poll(world, told["cursor"])) == [1]
 
 
 @pytest.mark.parametrize("after", ["5-0.gone", "nonsense"])

@@ -151,6 +151,7 @@ async def test_there_are_limits_and_who_leaves_makes_room(limits, full):
 
 async def test_one_that_never_began_is_let_go(world):
     stream = world.streams.admit(Reader.of(ADA), ADA, Start())
+    assert len(world.streams) == 1
     stream.lost()
     assert len(world.streams) == 0
 

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from proxy.cache.binding import SHARED, hash_of
 from proxy.policy.message import Fields, Request
 from proxy.policy.outcome import Outcome
 from proxy.serving.forwarding import Forwarding
@@ -98,6 +99,19 @@ class Served:
         async with asyncio.timeout(LIMIT):
             while len(self.world.background):  # noqa: ASYNC110
                 await asyncio.sleep(0)
+
+
+# What an answer that was prepared does not outlive.
+SPOILED: dict[str, Callable[[Served, Any], object]] = {
+    "other rules": lambda made, prepared: made.serving.advance(),
+    "a clock set back": lambda made, prepared: made.world.clock.advance(-1),
+    "another peer": lambda made, prepared: setattr(prepared, "trusted", True),
+    "another entry": lambda made, prepared: setattr(prepared.resident, "meta", bytes([*prepared.meta])),
+    "a purge": lambda made, prepared: made.world.epochs._copies.drop(SHARED, ["*"]),
+    "a purge of its tenant": lambda made, prepared: made.world.epochs._copies.drop(hash_of("org_a"), ["jobs"]),
+    "doubt": lambda made, prepared: made.world.epochs._copies.distrust(),
+    "no such encoding": lambda made, prepared: setattr(prepared, "coding", "zstd"),
+}
 
 
 @asynccontextmanager

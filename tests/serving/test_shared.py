@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 
-from proxy.cache.binding import SHARED, hash_of
 from proxy.serving.hits import LASTS, RECHECKED
 from proxy.serving.prepared import Prepared
-from tests.serving.short import Served, dated, head, prompt, served
+from tests.serving.short import SPOILED, Served, dated, head, prompt, served
 from tests.serving.world import RULES, unsigned
 from tests.wire import Client
 
@@ -149,18 +148,6 @@ async def test_what_ends_a_session_is_not_answered_from_what_is_shared():
         made.hits._shared.put("identity tenant:org_a:jobs:8", prepared, 1)
         assert made.hits.known(head("/api/jobs/8"), False) is not None
         assert made.hits.known(head("/api/jobs/9"), False) is None
-
-
-SPOILED = {
-    "other rules": lambda made, prepared: made.serving.advance(),
-    "a clock set back": lambda made, prepared: made.world.clock.advance(-1),
-    "another peer": lambda made, prepared: setattr(prepared, "trusted", True),
-    "another entry": lambda made, prepared: setattr(prepared.resident, "meta", bytes([*prepared.meta])),
-    "a purge": lambda made, prepared: made.world.epochs._copies.drop(SHARED, ["*"]),
-    "a purge of its tenant": lambda made, prepared: made.world.epochs._copies.drop(hash_of("org_a"), ["jobs"]),
-    "doubt": lambda made, prepared: made.world.epochs._copies.distrust(),
-    "no such encoding": lambda made, prepared: setattr(prepared, "coding", "zstd"),
-}
 
 
 @pytest.mark.parametrize("spoil", SPOILED.values(), ids=SPOILED)

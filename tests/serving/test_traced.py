@@ -1,6 +1,5 @@
 """Spans of a sidecar as a collector receives them: protobuf over HTTP, decoded."""
 
-import asyncio
 import contextlib
 import gzip
 from collections.abc import AsyncIterator
@@ -15,10 +14,10 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from proxy.app import Running, running
 from proxy.settings import load
 from tests.serving.world import unsigned
+from tests.wire import until
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 SAMPLED, UNSAMPLED = f"00-{TRACE}-{PARENT}-01", f"00-{TRACE}-{PARENT}-00"
-DEADLINE = 20.0
 RULES = """
 version: 1
 identity: {tenant: [jwt.org_id]}
@@ -51,9 +50,7 @@ class Collector:
         return [span for span in self.spans if span.name == name]
 
     async def has(self, number: int) -> None:
-        async with asyncio.timeout(DEADLINE):
-            while len(self.spans) < number:  # noqa: ASYNC110 - what is waited for is on the other side of a socket
-                await asyncio.sleep(0.02)
+        await until(lambda: len(self.spans) >= number)
 
 
 class Portal:

@@ -11,6 +11,7 @@ from aiohttp import web
 from proxy.sessions.auth0 import LEASE, PLACE, Account, Auth0Events
 from proxy.stores.memory import MemoryStore
 from tests.doubles import FakeClock, StoreDouble
+from tests.wire import until
 
 WHEN = "2023-11-14T22:13:00Z"
 INSTANT = 1_700_000_000.0 - 20
@@ -127,11 +128,6 @@ class World:
         """A moment, in which leases and pauses pass."""
         await asyncio.sleep(0.01)
 
-    async def until(self, condition) -> None:
-        async with asyncio.timeout(10):
-            while not condition():  # noqa: ASYNC110 - what is waited for is on the other side of a socket
-                await asyncio.sleep(0.005)
-
     async def end(self, index: int = 0) -> None:
         task = self.running.pop(index)
         task.cancel()
@@ -185,7 +181,7 @@ ORG, USER = {"id": "org_a"}, {"user_id": "auth0|ada"}
 async def test_what_happens_at_auth0_has_its_effect_as_of_when_it_happened(world, kind, object_, expected):
     world.auth0.say(kind, object_)
     world.replica("a")
-    await world.until(lambda: world.effects.seen)
+    await until(lambda: world.effects.seen)
     assert world.effects.seen == [(*expected, INSTANT)]
 
 
@@ -202,7 +198,7 @@ async def test_what_has_no_effect_is_passed_over_and_what_cannot_be_read_too(wor
         auth0.add(f"o{len(auth0.frames) + 1}", "user.deleted", data)
     auth0.say("organization.updated", {"id": "org_a"})
     one = world.replica("a")
-    await world.until(lambda: world.updated == ["org_a"])
+    await until(lambda: world.updated == ["org_a"])
     assert world.effects.seen == []
     assert (one.counts["passed-over"], one.counts["malformed"]) == (6, 7)
 
@@ -211,13 +207,13 @@ async def test_what_has_no_effect_is_passed_over_and_what_cannot_be_read_too(wor
 async def test_an_event_that_does_not_say_when_is_of_now(world, time):
     world.auth0.say("user.deleted", USER, time=time)
     world.replica("a")
-    await world.until(lambda: world.effects.seen)
+    await until(lambda: world.effects.seen)
     assert world.effects.seen[0][2] == world.clock()
 
 
 async def test_the_first_connection_asks_for_these_types_from_about_now_on(world):
     world.replica("a")
-    await world.until(lambda: world.auth0.asked)
+    await until(lambda: world.auth0.asked)
     (request,) = world.auth0.asked
     assert "organization.member.role.assigned" in request.query.getall("event_type")
     assert len(request.query.getall("event_type")) <= 20
@@ -231,9 +227,9 @@ async def test_it_resumes_behind_what_it_has_heard_when_the_service_ends_a_conne
     one = world.replica("a")
     for number in range(4):
         auth0.say("user.deleted", {"user_id": f"u{number}"})
-        await world.until(lambda number=number: len(world.effects.seen) == number + 1)
+        await until(lambda number=number: len(world.effects.seen) == number + 1)
         auth0.recycle()
-        await world.until(lambda number=number: len(auth0.asked) == number + 2)
+        await until(lambda number=number: len(auth0.asked) == number + 2)
     assert [each[1] for each in world.effects.seen] == [f"u:u{number}" for number in range(4)]
     assert [request.headers.get("Last-Event-ID") for request in auth0.asked] == [None, "o1", "o2", "o3", "o4"]
     assert one.counts["failed"] == 0
@@ -244,10 +240,10 @@ async def test_progress_alone_moves_the_place_too(world):
     auth0 = world.auth0
     auth0.progress()
     world.replica("a")
-    await world.until(lambda: auth0.open)
+    await until(lambda: auth0.open)
     auth0.progress()
     auth0.recycle()
-    await world.until(lambda: len(auth0.asked) == 2)
+    await until(lambda: len(auth0.asked) == 2)
     assert auth0.asked[1].headers["Last-Event-ID"] in ("o1", "o2")
     await world.end()
     assert json.loads((await world.store.inner.get([PLACE]))[0])[0] in ("o1", "o2")
@@ -257,11 +253,11 @@ async def test_after_a_restart_it_goes_on_where_it_was_and_misses_nothing(world)
     auth0 = world.auth0
     world.replica("a")
     auth0.say("user.deleted", {"user_id": "u1"})
-    await world.until(lambda: len(world.effects.seen) == 1)
+    await until(lambda: len(world.effects.seen) == 1)
     await world.end()
     auth0.say("user.deleted", {"user_id": "u2"})
     world.replica("b")
-    await world.until(lambda: len(world.effects.seen) == 2)
+    await until(lambda: len(world.effects.seen) == 2)
     assert [each[1] for each in world.effects.seen] == ["u:u1", "u:u2"]
 
 
@@ -270,21 +266,21 @@ async def test_duplicates_and_disorder_are_instants_like_others(world):
     for time in ("2023-11-14T22:13:10Z", "2023-11-14T22:12:00Z", "2023-11-14T22:13:10Z"):
         auth0.say("user.deleted", USER, time=time)
     world.replica("a")
-    await world.until(lambda: len(world.effects.seen) == 3)
+    await until(lambda: len(world.effects.seen) == 3)
     assert [each[2] for each in world.effects.seen] == [INSTANT + 10, INSTANT - 60, INSTANT + 10]
 
 
 async def test_one_replica_follows_and_another_when_it_is_gone(world):
     auth0 = world.auth0
     replicas = [world.replica(name) for name in "abc"]
-    await world.until(lambda: auth0.open == 1)
+    await until(lambda: auth0.open == 1)
     auth0.say("user.deleted", {"user_id": "u1"})
-    await world.until(lambda: world.effects.seen)
+    await until(lambda: world.effects.seen)
     assert sum(each.leads for each in replicas) == 1
     leader = next(index for index, each in enumerate(replicas) if each.leads)
     await world.end(leader)
     auth0.say("user.deleted", {"user_id": "u2"})
-    await world.until(lambda: len(world.effects.seen) == 2)
+    await until(lambda: len(world.effects.seen) == 2)
     assert auth0.most_open == 1
 
 
@@ -294,43 +290,43 @@ async def test_a_leader_that_ended_without_a_word_is_replaced_when_its_lease_is_
     await asyncio.sleep(0.05)
     assert not one.leads
     world.clock.advance(15)
-    await world.until(lambda: one.leads)
+    await until(lambda: one.leads)
 
 
 async def test_without_the_store_nobody_leads(world):
     one = world.replica("a")
-    await world.until(lambda: world.auth0.open == 1)
+    await until(lambda: world.auth0.open == 1)
     world.store.down = {"claim", "get", "replace", "set"}
-    await world.until(lambda: not one.leads and world.auth0.open == 0)
+    await until(lambda: not one.leads and world.auth0.open == 0)
     world.store.down = set()
-    await world.until(lambda: one.leads and world.auth0.open == 1)
+    await until(lambda: one.leads and world.auth0.open == 1)
 
 
 async def test_a_place_that_the_service_does_not_know_any_more_becomes_a_time(world):
     auth0 = world.auth0
     auth0.say("user.deleted", {"user_id": "u1"})
     world.replica("a")
-    await world.until(lambda: len(world.effects.seen) == 1)
+    await until(lambda: len(world.effects.seen) == 1)
     auth0.known = False
     auth0.recycle()
-    await world.until(lambda: len(auth0.asked) == 3)
+    await until(lambda: len(auth0.asked) == 3)
     assert "from_timestamp" in auth0.asked[2].query
-    await world.until(lambda: len(world.effects.seen) == 2)  # what is heard twice does no harm
+    await until(lambda: len(world.effects.seen) == 2)  # what is heard twice does no harm
     assert world.reports[0] == "auth0-events-lost"
-    await world.until(lambda: "auth0-events-heard" in world.reports)
+    await until(lambda: "auth0-events-heard" in world.reports)
 
 
 async def test_an_error_that_the_service_tells_ends_the_connection_and_it_is_tried_again(world):
     auth0 = world.auth0
     auth0.add("o1", "error", {"error": "internal"})
     one = world.replica("a")
-    await world.until(lambda: one.counts["failed"] >= 2)
+    await until(lambda: one.counts["failed"] >= 2)
     auth0.frames[0] = (
         "o1",
         "user.deleted",
         {"event": {"type": "user.deleted", "time": WHEN, "data": {"object": USER}}},
     )
-    await world.until(lambda: world.effects.seen)
+    await until(lambda: world.effects.seen)
     assert world.reports.count("auth0-events-lost") == 1  # said once, however often it fails
 
 
@@ -339,15 +335,15 @@ async def test_a_service_that_refuses_is_tried_again_with_a_new_token_where_that
     auth0 = world.auth0
     auth0.status = status
     one = world.replica("a")
-    await world.until(lambda: one.counts["failed"] >= 3)
+    await until(lambda: one.counts["failed"] >= 3)
     assert (auth0.tokens > 1) is (status in (401, 403))
     auth0.status = 200
-    await world.until(lambda: auth0.open == 1)
+    await until(lambda: auth0.open == 1)
 
 
 async def test_wrong_credentials_are_said_without_being_shown(world):
     world.auth0.token_status = 401
     one = world.replica("a")
-    await world.until(lambda: one.counts["failed"] >= 2)
+    await until(lambda: one.counts["failed"] >= 2)
     assert world.auth0.asked == []
     assert world.reports == ["auth0-events-lost"]

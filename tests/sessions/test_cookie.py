@@ -9,6 +9,7 @@ from proxy.errors import UpstreamError
 from proxy.sessions import cookie as module
 from tests.serving.short import dated, head, prompt, served
 from tests.serving.world import World, answered, unsigned
+from tests.wire import until
 
 RULES = """
 version: 1
@@ -154,9 +155,7 @@ async def test_an_upstream_that_takes_its_time_is_not_waited_for_long(world, mon
 
     world.upstream.answer = answer
     asking = asyncio.ensure_future(world.as_("ada"))
-    async with asyncio.timeout(5):
-        while len(world.upstream.asked) < 2:  # noqa: ASYNC110
-            await asyncio.sleep(0.005)
+    await until(lambda: len(world.upstream.asked) >= 2)
     world.upstream.gate = None
     gate.set()
     assert "keys-unavailable" in (await asking).cache

@@ -14,6 +14,7 @@ from proxy.sessions import enrich as module
 from proxy.sessions.enrich import MOST, Enriching
 from tests.doubles import FakeClock, settle
 from tests.serving.world import ScriptedUpstream, answered
+from tests.wire import until
 
 RULE = Enrichment("/api/org", (("X-Org-Name", "name"),), 900.0, "id")
 REQUEST = Request("GET", "/api/jobs", Fields((("Authorization", "Bearer x"), ("Host", "portal.test"))))
@@ -122,9 +123,7 @@ async def test_a_slow_answer_is_given_up(world, monkeypatch):
     monkeypatch.setattr(module, "PATIENCE", 0.01)
     world.upstream.gate = asyncio.Event()
     await world.about()
-    async with asyncio.timeout(5):
-        while not world.enriching.counts["too-slow"]:  # noqa: ASYNC110
-            await asyncio.sleep(0.005)
+    await until(lambda: world.enriching.counts["too-slow"])
 
 
 async def test_after_a_failure_what_was_known_stays_and_it_is_asked_again_soon(world):

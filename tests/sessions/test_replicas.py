@@ -12,6 +12,7 @@ from tests import servers
 from tests.chaos import Chaos
 from tests.faults.scene import plain, reached_at
 from tests.sessions.scene import BOUND, ROOM, scene
+from tests.wire import until
 
 pytestmark = [pytest.mark.process, servers.needs_redis]
 
@@ -158,7 +159,5 @@ async def test_a_store_that_comes_back_empty_is_told_again(tmp_path):
             await s.ask(0, "/api/logout", token, method="POST")
             server.kill()
             with servers.running(servers.redis_server(port=port)) as again:
-                async with asyncio.timeout(15):
-                    while not again.admin.xlen("shared:revocations"):  # noqa: ASYNC110
-                        await asyncio.sleep(0.05)
+                await until(lambda: again.admin.xlen("shared:revocations"))
                 assert (await s.ask(0, "/api/jobs", token))[0] == 401

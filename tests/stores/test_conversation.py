@@ -141,3 +141,8 @@ async def test_until_the_replies_of_whoever_stopped_waiting_are_here_the_connect
         assert not made.is_clean
         await server.say(b"$1\r\n1\r\n")
         assert not made.is_clean
+        await server.say(b"$1\r\n2\r\n")
+        assert made.is_clean
+        task = await asking(made)
+        await server.say(b"$1\r\n3\r\n$1\r\n4\r\n")
+        assert await task == [b"3", b"4"]

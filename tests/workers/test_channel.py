@@ -7,6 +7,7 @@ import pytest
 
 from proxy.cache.background import Background
 from proxy.workers.channel import Channel
+from tests.wire import until
 
 
 class Pair:
@@ -94,9 +95,7 @@ async def test_the_end_of_one_is_noticed_by_the_other_and_answers_nothing(pair):
     slow = pair.one.ask("slow")
     assert await pair.one.ask("echo") is None
     pair.other.close()
-    async with asyncio.timeout(5):
-        while len(pair.lost) < 2:  # noqa: ASYNC110
-            await asyncio.sleep(0)
+    await until(lambda: len(pair.lost) >= 2)
     pair.one.ask("echo")  # nobody is there to hear it
     assert not slow.done()
     pair.gate.set()

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from proxy.workers.hub import Hub, Member
+from tests.wire import until
 
 PATIENCE = 0.05
 
@@ -60,9 +61,7 @@ async def test_it_waits_for_the_last_answer(hub, silent):
     ear = Ear(0, hub)
     ear.deaf = True
     telling = asyncio.ensure_future(hub.tell("purged", None))
-    async with asyncio.timeout(5):
-        while not ear.open:  # noqa: ASYNC110
-            await asyncio.sleep(0)
+    await until(lambda: ear.open)
     assert not telling.done()
     ear.open[0].set_result("heard")
     assert await telling == ["heard"]
@@ -73,9 +72,7 @@ async def test_who_stays_silent_is_killed_and_its_end_is_waited_for(hub, silent)
     ear, other = Ear(0, hub, dies=False), Ear(1, hub)
     ear.deaf = True
     telling = asyncio.ensure_future(hub.tell("purged", None))
-    async with asyncio.timeout(5):
-        while not ear.killed:  # noqa: ASYNC110
-            await asyncio.sleep(0)
+    await until(lambda: ear.killed)
     for _ in range(20):
         await asyncio.sleep(0)
     assert not telling.done()  # a process that was sent a signal may run on for a moment
@@ -89,9 +86,7 @@ async def test_who_ends_by_itself_need_not_answer(hub, silent):
     ear = Ear(0, hub)
     ear.deaf = True
     telling = asyncio.ensure_future(hub.tell("purged", None))
-    async with asyncio.timeout(5):
-        while not ear.open:  # noqa: ASYNC110
-            await asyncio.sleep(0)
+    await until(lambda: ear.open)
     hub.remove(ear.member)
     assert await telling == []
     assert (silent, ear.killed) == ([], False)
