@@ -166,7 +166,7 @@ _NO_TOKENS = (
 
 def _names_loopback(host: str | None) -> bool:
     """No Host at all is HTTP/1.0's way, and no browser's."""
-    return host is None or _has_loopback(f"//{host}")
+    return host is None or ("@" not in host and _has_loopback(f"//{host}"))
 
 
 def _has_loopback(url: str) -> bool:

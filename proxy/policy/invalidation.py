@@ -94,12 +94,25 @@ def _written(
     for written in matches:
         if written is not None and written.route.kind is Kind.WRITE:
             yield written, request
+    yield from _without_suffix(request, find)
     # "A cache MUST invalidate the target URI ... when it receives a non-error status code" (4.4). A 5xx is no exception
     # here, which the RFC allows: it may have come after the change.
     for path in (request.path, *_named_paths(request, response)):
         read = find("GET", path)
         if read is not None:
             yield read, replace(request, target=path)
+
+
+def _without_suffix(request: Request, find: Find) -> Iterator[tuple[Match, Request]]:
+    """The same for frameworks to which `/api/jobs/77.json` is `/api/jobs/77` in a format."""
+    folder, slash, name = request.path.rpartition("/")
+    stem, dot, _ = name.partition(".")
+    if not stem or not dot:
+        return
+    path = folder + slash + stem
+    for found in (find(method, path) for method in ("GET", *methods_meant(request))):
+        if found is not None and not _is_plain(found.route):
+            yield found, replace(request, target=path)
 
 
 def _named_paths(request: Request, response: Response | None) -> Iterator[str]:

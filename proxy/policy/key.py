@@ -420,7 +420,8 @@ def makes_variant(name: str, route: Route) -> bool:
     if name in NEUTRAL_HEADERS or name.startswith("sec-") or name in route.ignore_headers:
         return False
     # a plain shared cache (RFC 9111 4.1): the origin's Vary says what selects, but for what frameworks build URLs from
-    return route.ttl is not None or route.scope is not Scope.PUBLIC or name.startswith(_ROUTING_PREFIXES)
+    routes = name.startswith(_ROUTING_PREFIXES) or "_" in name  # which some servers take for `-`
+    return routes or route.ttl is not None or route.scope is not Scope.PUBLIC
 
 
 def _lines(name: str, fields: Fields) -> str:

@@ -46,6 +46,7 @@ def test_a_token_says_name_role_and_tenant(who):
         # another page, or a name made to resolve to this machine
         (Gate(lenient=True), asking(host="rebound.example"), 403),
         (Gate(lenient=True), asking(host="rebound.example", origin="http://rebound.example"), 403),
+        (Gate(lenient=True), asking(host="rebound.example@127.0.0.1:9900"), 403),
         (Gate(lenient=True), asking(origin="http://rebound.example"), 403),
         (Gate(lenient=True), asking(origin=f"http://{OWN}"), 200),
         (Gate(lenient=True), asking(host=None, origin="http://"), 403),

@@ -246,6 +246,31 @@ def test_a_write_purges_the_features_that_another_reading_of_its_path_means(targ
     assert purged(target, method="PUT", headers=headers) == purge
 
 
+@pytest.mark.parametrize(
+    ("target", "found", "purge"),
+    [
+        # realistic: frameworks that read a suffix as the format of the answer
+        ("/api/jobs/77.json", None, {"org_a": ("jobs:list", "jobs:77", "search")}),
+        ("/api/jobs.json?page=2", None, {"org_a": ("jobs:list",)}),
+        # pathological
+        ("/api/jobs/77.tar.gz", None, {"org_a": ("jobs:list", "jobs:77", "search")}),
+        ("/api/companies/5.json", None, {"": ("companies:list", "companies:5")}),
+        ("/api/jobs/.json", None, {}),
+        ("/live.json", None, {}),  # what is stale in a plain shared cache is the RFC's to say
+    ],
+)
+def test_a_write_to_a_path_with_a_suffix_purges_what_is_stored_without_it(target, found, purge):
+    assert purged(target, found, method="PUT") == purge
+
+
+def test_what_its_own_route_purges_stays_when_a_path_has_a_suffix():
+    found = match(write_route(identifier=ITEM), job_id="77.json")
+    (tags,) = purged("/api/jobs/77.json", found, method="PUT").values()
+    assert tags[0] == "jobs:list"
+    assert tags[1].startswith("jobs:h-")
+    assert tags[2:] == ("jobs:77", "search")
+
+
 @pytest.mark.parametrize("name", ["X-HTTP-Method-Override", "x_http_method", "X-Method_Override"])
 def test_a_method_override_purges_what_that_method_would(name):
     assert purged("/api/jobs/77", headers={name: " put"}) == {"org_a": ("jobs:list", "jobs:77", "search")}

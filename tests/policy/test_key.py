@@ -331,6 +331,10 @@ def test_a_documented_list_is_neutral(name, neutral):
         (route(scope=Scope.PUBLIC), "x-acme", True),
         # pathological: frameworks build URLs from these
         (route(ttl=None, scope=Scope.PUBLIC), "x-forwarded-prefix", True),
+        # which servers that keep fields as variables take for X-Forwarded-Prefix, X-Real-IP and the like
+        (route(ttl=None, scope=Scope.PUBLIC), "x_forwarded_prefix", True),
+        (route(ttl=None, scope=Scope.PUBLIC), "x-original_host", True),
+        (route(ttl=None, scope=Scope.PUBLIC), "true_client_ip", True),
         (route(ttl=None, scope=Scope.PUBLIC), "x-host", True),
     ],
 )
