@@ -199,7 +199,7 @@ class Forwarding:
         choice, unread = self._choice_of(data)
         found = shape_of(choice)
         # an empty line before the request line would make a field of what comes between them
-        if found is None or data[0] in b"\r\n" or max(unread, choice.count(b"\r\n")) > MAX_LINES:
+        if found is None or data[0] in b"\r\n" or max(unread, choice[1].count(b"\r\n")) > MAX_LINES:
             return
         name, target = found
         made = rewriting(data, choice, target, peer, head, trusted=trusted)

@@ -42,7 +42,7 @@ from proxy.policy.reuse import EARLIEST_REFRESH
 from proxy.policy.route import Match
 from proxy.rules.counting import Counted
 from proxy.serving.at_once import AtOnce, Hit, Missed
-from proxy.serving.callers import Caller, Callers
+from proxy.serving.callers import Caller, Callers, target_of
 from proxy.serving.heads import fields_of
 from proxy.serving.prepared import Prepared, parted
 from proxy.serving.reading import Reading
@@ -51,7 +51,7 @@ from proxy.serving.response import head_of
 from proxy.serving.serving_epoch import ServingEpoch
 from proxy.serving.straight import Straight, Wanted
 from proxy.serving.table import Table
-from proxy.serving.unread import IRRELEVANT, MAX_LINES, Choices
+from proxy.serving.unread import IRRELEVANT, MAX_LINES, Choice, Choices
 
 CountedOf = Callable[[Request, Match, Identity | None, int], Counted | None]  # of an answer with this status
 RequestOf = Callable[[RawRequestMessage, str, bool], Request | None]  # of a head, a peer, and whether it is trusted
@@ -163,25 +163,25 @@ class Hits:
             self._choices.drop(choice)
         return self._by_caller(data, choice, trusted)
 
-    def _by_caller(self, data: bytes, choice: bytes, trusted: bool) -> tuple[bytes, bytes] | None:
+    def _by_caller(self, data: bytes, choice: Choice, trusted: bool) -> tuple[bytes, bytes] | None:
         now = self._clock()
-        known = self._callers.find(choice, self._serving.number, now, trusted)
+        line, rest = choice
+        known = self._callers.find(rest, self._serving.number, now, trusted)
         if known is None or self._closed or self._logged is not None:
             return None
-        caller, line, until = known
-        if until is None:
-            if not self._prompt.is_still(caller):
+        caller, until = known.caller, known.valid_until
+        if now >= until:
+            renewed = self._callers.renew(rest, known, now, RECHECKED) if self._prompt.is_still(caller) else None
+            if renewed is None:
                 return None
-            until = self._callers.renew(choice, self._serving.number, now, RECHECKED)
-            if until is None:
-                return None
+            until = renewed
         kept = caller.answers.get(line)
         if kept is not None:
             answer = self._shared_answer(data, *kept, until, trusted, now)
             if answer is not None:
                 return answer
             del caller.answers[line]
-        target = known.target()
+        target = target_of(line)
         if target is None or self._is_own(target.partition("?")[0]):
             return None
         placed = self._prompt.place(caller, target)
@@ -323,15 +323,16 @@ class Hits:
             return None
         hit = self._prompt.at_once(request)
         choice, _ = self._choice_of(data)
+        line, rest = choice
         # an empty line before the request line would make a field of what comes between them
-        if data[0] in b"\r\n" or choice.count(b"\r\n") > MAX_LINES:
-            choice = b""
-        elif self._callers.is_worth_keeping(choice) and (caller := self._prompt.caller()) is not None:
+        if data[0] in b"\r\n" or rest.count(b"\r\n") > MAX_LINES:
+            return self._made(None, hit) if hit is not None else None
+        if self._callers.is_worth_keeping(line, rest) and (caller := self._prompt.caller()) is not None:
             caller.legible = _is_legible(data, request.fields)
-            self._callers.keep(choice, caller, self._serving.number, self._clock(), RECHECKED)
+            self._callers.keep(rest, caller, self._serving.number, self._clock(), RECHECKED)
         return self._made(choice, hit) if hit is not None else None
 
-    def _made(self, choice: bytes, hit: Hit, caller: Caller | None = None) -> tuple[bytes, bytes] | None:
+    def _made(self, choice: Choice | None, hit: Hit, caller: Caller | None = None) -> tuple[bytes, bytes] | None:
         """The answer, which is prepared for those who make the same choice, or for all to whom it is given alike."""
         reading = hit.reading
         entry = reading.entry
@@ -352,12 +353,12 @@ class Hits:
         self._noted(reading.request, reply)
         if self._logged is not None:
             self._logged(reading.request, reply)
-        elif choice and reply.status in (entry.status, 304) and (counted is not None or reading.route.count is None):
+        elif choice is not None and reply.status in (entry.status, 304) and (counted or reading.route.count is None):
             self._prepare(choice, hit, caller, reply, cell, counted, now)
         return head_of(reply), body
 
     def _prepare(
-        self, choice: bytes, hit: Hit, caller: Caller | None, reply: Reply, cell: list[int],
+        self, choice: Choice, hit: Hit, caller: Caller | None, reply: Reply, cell: list[int],
         counted: Counted | None, now: float,
     ) -> None:  # fmt: skip
         name = self._prompt.learnt_place(caller, hit) if caller is not None and not counted else None
@@ -365,7 +366,7 @@ class Hits:
             if self._is_worth_preparing(self._choices, choice):
                 prepared = self._prepared(hit, reply, cell, counted, now)
                 if prepared is not None:
-                    self._choices.put(choice, prepared, prepared.size() + len(choice))
+                    self._choices.put(choice, prepared, prepared.size() + len(choice[0]) + len(choice[1]))
             return
         held = self._shared.get(name)
         if held is not None and self._holds(held, hit.reading.request.peer_trusted, now):
@@ -375,7 +376,7 @@ class Hits:
             if prepared is not None:
                 self._shared.put(name, prepared, prepared.size() + len(name))
 
-    def _is_worth_preparing(self, table: Table[Prepared], key: bytes | str) -> bool:
+    def _is_worth_preparing(self, table: Table[Prepared], key: Choice | str) -> bool:
         """Preparing costs as much as answering: of very many, only what comes again is worth it."""
         if table.size < table.max_bytes * (_FEW if table is self._choices else _MOST):
             return True
