@@ -75,7 +75,7 @@ class Caller:
         self.nameless = speaking_parameters  # a path with one of these has a say in who it is
         self.frames: dict[int, Frame | Reason] = {}
         self.places: dict[int, Place] = {}
-        self.answers: dict[bytes, tuple[Prepared, Outcome]] = {}  # to its first few request lines
+        self.answers: dict[bytes, tuple[Prepared, list[int]]] = {}  # to its first few request lines, until `renew`
         self.fills: dict[int, Rewriting] = {}  # by route: what makes the upstream's heads of this caller's
         self.legible = False  # `fields_of` reads such a head as the parser does
         self.lanes: dict[int, Lane | None] = {}
@@ -104,10 +104,13 @@ class Caller:
             return False
         return route.scope is Scope.PUBLIC or (self.identity is not None and self.nameless.isdisjoint(parameters))
 
-    def keep_answer(self, line: bytes, prepared: Prepared, outcome: Outcome) -> None:
-        """What is shared, and found without naming it: most clients ask for the same few things."""
+    def keep_answer(self, line: bytes, prepared: Prepared, cell: list[int]) -> None:
+        """What is shared, and found without naming it: most clients ask for the same few things.
+
+        `cell` is where it is counted: no longer than until the caller is asked about again.
+        """
         if len(self.answers) < _MOST_ANSWERS:
-            self.answers[line] = prepared, outcome
+            self.answers[line] = prepared, cell
 
     def keep_fill(self, route: Route, made: Rewriting) -> None:
         if len(self.fills) >= _MOST_FILLS:
@@ -190,6 +193,7 @@ class Callers:
 
     def renew(self, rest: bytes, known: Known, now: float, recheck: float) -> float | None:
         """The caller `find` just gave was asked about again, and is still the same; until when that holds."""
+        known.caller.answers.clear()
         return self._put(rest, known.caller, known.number, known.known_since, now, recheck)
 
     def _put(

@@ -187,9 +187,10 @@ class Hits:
         placed = self._prompt.place(caller, target)
         if placed is not None and (prepared := self._shared.get(placed[0])) is not None:
             name, outcome = placed
-            answer = self._shared_answer(data, prepared, outcome, until, trusted, now)
+            cell = self._cell_of(outcome)
+            answer = self._shared_answer(data, prepared, cell, until, trusted, now)
             if answer is not None:
-                caller.keep_answer(line, prepared, outcome)
+                caller.keep_answer(line, prepared, cell)
                 return answer
             self._shared.drop(name)
         wanted = self._straight.wanted(caller, target)
@@ -203,14 +204,13 @@ class Hits:
         return self._made(choice, found, caller)
 
     def _shared_answer(
-        self, data: bytes, prepared: Prepared, outcome: Outcome, until: float, trusted: bool, now: float
+        self, data: bytes, prepared: Prepared, cell: list[int], until: float, trusted: bool, now: float
     ) -> tuple[bytes, bytes] | None:
         """What was prepared for any caller who may have it; `until` is when this one is asked about again."""
         body = prepared.whole()
         if body is None or not self._holds(prepared, trusted, now):
             return None
         prepared.resident.touched = True
-        cell = self._cell_of(outcome)  # asked for anew: a caller may be known for longer than a cell
         cell[1] += 1
         cell[2] += len(body)
         self.chosen += 1
