@@ -5,7 +5,7 @@ Two heads that are the same but for such lines get the same answer: trace ids, c
 
 import re
 
-from proxy.policy.key import NEUTRAL_HEADERS
+from proxy.policy.variant import NEUTRAL_HEADERS
 
 # Fields that a decision about a stored response reads, or the parser (it refuses a second User-Agent). They, and every
 # name that is not neutral to a key, are part of the choice.
