@@ -19,6 +19,7 @@ from proxy.rules.compile import RuleSet
 from proxy.serving.encoding import preferred
 from proxy.serving.prepared import Prepared
 from proxy.serving.rewriting import Rewriting
+from proxy.serving.table import Seen
 from proxy.serving.unread import IRRELEVANT
 
 _MOST_FRAMES = 256  # of one caller
@@ -162,7 +163,7 @@ class Callers:
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._kept: OrderedDict[bytes, Known] = OrderedDict()
-        self._seen: set[int] = set()
+        self._seen = Seen(_SEEN)
         self.size = 0
 
     def find(self, rest: bytes, number: int, now: float, trusted: bool) -> Known | None:
@@ -178,15 +179,7 @@ class Callers:
         """Whether it came before: most of what is in no two heads alike comes once."""
         if _PLAIN.fullmatch(line) is None:
             return False
-        if rest in self._kept:
-            return True
-        seen = hash(rest)
-        if seen in self._seen:
-            return True
-        if len(self._seen) >= _SEEN:
-            self._seen.clear()
-        self._seen.add(seen)
-        return False
+        return rest in self._kept or self._seen.again(rest)
 
     def keep(self, rest: bytes, caller: Caller, number: int, now: float, recheck: float) -> None:
         self._put(rest, caller, number, now, now, recheck)

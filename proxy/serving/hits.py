@@ -50,7 +50,7 @@ from proxy.serving.reply import Reply, from_entry_now, is_dated
 from proxy.serving.response import head_of
 from proxy.serving.serving_epoch import ServingEpoch
 from proxy.serving.straight import Straight, Wanted
-from proxy.serving.table import Table
+from proxy.serving.table import Seen, Table
 from proxy.serving.unread import IRRELEVANT, MAX_LINES, Choice, Choices
 
 CountedOf = Callable[[Request, Match, Identity | None, int], Counted | None]  # of an answer with this status
@@ -112,8 +112,8 @@ class Hits:
         self._unfound: Wanted | tuple[Caller, Reading] | None = None  # what `known` was asked for last, by a caller
         self._missed: Missed | None = None
         self._choice_of = choices or Choices()
-        self._seen: dict[int, None] = {}
-        self._decided: set[int] = set()
+        self._seen = Seen(_SEEN)
+        self._decided = Seen(_DECIDED)
         self._closed = False
         self.repeated = 0
         self.chosen = 0
@@ -214,7 +214,7 @@ class Hits:
         cell[1] += 1
         cell[2] += len(body)
         self.chosen += 1
-        if self._comes_again(data):
+        if self._seen.again(data):
             own = prepared.of_one(cell, min(until, now + RECHECKED), now)
             self._heads.put(data, own, own.size() + len(data))
         return prepared.rendered(now), body
@@ -380,13 +380,7 @@ class Hits:
         """Preparing costs as much as answering: of very many, only what comes again is worth it."""
         if table.size < table.max_bytes * (_FEW if table is self._choices else _MOST):
             return True
-        seen = hash(key)
-        if seen in self._decided:
-            return True
-        if len(self._decided) >= _DECIDED:
-            self._decided.clear()
-        self._decided.add(seen)
-        return False
+        return self._decided.again(key)
 
     def _prepared(
         self, hit: Hit, reply: Reply, cell: list[int], counted: Counted | None, now: float, *, shared: bool = False
@@ -431,18 +425,9 @@ class Hits:
         return prepared
 
     def _remember_head(self, data: bytes, prepared: Prepared) -> None:
-        if self._comes_again(data):
-            self._heads.put(data, prepared, prepared.size() + len(data))  # its choice may go before it
-
-    def _comes_again(self, data: bytes) -> bool:
         """Heads that come again and again have a place of their own; most never come twice."""
-        seen = hash(data)
-        if seen in self._seen:
-            return True
-        if len(self._seen) >= _SEEN:
-            self._seen.clear()
-        self._seen[seen] = None
-        return False
+        if self._seen.again(data):
+            self._heads.put(data, prepared, prepared.size() + len(data))  # its choice may go before it
 
 
 def _is_legible(head: bytes, fields: Fields) -> bool:

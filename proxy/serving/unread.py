@@ -6,6 +6,7 @@ Two heads that are the same but for such lines get the same answer: trace ids, c
 import re
 
 from proxy.policy.variant import NEUTRAL_HEADERS
+from proxy.serving.table import Seen
 
 # Fields that a decision about a stored response reads, or the parser (it refuses a second User-Agent). They, and every
 # name that is not neutral to a key, are part of the choice.
@@ -73,7 +74,7 @@ class Choices:
     def __init__(self) -> None:
         self._newest: tuple[bytes, Choice, int] = b"", (b"", b""), 0
         self._rests: dict[bytes, tuple[bytes, int]] = {}
-        self._seen: set[int] = set()
+        self._seen = Seen(_SEEN)
 
     def __call__(self, data: bytes) -> tuple[Choice, int]:
         newest, choice, unread = self._newest
@@ -88,13 +89,8 @@ class Choices:
 
     def _read(self, rest: bytes) -> tuple[bytes, int]:
         read = UNREAD.subn(b"", rest)
-        seen = hash(rest)
-        if seen in self._seen and len(rest) <= _LONGEST:
+        if self._seen.again(rest) and len(rest) <= _LONGEST:
             if len(self._rests) >= _MOST:
                 self._rests.clear()
             self._rests[rest] = read
-        else:
-            if len(self._seen) >= _SEEN:
-                self._seen.clear()
-            self._seen.add(seen)
         return read

@@ -394,15 +394,6 @@ async def test_what_is_prepared_stays_within_its_bytes():
         assert made.hits._heads.size > 0
 
 
-def test_heads_that_came_once_are_forgotten_in_time(monkeypatch):
-    monkeypatch.setattr("proxy.serving.hits._SEEN", 10)
-    hits = object.__new__(Hits)
-    hits._seen = {}
-    for n in range(100):
-        hits._remember_head(b"%d" % n, Prepared())
-        assert len(hits._seen) <= 10
-
-
 SHAPES = {
     "no Age": [("Date", "d"), ("Cache-Status", "sidecache; hit; ttl=5")],
     "no Date": [("Age", "1"), ("Cache-Status", "sidecache; hit; ttl=5")],
