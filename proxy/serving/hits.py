@@ -217,6 +217,7 @@ class Hits:
         if self._seen.again(data):
             own = prepared.of_one(cell, min(until, now + RECHECKED), now)
             self._heads.put(data, own, own.size() + len(data))
+            return own.head, body
         return prepared.rendered(now), body
 
     def parsed(self, data: bytes, message: RawRequestMessage, peer: str, trusted: bool) -> tuple[bytes, bytes] | None:
