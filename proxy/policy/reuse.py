@@ -9,10 +9,10 @@ from proxy.policy import cache_control
 from proxy.policy.cache_control import CacheControl
 from proxy.policy.entry import Entry
 from proxy.policy.fields import list_members
-from proxy.policy.key import normalised
 from proxy.policy.message import Fields, Request
 from proxy.policy.outcome import Reason
 from proxy.policy.route import Route
+from proxy.policy.variant import normalised
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,10 +12,11 @@ from proxy.policy.entry import Entry, pack_head
 from proxy.policy.fields import for_this_side, format_http_date, list_members, parse_http_date
 from proxy.policy.freshness import HEURISTICALLY_CACHEABLE, corrected_initial_age, lifetime
 from proxy.policy.identity import Identity
-from proxy.policy.key import LIST, Key, makes_variant, normalised
+from proxy.policy.key import LIST, Key
 from proxy.policy.message import Fields, Request, Response
 from proxy.policy.outcome import Reason
 from proxy.policy.route import Assertion, Match, Route, Scope
+from proxy.policy.variant import makes_variant, normalised
 
 MAX_VARY = 8
 JITTER = 0.05  # a route's own TTL is shortened by up to this part, so that keys do not expire together

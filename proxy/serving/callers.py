@@ -19,6 +19,7 @@ from proxy.rules.compile import RuleSet
 from proxy.serving.encoding import preferred
 from proxy.serving.prepared import Prepared
 from proxy.serving.rewriting import Rewriting
+from proxy.serving.table import Seen
 from proxy.serving.unread import IRRELEVANT
 
 _MOST_FRAMES = 256  # of one caller
@@ -75,7 +76,7 @@ class Caller:
         self.nameless = speaking_parameters  # a path with one of these has a say in who it is
         self.frames: dict[int, Frame | Reason] = {}
         self.places: dict[int, Place] = {}
-        self.answers: dict[bytes, tuple[Prepared, Outcome]] = {}  # to its first few request lines
+        self.answers: dict[bytes, tuple[Prepared, list[int]]] = {}  # to its first few request lines, until `renew`
         self.fills: dict[int, Rewriting] = {}  # by route: what makes the upstream's heads of this caller's
         self.legible = False  # `fields_of` reads such a head as the parser does
         self.lanes: dict[int, Lane | None] = {}
@@ -104,10 +105,13 @@ class Caller:
             return False
         return route.scope is Scope.PUBLIC or (self.identity is not None and self.nameless.isdisjoint(parameters))
 
-    def keep_answer(self, line: bytes, prepared: Prepared, outcome: Outcome) -> None:
-        """What is shared, and found without naming it: most clients ask for the same few things."""
+    def keep_answer(self, line: bytes, prepared: Prepared, cell: list[int]) -> None:
+        """What is shared, and found without naming it: most clients ask for the same few things.
+
+        `cell` is where it is counted: no longer than until the caller is asked about again.
+        """
         if len(self.answers) < _MOST_ANSWERS:
-            self.answers[line] = prepared, outcome
+            self.answers[line] = prepared, cell
 
     def keep_fill(self, route: Route, made: Rewriting) -> None:
         if len(self.fills) >= _MOST_FILLS:
@@ -134,7 +138,9 @@ class Caller:
         return lane
 
 
-class _Kept(NamedTuple):
+class Known(NamedTuple):
+    """Who asks. From `valid_until` on it must be asked about again."""
+
     caller: Caller
     number: int
     known_since: float
@@ -142,72 +148,55 @@ class _Kept(NamedTuple):
     valid_until: float
 
 
-class Asking(NamedTuple):
-    """Who asks, and the request line. `until` is when the caller must be asked about again; None: that is now."""
-
-    caller: Caller
-    line: bytes
-    until: float | None
-
-    def target(self) -> str | None:
-        """None where it might be read in two ways."""
-        plain = _PLAIN.fullmatch(self.line)
-        return plain[1].decode("ascii") if plain is not None else None
+def target_of(line: bytes) -> str | None:
+    """Of a request line; None where it might be read in two ways."""
+    plain = _PLAIN.fullmatch(line)
+    return plain[1].decode("ascii") if plain is not None else None
 
 
 class Callers:
-    """Callers by the bytes of their heads without the request line, bounded by bytes; the oldest go first."""
+    """Callers by the bytes of their heads without the request line, bounded by bytes; the oldest go first.
+
+    `rest` is a head without its request line and without what nobody reads.
+    """
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
-        self._kept: OrderedDict[bytes, _Kept] = OrderedDict()
-        self._seen: set[int] = set()
+        self._kept: OrderedDict[bytes, Known] = OrderedDict()
+        self._seen = Seen(_SEEN)
         self.size = 0
 
-    def find(self, choice: bytes, number: int, now: float, trusted: bool) -> Asking | None:
-        """Of a head without what nobody reads. `number` is the serving epoch."""
-        line, _, rest = choice.partition(b"\r\n")
+    def find(self, rest: bytes, number: int, now: float, trusted: bool) -> Known | None:
+        """`number` is the serving epoch."""
         kept = self._kept.get(rest)
         if kept is None or kept.number != number or kept.caller.trusted is not trusted or now < kept.kept_at:
             return None  # it stays as one that has come before
-        if now < kept.valid_until:
-            return Asking(kept.caller, line, kept.valid_until)
-        if now < min(kept.caller.expires, kept.known_since + _LONGEST):
-            return Asking(kept.caller, line, None)
+        if now < kept.valid_until or now < min(kept.caller.expires, kept.known_since + _LONGEST):
+            return kept
         return None
 
-    def is_worth_keeping(self, choice: bytes) -> bool:
+    def is_worth_keeping(self, line: bytes, rest: bytes) -> bool:
         """Whether it came before: most of what is in no two heads alike comes once."""
-        line, _, rest = choice.partition(b"\r\n")
         if _PLAIN.fullmatch(line) is None:
             return False
-        if rest in self._kept:
-            return True
-        seen = hash(rest)
-        if seen in self._seen:
-            return True
-        if len(self._seen) >= _SEEN:
-            self._seen.clear()
-        self._seen.add(seen)
-        return False
+        return rest in self._kept or self._seen.again(rest)
 
-    def keep(self, choice: bytes, caller: Caller, number: int, now: float, recheck: float) -> None:
-        self._put(choice, caller, number, now, now, recheck)
+    def keep(self, rest: bytes, caller: Caller, number: int, now: float, recheck: float) -> None:
+        self._put(rest, caller, number, now, now, recheck)
 
-    def renew(self, choice: bytes, number: int, now: float, recheck: float) -> float | None:
+    def renew(self, rest: bytes, known: Known, now: float, recheck: float) -> float | None:
         """The caller `find` just gave was asked about again, and is still the same; until when that holds."""
-        kept = self._kept.get(choice.partition(b"\r\n")[2])
-        return None if kept is None else self._put(choice, kept.caller, number, kept.known_since, now, recheck)
+        known.caller.answers.clear()
+        return self._put(rest, known.caller, known.number, known.known_since, now, recheck)
 
     def _put(
-        self, choice: bytes, caller: Caller, number: int, known_since: float, now: float, recheck: float
+        self, rest: bytes, caller: Caller, number: int, known_since: float, now: float, recheck: float
     ) -> float | None:
-        _, _, rest = choice.partition(b"\r\n")
         valid_until = min(now + recheck, caller.expires)
         if not valid_until > now:
             return None
         self._drop(rest)
-        self._kept[rest] = _Kept(caller, number, known_since, now, valid_until)
+        self._kept[rest] = Known(caller, number, known_since, now, valid_until)
         self.size += len(rest) + _OVERHEAD
         while self.size > self._max_bytes:
             rest, _ = self._kept.popitem(last=False)

@@ -26,7 +26,7 @@ from proxy.serving.protocol import ServerProtocol
 from proxy.serving.relay import Passing, Relays, Told
 from proxy.serving.rewriting import Rewriting, rewriting, shape_of
 from proxy.serving.serving_epoch import ServingEpoch
-from proxy.serving.table import Table
+from proxy.serving.table import Seen, Table
 from proxy.serving.unread import MAX_LINES, Choices
 
 _OVERHEAD = 1500  # bytes that what is remembered costs beside the bytes of heads
@@ -91,7 +91,7 @@ class Forwarding:
         self._heads = Table[Known](max_bytes // 2)
         self._shapes = Table[Shape](max_bytes // 4)
         self._targets = Table[Passing](max_bytes // 4)
-        self._seen: dict[int, None] = {}
+        self._seen = Seen(_SEEN)
         self.repeated = 0
         self.alike = 0
         self.decided = 0
@@ -185,21 +185,16 @@ class Forwarding:
 
     def _remember(self, protocol: ServerProtocol, data: bytes, head: bytes, passing: Passing) -> None:
         """Heads that come again and again have a place of their own; most never come twice."""
-        seen = hash(data)
-        if seen in self._seen:
+        if self._seen.again(data):
             known = Known(passing, head, self._serving.number, protocol.peer, trusted=protocol.trusted)
             self._heads.put(data, known, len(data) + len(head) + _OVERHEAD)
-        else:
-            if len(self._seen) >= _SEEN:
-                self._seen.clear()
-            self._seen[seen] = None
 
     def _remember_shape(self, protocol: ServerProtocol, data: bytes, head: bytes, passed: Passed) -> None:
         peer, trusted = protocol.peer.encode("latin-1"), protocol.trusted
         choice, unread = self._choice_of(data)
         found = shape_of(choice)
         # an empty line before the request line would make a field of what comes between them
-        if found is None or data[0] in b"\r\n" or max(unread, choice.count(b"\r\n")) > MAX_LINES:
+        if found is None or data[0] in b"\r\n" or max(unread, choice[1].count(b"\r\n")) > MAX_LINES:
             return
         name, target = found
         made = rewriting(data, choice, target, peer, head, trusted=trusted)

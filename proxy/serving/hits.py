@@ -42,7 +42,7 @@ from proxy.policy.reuse import EARLIEST_REFRESH
 from proxy.policy.route import Match
 from proxy.rules.counting import Counted
 from proxy.serving.at_once import AtOnce, Hit, Missed
-from proxy.serving.callers import Caller, Callers
+from proxy.serving.callers import Caller, Callers, target_of
 from proxy.serving.heads import fields_of
 from proxy.serving.prepared import Prepared, parted
 from proxy.serving.reading import Reading
@@ -50,8 +50,8 @@ from proxy.serving.reply import Reply, from_entry_now, is_dated
 from proxy.serving.response import head_of
 from proxy.serving.serving_epoch import ServingEpoch
 from proxy.serving.straight import Straight, Wanted
-from proxy.serving.table import Table
-from proxy.serving.unread import IRRELEVANT, MAX_LINES, Choices
+from proxy.serving.table import Seen, Table
+from proxy.serving.unread import IRRELEVANT, MAX_LINES, Choice, Choices
 
 CountedOf = Callable[[Request, Match, Identity | None, int], Counted | None]  # of an answer with this status
 RequestOf = Callable[[RawRequestMessage, str, bool], Request | None]  # of a head, a peer, and whether it is trusted
@@ -112,8 +112,8 @@ class Hits:
         self._unfound: Wanted | tuple[Caller, Reading] | None = None  # what `known` was asked for last, by a caller
         self._missed: Missed | None = None
         self._choice_of = choices or Choices()
-        self._seen: dict[int, None] = {}
-        self._decided: set[int] = set()
+        self._seen = Seen(_SEEN)
+        self._decided = Seen(_DECIDED)
         self._closed = False
         self.repeated = 0
         self.chosen = 0
@@ -163,33 +163,34 @@ class Hits:
             self._choices.drop(choice)
         return self._by_caller(data, choice, trusted)
 
-    def _by_caller(self, data: bytes, choice: bytes, trusted: bool) -> tuple[bytes, bytes] | None:
+    def _by_caller(self, data: bytes, choice: Choice, trusted: bool) -> tuple[bytes, bytes] | None:
         now = self._clock()
-        known = self._callers.find(choice, self._serving.number, now, trusted)
+        line, rest = choice
+        known = self._callers.find(rest, self._serving.number, now, trusted)
         if known is None or self._closed or self._logged is not None:
             return None
-        caller, line, until = known
-        if until is None:
-            if not self._prompt.is_still(caller):
+        caller, until = known.caller, known.valid_until
+        if now >= until:
+            renewed = self._callers.renew(rest, known, now, RECHECKED) if self._prompt.is_still(caller) else None
+            if renewed is None:
                 return None
-            until = self._callers.renew(choice, self._serving.number, now, RECHECKED)
-            if until is None:
-                return None
+            until = renewed
         kept = caller.answers.get(line)
         if kept is not None:
             answer = self._shared_answer(data, *kept, until, trusted, now)
             if answer is not None:
                 return answer
             del caller.answers[line]
-        target = known.target()
+        target = target_of(line)
         if target is None or self._is_own(target.partition("?")[0]):
             return None
         placed = self._prompt.place(caller, target)
         if placed is not None and (prepared := self._shared.get(placed[0])) is not None:
             name, outcome = placed
-            answer = self._shared_answer(data, prepared, outcome, until, trusted, now)
+            cell = self._cell_of(outcome)
+            answer = self._shared_answer(data, prepared, cell, until, trusted, now)
             if answer is not None:
-                caller.keep_answer(line, prepared, outcome)
+                caller.keep_answer(line, prepared, cell)
                 return answer
             self._shared.drop(name)
         wanted = self._straight.wanted(caller, target)
@@ -203,20 +204,20 @@ class Hits:
         return self._made(choice, found, caller)
 
     def _shared_answer(
-        self, data: bytes, prepared: Prepared, outcome: Outcome, until: float, trusted: bool, now: float
+        self, data: bytes, prepared: Prepared, cell: list[int], until: float, trusted: bool, now: float
     ) -> tuple[bytes, bytes] | None:
         """What was prepared for any caller who may have it; `until` is when this one is asked about again."""
         body = prepared.whole()
         if body is None or not self._holds(prepared, trusted, now):
             return None
         prepared.resident.touched = True
-        cell = self._cell_of(outcome)  # asked for anew: a caller may be known for longer than a cell
         cell[1] += 1
         cell[2] += len(body)
         self.chosen += 1
-        if self._comes_again(data):
+        if self._seen.again(data):
             own = prepared.of_one(cell, min(until, now + RECHECKED), now)
             self._heads.put(data, own, own.size() + len(data))
+            return own.head, body
         return prepared.rendered(now), body
 
     def parsed(self, data: bytes, message: RawRequestMessage, peer: str, trusted: bool) -> tuple[bytes, bytes] | None:
@@ -323,15 +324,16 @@ class Hits:
             return None
         hit = self._prompt.at_once(request)
         choice, _ = self._choice_of(data)
+        line, rest = choice
         # an empty line before the request line would make a field of what comes between them
-        if data[0] in b"\r\n" or choice.count(b"\r\n") > MAX_LINES:
-            choice = b""
-        elif self._callers.is_worth_keeping(choice) and (caller := self._prompt.caller()) is not None:
+        if data[0] in b"\r\n" or rest.count(b"\r\n") > MAX_LINES:
+            return self._made(None, hit) if hit is not None else None
+        if self._callers.is_worth_keeping(line, rest) and (caller := self._prompt.caller()) is not None:
             caller.legible = _is_legible(data, request.fields)
-            self._callers.keep(choice, caller, self._serving.number, self._clock(), RECHECKED)
+            self._callers.keep(rest, caller, self._serving.number, self._clock(), RECHECKED)
         return self._made(choice, hit) if hit is not None else None
 
-    def _made(self, choice: bytes, hit: Hit, caller: Caller | None = None) -> tuple[bytes, bytes] | None:
+    def _made(self, choice: Choice | None, hit: Hit, caller: Caller | None = None) -> tuple[bytes, bytes] | None:
         """The answer, which is prepared for those who make the same choice, or for all to whom it is given alike."""
         reading = hit.reading
         entry = reading.entry
@@ -352,12 +354,12 @@ class Hits:
         self._noted(reading.request, reply)
         if self._logged is not None:
             self._logged(reading.request, reply)
-        elif choice and reply.status in (entry.status, 304) and (counted is not None or reading.route.count is None):
+        elif choice is not None and reply.status in (entry.status, 304) and (counted or reading.route.count is None):
             self._prepare(choice, hit, caller, reply, cell, counted, now)
         return head_of(reply), body
 
     def _prepare(
-        self, choice: bytes, hit: Hit, caller: Caller | None, reply: Reply, cell: list[int],
+        self, choice: Choice, hit: Hit, caller: Caller | None, reply: Reply, cell: list[int],
         counted: Counted | None, now: float,
     ) -> None:  # fmt: skip
         name = self._prompt.learnt_place(caller, hit) if caller is not None and not counted else None
@@ -365,7 +367,7 @@ class Hits:
             if self._is_worth_preparing(self._choices, choice):
                 prepared = self._prepared(hit, reply, cell, counted, now)
                 if prepared is not None:
-                    self._choices.put(choice, prepared, prepared.size() + len(choice))
+                    self._choices.put(choice, prepared, prepared.size() + len(choice[0]) + len(choice[1]))
             return
         held = self._shared.get(name)
         if held is not None and self._holds(held, hit.reading.request.peer_trusted, now):
@@ -375,17 +377,11 @@ class Hits:
             if prepared is not None:
                 self._shared.put(name, prepared, prepared.size() + len(name))
 
-    def _is_worth_preparing(self, table: Table[Prepared], key: bytes | str) -> bool:
+    def _is_worth_preparing(self, table: Table[Prepared], key: Choice | str) -> bool:
         """Preparing costs as much as answering: of very many, only what comes again is worth it."""
         if table.size < table.max_bytes * (_FEW if table is self._choices else _MOST):
             return True
-        seen = hash(key)
-        if seen in self._decided:
-            return True
-        if len(self._decided) >= _DECIDED:
-            self._decided.clear()
-        self._decided.add(seen)
-        return False
+        return self._decided.again(key)
 
     def _prepared(
         self, hit: Hit, reply: Reply, cell: list[int], counted: Counted | None, now: float, *, shared: bool = False
@@ -430,18 +426,9 @@ class Hits:
         return prepared
 
     def _remember_head(self, data: bytes, prepared: Prepared) -> None:
-        if self._comes_again(data):
-            self._heads.put(data, prepared, prepared.size() + len(data))  # its choice may go before it
-
-    def _comes_again(self, data: bytes) -> bool:
         """Heads that come again and again have a place of their own; most never come twice."""
-        seen = hash(data)
-        if seen in self._seen:
-            return True
-        if len(self._seen) >= _SEEN:
-            self._seen.clear()
-        self._seen[seen] = None
-        return False
+        if self._seen.again(data):
+            self._heads.put(data, prepared, prepared.size() + len(data))  # its choice may go before it
 
 
 def _is_legible(head: bytes, fields: Fields) -> bool:

@@ -12,6 +12,8 @@ and only if that gives for the first one, byte for byte, what was made of it.
 
 import re
 
+from proxy.serving.unread import Choice
+
 _CRLF = b"\r\n"
 _END = b"\r\n\r\n"
 _FORWARDED_FOR = b"\r\nX-Forwarded-For: "
@@ -23,13 +25,14 @@ _ADDRESSES = re.compile(rb"\r\n(?:X-Forwarded-For|x-forwarded-for): ([^\r]*)(?=\
 PLAIN_TARGET = re.compile(rb"/(?!/)[A-Za-z0-9._~!$&'()*+,:@=/?%-]*")
 
 
-def shape_of(choice: bytes) -> tuple[bytes, bytes] | None:
+def shape_of(choice: Choice) -> tuple[bytes, bytes] | None:
     """The shape of a head without what no decision reads, and its target. None: it has none."""
-    method, _, rest = choice.partition(b" ")
-    target, space, others = rest.partition(b" ")
+    line, rest = choice
+    method, _, others = line.partition(b" ")
+    target, space, version = others.partition(b" ")
     if not space or not PLAIN_TARGET.fullmatch(target):
         return None
-    return b"%b %b" % (method, others), target
+    return b"%b %b%b" % (method, version, rest), target
 
 
 class Rewriting:
@@ -65,7 +68,7 @@ class Rewriting:
 
 
 def rewriting(
-    data: bytes, choice: bytes, target: bytes, peer: bytes, made: bytes, *, trusted: bool
+    data: bytes, choice: Choice, target: bytes, peer: bytes, made: bytes, *, trusted: bool
 ) -> Rewriting | None:
     """What does for others of this shape what was done for `data`, of which `made` came. None: it cannot."""
     line, _, _ = made.partition(_CRLF)
@@ -73,7 +76,7 @@ def rewriting(
     _, mark, last = made.rpartition(_FORWARDED_FOR)
     if prefix == line or not mark or not peer:
         return None
-    dropped = _dropped(choice, made)
+    dropped = _dropped(choice[1], made)
     if dropped is None:
         return None
     added = _CRLF + last.partition(_CRLF)[2]
@@ -81,10 +84,10 @@ def rewriting(
     return found if found(data, target, peer) == made else None
 
 
-def _dropped(choice: bytes, made: bytes) -> tuple[bytes, ...] | None:
-    """The lines of a choice that the upstream does not get, each with its line ends. None: which, cannot be told."""
+def _dropped(rest: bytes, made: bytes) -> tuple[bytes, ...] | None:
+    """The lines of it that the upstream does not get, each with its line ends. None: which, cannot be told."""
     gone = []
-    for line in choice[: -len(_END)].split(_CRLF)[1:]:
+    for line in rest[: -len(_END)].split(_CRLF)[1:]:
         name, _, value = line.partition(b":")
         lower = name.decode("latin-1").lower()
         if lower == "x-forwarded-for" or (lower == "connection" and value.strip().lower() != b"keep-alive"):

@@ -17,7 +17,6 @@ the store, and what the record says, as long as all of this holds. Whatever is n
                 that the caller gets
 """
 
-import re
 from collections.abc import Callable
 from time import monotonic
 
@@ -28,6 +27,7 @@ from proxy.cache.reads import Value
 from proxy.cache.tiers import THREAD_BYTES, Cache
 from proxy.policy import reuse
 from proxy.policy.key import Key, item, items
+from proxy.policy.lookup import PLAINEST_PATH
 from proxy.policy.message import Fields, Request
 from proxy.policy.outcome import Outcome, Reason
 from proxy.policy.reply import ROUNDED_UP, kept_head
@@ -42,7 +42,6 @@ from proxy.serving.reply import VIA, Reply, encoded, wished
 from proxy.serving.response import head_of
 from proxy.serving.serving_epoch import ServingEpoch
 
-_PLAIN_PATH = re.compile(r"(?:/[a-z0-9_-]+)+")  # it has no other spelling
 _CONDITIONAL = frozenset({"range", "if-range", "if-none-match", "if-modified-since"})
 _HEADS = 1024  # remembered as they are sent
 _END = b"%bAge: %d\r\nContent-Length: %d\r\nCache-Status: sidecache; hit; ttl=%d\r\nVia: " + VIA.encode() + b"\r\n\r\n"
@@ -125,7 +124,7 @@ class Straight:
     def wanted(self, caller: Caller, target: str) -> Wanted | None:
         """What this caller wants, if it may be answered this way or from memory. None: the plain way."""
         path, _, query = target.partition("?")
-        if _PLAIN_PATH.fullmatch(path) is None:
+        if PLAINEST_PATH.fullmatch(path) is None:
             return None
         folder, _, value = path.rpartition("/")
         lane = caller.folders.get(folder)

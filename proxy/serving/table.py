@@ -1,4 +1,4 @@
-"""What is remembered of what was asked before? Bounded by bytes; the oldest go first."""
+"""What is remembered of what was asked before? Bounded; of a table by bytes, and the oldest go first."""
 
 from collections import OrderedDict
 from collections.abc import Hashable
@@ -28,3 +28,26 @@ class Table(Generic[T]):
         found = self._known.pop(key, None)
         if found is not None:
             self.size -= found[1]
+
+
+class Seen:
+    """Whether something came before, of which most comes once: only what comes again is worth a place."""
+
+    __slots__ = ("_hashes", "_most")
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._hashes: set[int] = set()
+
+    def __len__(self) -> int:
+        return len(self._hashes)
+
+    def again(self, key: Hashable) -> bool:
+        """Whether it did; from now on it has. Where there are `most` of them, all are forgotten."""
+        seen = hash(key)
+        if seen in self._hashes:
+            return True
+        if len(self._hashes) >= self._most:
+            self._hashes.clear()
+        self._hashes.add(seen)
+        return False

@@ -5,7 +5,8 @@ Two heads that are the same but for such lines get the same answer: trace ids, c
 
 import re
 
-from proxy.policy.key import NEUTRAL_HEADERS
+from proxy.policy.variant import NEUTRAL_HEADERS
+from proxy.serving.table import Seen
 
 # Fields that a decision about a stored response reads, or the parser (it refuses a second User-Agent). They, and every
 # name that is not neutral to a key, are part of the choice.
@@ -58,40 +59,38 @@ _LONGEST = 4096  # bytes of a head that is remembered without its first line
 _MOST = 256  # of those
 _SEEN = 4096  # that came once
 
+Choice = tuple[bytes, bytes]  # the first line of a head, and what is left of the rest, from the end of that line on
+
 
 class Choices:
     """A head without the lines that no decision reads, and how many these are.
 
-    The newest one's is remembered; and for heads that come again with other first lines what is left of the rest.
+    The newest one's is remembered; and for heads that come again with other first lines what is left of the rest. In
+    two parts, as each of them is looked up by itself: bytes are hashed once.
     """
 
     __slots__ = ("_newest", "_rests", "_seen")
 
     def __init__(self) -> None:
-        self._newest = b"", b"", 0
+        self._newest: tuple[bytes, Choice, int] = b"", (b"", b""), 0
         self._rests: dict[bytes, tuple[bytes, int]] = {}
-        self._seen: set[int] = set()
+        self._seen = Seen(_SEEN)
 
-    def __call__(self, data: bytes) -> tuple[bytes, int]:
+    def __call__(self, data: bytes) -> tuple[Choice, int]:
         newest, choice, unread = self._newest
         if newest is not data:
             end = data.find(b"\r\n")  # no line that nobody reads begins before it
             rest = data[end:]
             known = self._rests.get(rest)
             left, unread = known if known is not None else self._read(rest)
-            choice = data[:end] + left
+            choice = data[:end], left
             self._newest = data, choice, unread
         return choice, unread
 
     def _read(self, rest: bytes) -> tuple[bytes, int]:
         read = UNREAD.subn(b"", rest)
-        seen = hash(rest)
-        if seen in self._seen and len(rest) <= _LONGEST:
+        if self._seen.again(rest) and len(rest) <= _LONGEST:
             if len(self._rests) >= _MOST:
                 self._rests.clear()
             self._rests[rest] = read
-        else:
-            if len(self._seen) >= _SEEN:
-                self._seen.clear()
-            self._seen.add(seen)
         return read

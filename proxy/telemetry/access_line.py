@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from proxy.policy.identity import Identity
-from proxy.policy.key import NEUTRAL_HEADERS, Keyring, normalised
+from proxy.policy.key import Keyring
 from proxy.policy.message import Request
 from proxy.policy.outcome import Outcome
+from proxy.policy.variant import NEUTRAL_HEADERS, normalised
 
 HASHED = 12  # characters of a hash: 72 bits
 

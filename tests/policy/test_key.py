@@ -21,8 +21,6 @@ from proxy.policy.key import (
     identifier,
     item,
     items,
-    makes_variant,
-    normalised,
     plainly,
     purge_tags,
     with_selected,
@@ -31,7 +29,7 @@ from proxy.policy.message import Request
 from proxy.policy.outcome import Reason
 from proxy.policy.route import IdentifierShape, Part, Route, Scope, TagTemplate
 from proxy.policy.search import Variance
-from tests.builders import ITEM, KEYS, NESTED, REST, fields, identity, match, request, route, write_route
+from tests.builders import ITEM, KEYS, NESTED, REST, identity, match, request, route, write_route
 
 HOME = "portal.example"
 RESERVED_ITEM = IdentifierShape((Part("job-id"),), reserved=("job-",))
@@ -303,43 +301,7 @@ def test_head_shares_the_key_of_get_and_post_does_not():
     assert len({get, post, query}) == 3
 
 
-# Headers that make a variant
-
-
-@pytest.mark.parametrize(
-    ("name", "neutral"),
-    [
-        ("accept", True),
-        ("sec-ch-ua", True),
-        ("accept-x", False),
-        ("cookie", True),
-        ("x-acme", False),
-        ("origin", False),
-    ],
-)
-def test_a_documented_list_is_neutral(name, neutral):
-    assert makes_variant(name, route()) is not neutral
-    assert (key(request(headers={name: "1"})).variant == "") is neutral
-
-
-@pytest.mark.parametrize(
-    ("of", "name", "splits"),
-    [
-        # realistic
-        (route(ttl=None, scope=Scope.PUBLIC), "x-acme", False),
-        (route(ttl=None, scope=Scope.TENANT), "x-acme", True),
-        (route(scope=Scope.PUBLIC), "x-acme", True),
-        # pathological: frameworks build URLs from these
-        (route(ttl=None, scope=Scope.PUBLIC), "x-forwarded-prefix", True),
-        # which servers that keep fields as variables take for X-Forwarded-Prefix, X-Real-IP and the like
-        (route(ttl=None, scope=Scope.PUBLIC), "x_forwarded_prefix", True),
-        (route(ttl=None, scope=Scope.PUBLIC), "x-original_host", True),
-        (route(ttl=None, scope=Scope.PUBLIC), "true_client_ip", True),
-        (route(ttl=None, scope=Scope.PUBLIC), "x-host", True),
-    ],
-)
-def test_in_a_plain_shared_cache_only_vary_splits(of, name, splits):
-    assert makes_variant(name, of) is splits
+# Variants
 
 
 def test_a_header_outside_the_list_makes_a_variant_unless_the_rule_ignores_it():
@@ -347,63 +309,6 @@ def test_a_header_outside_the_list_makes_a_variant_unless_the_rule_ignores_it():
     assert found.split_by == ("x-acme",)
     assert found.full == found.primary + found.variant
     assert found.variant.startswith(".v-")
-
-
-def test_lines_are_not_combined_as_some_upstreams_read_one_of_two():
-    two = [("X-A", "1"), ("X-A", "2")]
-    assert key(request(headers=two)).full != key(request(headers={"X-A": "1, 2"})).full
-    assert key(request(headers=two)).full != key(request(headers=two[::-1])).full
-
-
-@pytest.mark.parametrize(
-    ("home", "host", "split_by"),
-    [(HOME, "portal.example", ()), (None, "portal.example", ("host",)), (None, None, ())],
-)
-def test_each_host_is_a_variant_unless_one_is_served(home, host, split_by):
-    assert key(request(headers={"Host": host} if host else {}), home=home).split_by == split_by
-    if split_by:
-        assert key(request(headers={"Host": host.upper()}), home=home) == key(
-            request(headers={"Host": host}), home=home
-        )
-
-
-@pytest.mark.isolation
-def test_only_a_trusted_peers_forwarded_fields_make_a_variant():
-    headers = {"X-Forwarded-Host": "a", "X-Forwarded-Proto": "https"}
-    assert key(request(headers=headers)).split_by == ()
-    assert key(request(headers=headers, peer_trusted=True)).split_by == ("x-forwarded-host", "x-forwarded-proto")
-
-
-def test_a_rules_vary_splits_by_the_normalised_value():
-    of = route(vary=("accept-language",))
-    one, same, other, none = (
-        key(request(headers=headers), of).full
-        for headers in ({"Accept-Language": "de, en"}, {"Accept-Language": "DE,en"}, {"Accept-Language": "en"}, {})
-    )
-    assert one == same
-    assert len({one, other, none}) == 3
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "expected"),
-    [
-        ("accept", "Text/HTML ; q=1,\tx/y", "text/html;q=1,x/y"),
-        ("accept", 'a/b;p="A B"', 'a/b;p="A B"'),
-        ("user-agent", " A B ", "A B"),
-        ("user-agent", "", "\n"),  # there, and empty
-        ("x-list", "a ,b,  c", "a,b,c"),
-        ("x-list", 'a , "b , c"', 'a , "b , c"'),
-        ("accept-language", "DE;q=0.50, en , fr;q=1.000", "en,fr,de;q=0.5"),
-        ("accept-language", "fr,en", "en,fr"),
-        ("accept-language", "de;q=0., en;q=1., de;q=0", "en,de;q=0"),
-        ("accept-language", "en;q=0.2,en;q=0.3", "en;q=0.2,en;q=0.3"),
-        ("accept-language", "en;q=2,de", "en;q=2,de"),
-        ("accept-language", ",en", ",en"),
-        ("accept", None, ""),
-    ],
-)
-def test_normalising_loses_only_what_cannot_matter(name, value, expected):
-    assert normalised(name, fields({name: value} if value is not None else {})) == expected
 
 
 def test_a_second_key_is_the_first_with_the_selecting_values():
@@ -591,6 +496,7 @@ def test_the_key_of_a_plain_path_is_the_same_the_short_way(value, shape, scope):
     framed = frame(of, asked, CALLER, KEYS, HOME)
     assert isinstance(framed, Frame)
     whole = derive(found, asked, CALLER, KEYS, HOME)
+    assert derive(found, asked, CALLER, KEYS, HOME, framed=framed) == whole
     assert plainly(found, path, framed, KEYS) == whole
     some = items(of, framed)
     assert (some is None) == (shape.rest or len(shape.parts) != 1)

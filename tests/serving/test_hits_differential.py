@@ -511,11 +511,11 @@ class Anonymous(Hits):
         super().__init__(*args, **more)
         find, keep = self._callers.find, self._callers.keep
 
-        def without(choice):
-            return b"\r\n".join(x for x in choice.split(b"\r\n") if not x.startswith(b"Authorization"))
+        def without(rest):
+            return b"\r\n".join(x for x in rest.split(b"\r\n") if not x.startswith(b"Authorization"))
 
-        self._callers.find = lambda choice, *rest: find(without(choice), *rest)
-        self._callers.keep = lambda choice, *rest: keep(without(choice), *rest)
+        self._callers.find = lambda rest, *more: find(without(rest), *more)
+        self._callers.keep = lambda rest, *more: keep(without(rest), *more)
 
 
 @pytest.mark.parametrize("broken", [Trusting, Timeless, Faithful, Deaf, Uncounted, Undated, Anonymous])
