@@ -27,7 +27,8 @@ run: $(STAMP)
 # prometheus, those of Amplify its nodejs, those of the image the strip of its binutils: installed when this is root, else those
 # tests are skipped and say so. The servers are for the tests to start; Debian's services are kept from starting. Those of
 # deploy/kubernetes need kubectl or kustomize, which Debian has only in versions that are too old: they are skipped without.
-DEBIAN := /usr/bin/chromium /usr/bin/redis-server /usr/bin/prometheus /usr/bin/nodejs /usr/share/doc/binutils
+DEBIAN := /usr/bin/chromium /usr/bin/redis-server /usr/bin/prometheus /usr/bin/nodejs /usr/share/doc/binutils \
+  /usr/bin/gcc /usr/share/doc/libc6-dev /usr/bin/curl
 
 $(DEBIAN):
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \

@@ -139,7 +139,7 @@ class Epochs:
         """The same for a feature and one of its items, of which many have the same epochs: the stamp names any."""
         name = (space, tags[0], slot(space, tags[1]))
         known = self._bound.get(name)
-        if known is not None and (known.is_good(self._clock()) or self.holds(known)):
+        if known is not None and self.holds(known):
             return known
         known = self.known(space, tags)
         if known is not None:

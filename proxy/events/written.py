@@ -29,8 +29,8 @@ class Written:
 
 
 def written(
-    publish: Publish, request: Request, response: Response, identity: Identity, named: References, *, now: float,
-    id: str, most: int = MAX_DATA,
+    publish: Publish, request: Request, response: Response, named: References, *, now: float, id: str,
+    most: int = MAX_DATA,
 ) -> Written:  # fmt: skip
     """What this rule makes of one write. `id` is a new one, or that of `repeating_id`.
 

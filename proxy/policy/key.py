@@ -194,14 +194,17 @@ def purge_tags(match: Match, request: Request, keys: Keyring) -> dict[bool, tupl
     route = match.route
     shape = route.identifier
     public = route.scope is Scope.PUBLIC
-    parameters, path = _decoded(match.parameters, request.path)
-    names = [LIST, identifier(shape, route.feature, parameters, path, keys)]
-    for length in range(1, len(shape.parts)):
-        parent = IdentifierShape(shape.parts[:length], reserved=shape.reserved)
-        names.append(identifier(parent, route.feature, parameters, path, keys))
-    tags: dict[bool, list[str]] = {public: [f"{route.feature}:{name}" for name in names]}
-    for template in route.purges:
-        tags.setdefault(template.public, []).append(_tag(template, parameters, path, keys))
+    decoded, path = _decoded(match.parameters, request.path)
+    stems = _without_suffixes(decoded)
+    tags: dict[bool, list[str]] = {public: [f"{route.feature}:{LIST}"]}
+    for parameters in (decoded,) if stems == decoded else (decoded, stems):
+        names = [identifier(shape, route.feature, parameters, path, keys)]
+        for length in range(1, len(shape.parts)):
+            parent = IdentifierShape(shape.parts[:length], reserved=shape.reserved)
+            names.append(identifier(parent, route.feature, parameters, path, keys))
+        tags[public] += [f"{route.feature}:{name}" for name in names]
+        for template in route.purges:
+            tags.setdefault(template.public, []).append(_tag(template, parameters, path, keys))
     return {shared: tuple(dict.fromkeys(found)) for shared, found in tags.items()}
 
 
@@ -214,15 +217,23 @@ def _tag(template: TagTemplate, parameters: Mapping[str, str], path: str, keys: 
 def _tag_name(route: Route, name: str, parameters: Mapping[str, str], path: str, keys: Keyring) -> str:
     """The identifier as purges know it: `%7C` and `|`, `%c3` and `%C3` are different keys of one resource.
 
-    So may be two spellings of a UUID: databases compare them without case.
+    So may be two spellings of a UUID: databases compare them without case. To some frameworks `77.json` is 77 in a
+    format; what a plain shared cache has for it is not (`invalidation`).
     """
-    if "%" not in path and path == path.lower():
+    if "%" not in path and "." not in path and path == path.lower():
         return name
-    return identifier(route.identifier, route.feature, *_decoded(parameters, path), keys)
+    decoded, path = _decoded(parameters, path)
+    if route.ttl is not None or route.scope is not Scope.PUBLIC:
+        decoded = _without_suffixes(decoded)
+    return identifier(route.identifier, route.feature, decoded, path, keys)
 
 
 def _decoded(parameters: Mapping[str, str], path: str) -> tuple[Mapping[str, str], str]:
     return {name: _folded(value) for name, value in parameters.items()}, _folded(path)
+
+
+def _without_suffixes(parameters: Mapping[str, str]) -> Mapping[str, str]:
+    return {name: value.partition(".")[0] or value for name, value in parameters.items()}
 
 
 def _folded(text: str) -> str:

@@ -140,7 +140,7 @@ class Publishing:
         )  # fmt: skip
         id = repeating_id(publish, request, response, identity, named, self._digest) or self._random(16).hex()
         most = self._publisher.most_data
-        made = written(publish, request, response, identity, named, now=self._clock(), id=id, most=most)
+        made = written(publish, request, response, named, now=self._clock(), id=id, most=most)
         if made.event is None:
             self._noted("event-without-audience", {"name": publish.event})
             return

@@ -23,7 +23,7 @@ def named(answered=None, asked=None, **parameters) -> References:
 
 
 def made(rule, references, asked=POST, answered=CREATED):
-    return written(rule, asked, answered, ADA, references, now=NOW, id="id")
+    return written(rule, asked, answered, references, now=NOW, id="id")
 
 
 def test_its_data_are_what_the_rule_names():

@@ -96,7 +96,10 @@ def control(mutants: Sequence[Mutant]) -> str | None:
     """What fails in a copy without a change; None: nothing does."""
     tests = sorted({test for mutant in mutants for test in mutant.tests.split()})
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
-        done = pytest_in(copied(Path(folder)), tests, CONTROL_LIMIT)
+        try:
+            done = pytest_in(copied(Path(folder)), tests, CONTROL_LIMIT)
+        except subprocess.TimeoutExpired:
+            return f"they take longer than {CONTROL_LIMIT:.0f} s"
     return None if done.returncode == 0 else done.stdout[-2000:]
 
 

@@ -357,6 +357,24 @@ def test_spellings_of_one_resource_are_keys_of_their_own_and_purged_together(one
         assert first.tags[1] in purge_tags(found, request(f"/api/jobs/{value}"), KEYS)[False]
 
 
+@pytest.mark.parametrize("value", ["77.json", "77.tar.gz", "77.%6Ason", "77.JSON"])
+def test_a_resource_in_a_format_is_purged_with_it_and_it_with_the_format(value):
+    of, plain = route(identifier=ITEM), key(request("/api/jobs/77"), route(identifier=ITEM), job_id="77")
+    found = key(request(f"/api/jobs/{value}"), of, job_id=value)
+    assert found.full != plain.full
+    assert found.tags == plain.tags == ("jobs", "jobs:77")
+    # also where the write's path goes on behind it
+    written = match(write_route(identifier=ITEM, purges=(TagTemplate("search", ITEM),)), job_id=value)
+    assert {"jobs:77", "search:77"} < set(purge_tags(written, request(f"/api/jobs/{value}/status"), KEYS)[False])
+
+
+def test_what_is_behind_a_dot_alone_is_no_suffix_and_a_plain_shared_cache_knows_none():
+    found = key(request("/api/jobs/.json"), route(identifier=ITEM), job_id=".json")
+    assert found.tags[1].startswith("jobs:h-")
+    plain = route(scope=Scope.PUBLIC, ttl=None, identifier=ITEM)
+    assert key(request("/api/jobs/77.json"), plain, job_id="77.json").tags[1].startswith("jobs:h-")
+
+
 def test_a_whole_subtree_is_tagged_by_its_decoded_path():
     of = route("analytics", identifier=REST)
     assert key(request("/api/a%7Cb"), of).tags == key(request("/api/a|b"), of).tags
