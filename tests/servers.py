@@ -33,7 +33,7 @@ from proxy.stores.access import Access
 REDIS = shutil.which("redis-server")
 USER, PASSWORD = "proxy", "proxy-password"
 ADMIN_PASSWORD = "admin-password"
-# What docs/operations.md tells an operator to grant, and nothing else.
+# The commands that docs/stores.md tells an operator to grant, and nothing else.
 GRANTED = (
     "resetchannels resetkeys ~* &* +get +set +del +hmget +hset +hsetnx +xadd +xrange +xrevrange +xtrim "
     "+hincrby +hgetall +pfadd +pfcount +pexpire +scan +publish +subscribe +ping +hello +asking +cluster|slots "
