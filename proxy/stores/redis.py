@@ -19,7 +19,7 @@ Report = Callable[[str, Mapping[str, object]], None]
 
 _SILENCE = 1.0  # seconds without a message until a listener asks whether anybody is there; twice that, it gives up
 _ADVICE = (
-    "it removes sessions and epochs to make room for entries; set maxmemory-policy to volatile-lru "
+    "it removes epochs, and with them all that is kept for a tenant; set maxmemory-policy to volatile-lru "
     "(in ElastiCache: in the parameter group)"
 )
 
