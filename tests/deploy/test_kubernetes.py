@@ -275,6 +275,10 @@ def test_every_variable_is_one_that_is_read(made):
     assert made.environment()["SIDECACHE_PROFILE"] in PROFILES
 
 
+def test_an_ingress_may_say_where_clients_are_and_not_who(made):
+    assert made.environment()["SIDECACHE_PEER_IDENTITY"] == "off"
+
+
 def test_no_secret_stands_in_the_manifests(made):
     assert made.of("Secret") == []
     secret = {"SIDECACHE_NAME_KEY", "SIDECACHE_ENCRYPTION_KEYS", "SIDECACHE_ADMIN_TOKENS", "SIDECACHE_ASSERTION_KEYS",
