@@ -85,6 +85,8 @@ CASES: dict[str, list[Fires | Silent]] = {
     "SidecacheFileDescriptors": [
         Fires(of("process_open_fds", "900x20") | of("process_max_fds", "1000x20"), "10m", ONE, "90%"),
         Silent(of("process_open_fds", "700x20") | of("process_max_fds", "1000x20"), "10m"),
+        Silent({named("process_open_fds", instance="db", job="postgres"): "900x20",
+                named("process_max_fds", instance="db", job="postgres"): "1000x20"}, "10m"),  # somebody else's
     ],
     "SidecacheRulesRefused": [
         Fires(of("sidecache_rules_valid", "1x2 0x20") | of("sidecache_rules_widening", "0x30"), "10m", ONE),
