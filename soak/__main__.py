@@ -27,6 +27,7 @@ from tests import servers
 
 RESULTS = Path(__file__).parent / "results"
 MAX_SECONDS = 3000.0  # for one
+STOPPING = 60.0  # for it to stop what it has started
 # package of Debian: what it brings that is looked for
 NEEDED = {
     "redis-server": "/usr/bin/redis-server", "gcc": "/usr/bin/gcc", "libc6-dev": "/usr/include/stdio.h",
@@ -124,13 +125,20 @@ def apart(name: str, *, short: bool) -> bool:
         except subprocess.TimeoutExpired:
             pass
         finally:
-            process.terminate()  # no more than a word to one that has ended
-            process.wait(30)
+            _end(process)
     if not file.exists():
         judged = Judged(name, "it was not played to its end", seconds=round(time.monotonic() - began, 1))
         judged.true("it is played to its end", False, f"exit code {code}" if code is not None else "it hangs")
         keep(name, judged, short=short)
     return code == 0
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()  # no more than a word to one that has ended
+    try:
+        process.wait(STOPPING)
+    except subprocess.TimeoutExpired:
+        process.kill()
 
 
 def keep(name: str, judged: Judged, *, short: bool) -> None:

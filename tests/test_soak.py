@@ -3,9 +3,11 @@
 import json
 import shutil
 import subprocess
+import sys
 
 import pytest
 
+from soak import __main__ as playing
 from soak import descriptors, upstream
 from soak.crowd import Wrong
 from soak.endurance import Samples, judge_growth, records
@@ -109,6 +111,20 @@ def test_every_record_says_its_own_sizes():
         expected, request = (int(word) for word in line.split()[3:])
         assert len(rest) == expected + request
         assert rest[expected:].split(b" ", 1)[0] in (b"GET", b"PUT", b"POST")
+
+
+@pytest.mark.process
+def test_one_that_hangs_and_does_not_listen_is_ended_and_judged(tmp_path, monkeypatch):
+    deaf = tmp_path / "deaf"
+    deaf.write_text("#!/bin/sh\ntrap '' TERM\nexec sleep 40\n")
+    deaf.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(deaf))
+    monkeypatch.setattr(playing, "RESULTS", tmp_path)
+    monkeypatch.setattr(playing, "MAX_SECONDS", -59.5)
+    monkeypatch.setattr(playing, "STOPPING", 0.2)
+    assert not playing.apart("store", short=True)
+    (check,) = json.loads((tmp_path / "store.json").read_text())["checks"]
+    assert (check["measured"], check["holds"]) == ("it hangs", False)
 
 
 def wrong(judged: Judged) -> list[Check]:

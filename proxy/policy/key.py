@@ -32,6 +32,7 @@ MAX_KEYED_BODY = 64 << 10
 MAX_PARAMETERS = 256  # upstreams stop reading somewhere, too
 
 _PLAIN = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_SUFFIX = re.compile(r"(?<=[^.])\..*", re.DOTALL)  # of a segment, which is never nothing else
 
 
 class Key(NamedTuple):
@@ -194,10 +195,9 @@ def purge_tags(match: Match, request: Request, keys: Keyring) -> dict[bool, tupl
     route = match.route
     shape = route.identifier
     public = route.scope is Scope.PUBLIC
-    decoded, path = _decoded(match.parameters, request.path)
-    stems = _without_suffixes(decoded)
+    meant = _decoded(match.parameters, request.path)
     tags: dict[bool, list[str]] = {public: [f"{route.feature}:{LIST}"]}
-    for parameters in (decoded,) if stems == decoded else (decoded, stems):
+    for parameters, path in (meant, _without_suffixes(*meant)):
         names = [identifier(shape, route.feature, parameters, path, keys)]
         for length in range(1, len(shape.parts)):
             parent = IdentifierShape(shape.parts[:length], reserved=shape.reserved)
@@ -222,18 +222,19 @@ def _tag_name(route: Route, name: str, parameters: Mapping[str, str], path: str,
     """
     if "%" not in path and "." not in path and path == path.lower():
         return name
-    decoded, path = _decoded(parameters, path)
+    meant = _decoded(parameters, path)
     if route.ttl is not None or route.scope is not Scope.PUBLIC:
-        decoded = _without_suffixes(decoded)
-    return identifier(route.identifier, route.feature, decoded, path, keys)
+        meant = _without_suffixes(*meant)
+    return identifier(route.identifier, route.feature, *meant, keys)
 
 
 def _decoded(parameters: Mapping[str, str], path: str) -> tuple[Mapping[str, str], str]:
     return {name: _folded(value) for name, value in parameters.items()}, _folded(path)
 
 
-def _without_suffixes(parameters: Mapping[str, str]) -> Mapping[str, str]:
-    return {name: value.partition(".")[0] or value for name, value in parameters.items()}
+def _without_suffixes(parameters: Mapping[str, str], path: str) -> tuple[Mapping[str, str], str]:
+    folder, slash, last = path.rpartition("/")
+    return {name: _SUFFIX.sub("", value) for name, value in parameters.items()}, folder + slash + _SUFFIX.sub("", last)
 
 
 def _folded(text: str) -> str:

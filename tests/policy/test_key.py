@@ -368,6 +368,25 @@ def test_a_resource_in_a_format_is_purged_with_it_and_it_with_the_format(value):
     assert {"jobs:77", "search:77"} < set(purge_tags(written, request(f"/api/jobs/{value}/status"), KEYS)[False])
 
 
+@pytest.mark.parametrize(
+    ("path", "stem"),
+    [("/api/tree/a/77.json", "/api/tree/a/77"), ("/api/tree/v1.2/77.tar.gz", "/api/tree/v1.2/77"),
+     ("/api/tree/.a.json", "/api/tree/.a")],
+)  # fmt: skip
+def test_so_is_what_a_whole_subtree_keeps(path, stem):
+    of, written = route("tree", identifier=REST), match(route("tree", identifier=REST))
+    assert key(request(path), of).full != key(request(stem), of).full
+    for one, other in [(path, stem), (stem, path), (path, path)]:
+        assert key(request(other), of).tags[1] in purge_tags(written, request(one), KEYS)[False]
+
+
+def test_what_begins_with_a_dot_has_a_format_behind_the_next_one():
+    of = route(identifier=ITEM)
+    found = key(request("/api/jobs/.a.json"), of, job_id=".a.json")
+    assert found.tags == key(request("/api/jobs/.a"), of, job_id=".a").tags
+    assert found.tags != key(request("/api/jobs/.b"), of, job_id=".b").tags
+
+
 def test_what_is_behind_a_dot_alone_is_no_suffix_and_a_plain_shared_cache_knows_none():
     found = key(request("/api/jobs/.json"), route(identifier=ITEM), job_id=".json")
     assert found.tags[1].startswith("jobs:h-")
