@@ -66,13 +66,14 @@ class Mailboxes:
         self._noted = noted
         self.kept = kept
         self.kept_for = kept_for
+        self._ahead = 0.0  # seconds that our clock is ahead of the store's, which gives entries their time
         self._trimmed: OrderedDict[str, float] = OrderedDict()
         self.figures = Figures()
 
     @property
     def oldest(self) -> float:
-        """Unix seconds: what is older than this counts no more."""
-        return self._clock() - self.kept_for
+        """Unix seconds of the store's clock: what is older than this counts no more."""
+        return self._clock() - self._ahead - self.kept_for
 
     def age(self, event: Event) -> float:
         """Seconds since it came about, by the clocks of two machines perhaps."""
@@ -85,8 +86,10 @@ class Mailboxes:
         fields = {_FIELD: self._codec.pack(tenant, event, seal=seal)}
         id = await self._store.append(_stream(tenant), fields, self.kept, self.kept_for)
         self.figures.appended += 1
+        at = position(id)
+        self._ahead = self._clock() - at[0] / 1000
         await self._trim(tenant)
-        return Entry(Cursor(position(id), event.tag), event, seal)
+        return Entry(Cursor(at, event.tag), event, seal)
 
     async def load(self, tenant: str) -> list[Entry]:
         """All there is, the oldest first."""

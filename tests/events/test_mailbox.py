@@ -70,6 +70,19 @@ async def test_an_empty_mailbox_begins_with_a_place_to_be_at(world):
     assert Window([mark]).resume(mark.cursor) == []
 
 
+@pytest.mark.parametrize("hours", [-100, 100])
+async def test_a_clock_that_is_days_apart_from_the_store_s_takes_nothing_away(world, hours):
+    world.mailboxes._clock = lambda: world.clock() + hours * 3600
+    (mark,) = await world.mailboxes.begun(ORG)
+    assert mark.shown is None
+    for number in range(3):
+        await world.mailboxes.append(ORG, event(number))
+    assert numbers(await world.mailboxes.load(ORG)) == [0, 1, 2]
+    world.clock.advance(73 * 3600)
+    await world.mailboxes.append(ORG, event(3))
+    assert numbers(await world.mailboxes.load(ORG)) == [3]
+
+
 async def test_from_a_cursor_on(world):
     entries = [await world.mailboxes.append(ORG, event(number)) for number in range(5)]
     assert numbers(await world.mailboxes.since(ORG, entries[2].cursor)) == [2, 3, 4]
