@@ -278,16 +278,14 @@ class ServerProtocol(Outgoing):
                 self._wait(self._limits.head_time, self._head_is_late)
 
     def _begun(self, new: int, data: bytes, before: StreamReader | None) -> None:
-        """Heads are whole: `new` of them, of which all but the last have their bodies too.
-
-        `before`: the body that ended in what came.
-        """
+        """`new` heads are whole, and of all but the last their bodies too. `before`: the body that ended in what came."""
         self._stop_waiting()
         received, self._head_size = self._head_size + len(data), 0
         tail, self._tail, self._chunks = self._tail, b"", None
         at_most, self._unsure = received + self._unsure, 0
         if before is not None:
             received += self._raw_size - _SMALLEST_CHUNK * before.total_bytes
+            at_most = max(at_most, received)
         message, payload = self._messages[-1]
         if isinstance(message, _ErrInfo):
             self.take_no_more(RequestPayloadError("what follows is no request"))
@@ -299,6 +297,8 @@ class ServerProtocol(Outgoing):
             # one that shares a segment with others is not followed: its body has a deadline all the same
             status = self._follow_chunks(tail, data)
         if status is not None:
+            if before is not None and status == 400:  # it was padding of that body
+                before.set_exception(RequestPayloadError("chunks that nobody can mean"))
             for _ in range(new):
                 self._messages.pop()
             self._refuse(status)
