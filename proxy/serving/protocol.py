@@ -278,7 +278,7 @@ class ServerProtocol(Outgoing):
                 self._wait(self._limits.head_time, self._head_is_late)
 
     def _begun(self, new: int, data: bytes, before: StreamReader | None) -> None:
-        """`new` heads are whole, and of all but the last their bodies too. `before`: the body that ended in what came."""
+        """`new` heads are whole, and the bodies of all but the last. `before`: the body that ended in what came."""
         self._stop_waiting()
         received, self._head_size = self._head_size + len(data), 0
         tail, self._tail, self._chunks = self._tail, b"", None
