@@ -37,9 +37,8 @@ $(DEBIAN):
 	    apt-get install -qq --no-install-recommends $(@F) >/dev/null || echo "$(@F) could not be installed"; \
 	fi
 
-# One process more than there are cores: tests also wait, for stores that fail over and clients that pause.
 test: $(STAMP) | $(DEBIAN)
-	$(BIN)/pytest -n $$($(BIN)/python -c 'import os; print((os.cpu_count() or 1) + 1)') --dist worksteal $(ARGS)
+	$(BIN)/pytest -n auto --dist worksteal $(ARGS)
 
 check: $(STAMP)
 	$(BIN)/ruff check .

@@ -387,7 +387,9 @@ async def sidecar(port: int, folder: Path, rules: str = RULES, **environ: str) -
     """A real sidecar in this process, in front of the upstream at `port`."""
     file = folder / "rules.yaml"
     file.write_text(rules)
-    environ = {"SIDECACHE_DEV_AUTH": "1", "SIDECACHE_DRAIN_S": "2", **environ}
+    environ = {
+        "SIDECACHE_DEV_AUTH": "1", "SIDECACHE_DRAIN_S": "2", "SIDECACHE_CONNECT_TIMEOUT_MS": "5000", **environ,
+    }  # fmt: skip
     settings = load(
         environ, upstream=f"http://127.0.0.1:{port}", rules=str(file), listen="127.0.0.1:0", admin="127.0.0.1:0",
         profile="development",

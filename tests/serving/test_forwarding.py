@@ -18,7 +18,7 @@ Scene = tuple[Served, Upstream, Client]
 async def scene(rules: str = RULES, **more: Any) -> AsyncIterator[Scene]:
     """A sidecar with a connection to its upstream, and a client that has asked before."""
     async with upstream(response(b"{}", "Cache-Control: no-store")) as up:
-        through = HttpUpstream(f"http://127.0.0.1:{up.port}", Timeouts())
+        through = HttpUpstream(f"http://127.0.0.1:{up.port}", Timeouts(connect=5.0))
         async with served(rules, through=through, forwards=True, **more) as made, await prompt(made.port) as client:
             await ask(client, b"POST /warm HTTP/1.1\r\nHost: portal.test\r\n\r\n")
             up.requests.clear()

@@ -173,7 +173,7 @@ class Side:
 async def side(forwards: bool, **more: Any) -> AsyncIterator[Side]:
     says = Says()
     async with upstream(says) as up:
-        through = HttpUpstream(f"http://127.0.0.1:{up.port}/base", Timeouts())
+        through = HttpUpstream(f"http://127.0.0.1:{up.port}/base", Timeouts(connect=5.0))
         async with served(RULES, through=through, forwards=forwards, **more) as made:
             one = Side(made, up, says)
             try:

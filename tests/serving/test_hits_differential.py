@@ -187,7 +187,7 @@ class Side:
 async def side(**more: Any) -> AsyncIterator[Side]:
     answers = Answers()
     async with upstream(answers) as up:
-        through = HttpUpstream(f"http://127.0.0.1:{up.port}", Timeouts())
+        through = HttpUpstream(f"http://127.0.0.1:{up.port}", Timeouts(connect=5.0))
         async with served(RULES, through=through, **more) as made:
             answers.waits = made.world.clock.advance
             both = Side(made, up, answers)

@@ -28,7 +28,7 @@ async def scene(answers: Any = None, timeouts: Timeouts | None = None, **more: A
     """A sidecar with a connection to its upstream, and a client whom it knows."""
     answers = answers or response(b'{"a": 1}', f"Date: {DATE}", "Content-Type: application/json")
     async with upstream(answers) as up:
-        through = HttpUpstream(f"http://127.0.0.1:{up.port}", timeouts or Timeouts())
+        through = HttpUpstream(f"http://127.0.0.1:{up.port}", timeouts or Timeouts(connect=5.0))
         async with served(RULES, through=through, fetches=True, **more) as made, await prompt(made.port) as client:
             for target in KNOWN:
                 assert (await ask(client, target)).status == 200
@@ -235,7 +235,7 @@ async def test_a_body_that_is_long_or_cut_off_before_it_is_late_is_handed_over_o
 
 
 async def test_a_head_that_never_comes_is_a_504():
-    async with scene(held(asyncio.Event()), Timeouts(first_byte=0.2)) as (_, _, client):
+    async with scene(held(asyncio.Event()), Timeouts(connect=5.0, first_byte=0.2)) as (_, _, client):
         late = await ask(client, SLOW)
         assert (late.status, late.cache) == (504, "sidecache; fwd=uri-miss; detail=upstream-failed")
         assert (await ask(client, "/api/jobs/8")).status == 200

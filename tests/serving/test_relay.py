@@ -30,7 +30,7 @@ async def scene(
             await answer(request, peer)
 
     async with upstream(answered) as up:
-        through = HttpUpstream(f"http://127.0.0.1:{up.port}", timeouts or Timeouts())
+        through = HttpUpstream(f"http://127.0.0.1:{up.port}", timeouts or Timeouts(connect=5.0))
         async with served(through=through, forwards=True, **more) as made:
             async with await prompt(made.port) as client:
                 assert (await client.ask("/warm")).body == b"warm"
@@ -80,7 +80,7 @@ async def test_a_client_that_reads_slowly_slows_the_upstream_down():
             await peer.send(b"x" * (1 << 20))
             sent += 1
 
-    timeouts = Timeouts(idle=0.3)  # which does not run while it is the client that takes its time
+    timeouts = Timeouts(connect=5.0, idle=0.3)  # which does not run while it is the client that takes its time
     async with (
         scene(answer, timeouts) as (made, _, through),
         await connect(made.port, receive_buffer=64 << 10) as client,
@@ -185,7 +185,10 @@ async def test_silence_is_a_504_in_time_and_the_client_may_go_on():
     async def answer(request: Message, peer: Peer) -> None:
         await peer.reader.read()
 
-    async with scene(answer, Timeouts(first_byte=0.3)) as (made, up, through), await prompt(made.port) as client:
+    async with (
+        scene(answer, Timeouts(connect=5.0, first_byte=0.3)) as (made, up, through),
+        await prompt(made.port) as client,
+    ):
         got = await client.ask("/x")
         assert (got.status, got.get("proxy-status")) == (504, "sidecache; error=http_response_timeout")
         assert got.cache == "sidecache; fwd=bypass; detail=upstream-failed"
@@ -201,7 +204,10 @@ async def test_interim_responses_give_no_more_time():
             await peer.send(b"HTTP/1.1 103 Early Hints\r\n\r\n")
             await asyncio.sleep(0.02)
 
-    async with scene(answer, Timeouts(first_byte=0.1)) as (made, _, through), await prompt(made.port) as client:
+    async with (
+        scene(answer, Timeouts(connect=5.0, first_byte=0.1)) as (made, _, through),
+        await prompt(made.port) as client,
+    ):
         await client.send(head("/x"))
         while (got := await client.head()).status == 103:
             pass
@@ -218,7 +224,7 @@ async def test_a_body_that_stops_ends_the_connection_and_one_that_goes_on_does_n
         if request.target == b"/stops":
             await peer.reader.read()
 
-    async with scene(answer, Timeouts(idle=0.2)) as (made, up, through), await prompt(made.port) as client:
+    async with scene(answer, Timeouts(connect=5.0, idle=0.2)) as (made, up, through), await prompt(made.port) as client:
         assert (await client.ask("/on")).body == b"x" * 10
         with pytest.raises(Cut):
             await client.ask("/stops")
@@ -241,7 +247,10 @@ async def test_a_dead_connection_is_replaced_once(again):
         else:
             await hello(request, peer)
 
-    async with scene(answer, Timeouts(first_byte=0.3)) as (made, up, through), await prompt(made.port) as client:
+    async with (
+        scene(answer, Timeouts(connect=5.0, first_byte=0.3)) as (made, up, through),
+        await prompt(made.port) as client,
+    ):
         got = await client.ask("/x")
         status = {"answers": 200, "is gone": 502, "is silent": 504}[again]
         assert (got.status, dead, len(up.peers)) == (status, 2, 2)
