@@ -13,7 +13,6 @@ from typing import Any
 from proxy.policy.identity import Presented, Standing
 
 LONGEST = 400 * 86400.0  # no revocation is kept longer, whatever a message says
-AHEAD = 300.0  # seconds: nor means one credentials issued later than that from now, by a clock that is ahead
 _MAX_SUBJECT = 600
 _LEEWAY = 300.0  # seconds by which an issuer's clock may differ before a token counts as too old to be judged
 
@@ -87,9 +86,7 @@ def _one(item: object, now: float) -> Revocation | None:
     match item:
         case [str(subject), int() | float() as instant, int() | float() as until, "ended" | "changed" as kind]:
             sane = math.isfinite(instant) and math.isfinite(until) and 2 < len(subject) <= _MAX_SUBJECT
-            if not sane:
-                return None
-            return Revocation(subject, min(instant, now + AHEAD), min(until, now + LONGEST), Kind(kind))
+            return Revocation(subject, instant, min(until, now + LONGEST), Kind(kind)) if sane else None
         case _:
             return None
 

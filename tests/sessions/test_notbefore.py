@@ -7,7 +7,6 @@ import pytest
 
 from proxy.policy.identity import Presented, Standing
 from proxy.sessions.notbefore import (
-    AHEAD,
     LONGEST,
     Kind,
     NotBefore,
@@ -136,8 +135,3 @@ def test_a_message_says_what_was_packed_and_keeps_nothing_for_ever():
     assert unpacked([one.packed(), "?"], NOW) == [one]
     (kept,) = unpacked([["u:1", 1, 1e300, "ended"]], NOW)
     assert kept.until == NOW + LONGEST
-
-
-def test_nobody_is_locked_out_in_advance():
-    (kept,) = unpacked([["o:org_a", 1e300, NOW + 60, "ended"]], NOW)
-    assert kept.instant == NOW + AHEAD
