@@ -17,7 +17,7 @@ from tests.serving.world import unsigned
 
 PERMISSIONS = ["read:jobs", "read:companies", "read:analytics", "read:applications", "write:jobs"]
 BEARER = f"Authorization: Bearer {unsigned('org_a', 'auth0|u', permissions=PERMISSIONS)}"
-FORM = "Content-Length: 2"
+LENGTH = "Content-Length: 2"
 # request lines, where {} is another number for each, and a further field
 REQUESTS = [
     ("GET /api/jobs/1", BEARER),
@@ -27,9 +27,9 @@ REQUESTS = [
     ("GET /api/jobs/{}", "X-Nobody: 1"),
     ("GET /api/billing/{}", BEARER),
     ("GET /api/billing/chunked-{}", BEARER),
-    ("PUT /api/jobs/{}", f"{BEARER}\r\n{FORM}"),
-    ("POST /api/jobs/{}/applications", f"{BEARER}\r\n{FORM}"),
-    ("POST /api/billing/{}", FORM),
+    ("PUT /api/jobs/{}", f"{BEARER}\r\n{LENGTH}"),
+    ("POST /api/jobs/{}/applications", f"{BEARER}\r\n{LENGTH}"),
+    ("POST /api/billing/{}", LENGTH),
     ("OPTIONS /api/jobs", "Origin: https://elsewhere.test"),
     ("GET /.sidecache/reports/job-views", BEARER),
     ("GET /.sidecache/events/poll", BEARER),
@@ -93,7 +93,7 @@ async def answer(request: wire.Message, peer: wire.Peer) -> None:
 async def ask(client: wire.Client, line: str, fields: str, number: int) -> None:
     method = line.partition(" ")[0]
     head = f"{line.format(number)} HTTP/1.1\r\nHost: portal.test\r\n{fields}\r\n\r\n"
-    await client.send(head.encode() + b"{}" * (FORM in fields))
+    await client.send(head.encode() + b"{}" * (LENGTH in fields))
     if line in STREAMS:
         await client.reader.readuntil(b"data: ")
     else:

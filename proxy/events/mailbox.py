@@ -66,7 +66,7 @@ class Mailboxes:
         self._noted = noted
         self.kept = kept
         self.kept_for = kept_for
-        self._ahead = 0.0  # seconds that our clock is ahead of the store's, which gives entries their time
+        self._ahead = 0.0  # seconds that our clock is ahead of the store's, by which entries are as old as they are
         self._trimmed: OrderedDict[str, float] = OrderedDict()
         self.figures = Figures()
 
@@ -87,7 +87,7 @@ class Mailboxes:
         id = await self._store.append(_stream(tenant), fields, self.kept, self.kept_for)
         self.figures.appended += 1
         at = position(id)
-        self._ahead = self._clock() - at[0] / 1000
+        self._ahead = max(0.0, self._clock() - at[0] / 1000)  # one behind others' ids gets an id ahead of the clock
         await self._trim(tenant)
         return Entry(Cursor(at, event.tag), event, seal)
 

@@ -6,7 +6,7 @@ from urllib.parse import urljoin, urlsplit
 
 from proxy.policy import groups
 from proxy.policy.identity import Identity
-from proxy.policy.key import Keyring, purge_tags
+from proxy.policy.key import Keyring, purge_tags, without_suffix
 from proxy.policy.lookup import Find, is_ambiguous_path, is_path_doubtful, is_write, methods_meant, routes_meant
 from proxy.policy.message import Request, Response
 from proxy.policy.route import Kind, Match, Route, Scope
@@ -105,11 +105,9 @@ def _written(
 
 def _without_suffix(request: Request, find: Find) -> Iterator[tuple[Match, Request]]:
     """The same for frameworks to which `/api/jobs/77.json` is `/api/jobs/77` in a format."""
-    folder, slash, name = request.path.rpartition("/")
-    stem, dot, _ = name.partition(".")
-    if not stem or not dot:
+    path = without_suffix(request.path)
+    if path == request.path:
         return
-    path = folder + slash + stem
     for found in (find(method, path) for method in ("GET", *methods_meant(request))):
         if found is not None and not _is_plain(found.route):
             yield found, replace(request, target=path)

@@ -196,8 +196,9 @@ def purge_tags(match: Match, request: Request, keys: Keyring) -> dict[bool, tupl
     shape = route.identifier
     public = route.scope is Scope.PUBLIC
     meant = _decoded(match.parameters, request.path)
+    bare = _without_suffixes(*meant)
     tags: dict[bool, list[str]] = {public: [f"{route.feature}:{LIST}"]}
-    for parameters, path in (meant, _without_suffixes(*meant)):
+    for parameters, path in (meant,) if bare == meant else (meant, bare):
         names = [identifier(shape, route.feature, parameters, path, keys)]
         for length in range(1, len(shape.parts)):
             parent = IdentifierShape(shape.parts[:length], reserved=shape.reserved)
@@ -233,8 +234,13 @@ def _decoded(parameters: Mapping[str, str], path: str) -> tuple[Mapping[str, str
 
 
 def _without_suffixes(parameters: Mapping[str, str], path: str) -> tuple[Mapping[str, str], str]:
+    return {name: _SUFFIX.sub("", value) for name, value in parameters.items()}, without_suffix(path)
+
+
+def without_suffix(path: str) -> str:
+    """`/api/jobs/77` for `/api/jobs/77.json`."""
     folder, slash, last = path.rpartition("/")
-    return {name: _SUFFIX.sub("", value) for name, value in parameters.items()}, folder + slash + _SUFFIX.sub("", last)
+    return folder + slash + _SUFFIX.sub("", last)
 
 
 def _folded(text: str) -> str:

@@ -83,6 +83,15 @@ async def test_a_clock_that_is_days_apart_from_the_store_s_takes_nothing_away(wo
     assert numbers(await world.mailboxes.load(ORG)) == [3]
 
 
+async def test_an_id_ahead_of_all_clocks_takes_nothing_away_from_others(world):
+    await world.mailboxes.append("org_b", event(1))
+    later = f"{int(world.clock() + 100 * 3600) * 1000}-0"  # of a primary whose clock was ahead
+    (item,) = await world.inner.range("tenant:org_b:events:stream", "", 5)
+    assert await world.inner.restore(f"tenant:{ORG}:events:stream", Item(later, item.fields), 60)
+    await world.mailboxes.append(ORG, event(2))
+    assert numbers(await world.mailboxes.load("org_b")) == [1]
+
+
 async def test_from_a_cursor_on(world):
     entries = [await world.mailboxes.append(ORG, event(number)) for number in range(5)]
     assert numbers(await world.mailboxes.since(ORG, entries[2].cursor)) == [2, 3, 4]

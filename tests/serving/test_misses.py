@@ -228,7 +228,7 @@ async def test_a_body_that_is_long_or_cut_off_before_it_is_late_is_handed_over_o
         gate.set()
         if not cut:
             assert (await client.response()).body == b"".join(parts)
-            again = await ask(client, "/api/jobs/7?page=2")
+            again = await ask(client, SLOW)
             assert (again.body, again.cache.startswith("sidecache; hit")) == (b"".join(parts), True)
         await until(lambda: not made.listener._under_way._count)
         assert len(handed) == 1
