@@ -87,7 +87,7 @@ class Mailboxes:
         id = await self._store.append(_stream(tenant), fields, self.kept, self.kept_for)
         self.figures.appended += 1
         at = position(id)
-        self._ahead = max(0.0, self._clock() - at[0] / 1000)  # one behind others' ids gets an id ahead of the clock
+        self._ahead = max(0.0, self._clock() - at[0] / 1000)  # an id in the future follows others, not a clock
         await self._trim(tenant)
         return Entry(Cursor(at, event.tag), event, seal)
 
