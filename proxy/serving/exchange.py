@@ -326,7 +326,8 @@ class Exchange:
         """Forward unchanged, store nothing; unless whoever asks has been logged out."""
         if outcome.reason is Reason.REVOKED or await self._identity.is_revoked(request, rules.identity, self._clock()):
             return unauthorized(outcome)
-        who = await self._who(request, None, rules) if self._telling.on else None
+        # who asks was noted, where that had a say
+        who = await self._identity.resolve(request, {}, rules.identity, self._clock()) if self._telling.on else None
         try:
             stream = await self._upstream.fetch(
                 self.prompt.onward(request, who if isinstance(who, Identity) else None), body, interim=interim

@@ -408,7 +408,9 @@ async def test_what_cannot_be_keyed_is_forwarded_and_neither_read_nor_stored(wor
 
 
 @pytest.mark.isolation
-async def test_a_tenant_conflict_is_noted(world):
+@pytest.mark.parametrize("told", ["", "session: {headers: {X-Tenant-Id: tenant}}"])
+async def test_a_tenant_conflict_is_noted_once(told):
+    world = World(RULES + told)
     await world.get("/api/jobs", headers={"X-Org-Id": "org_b"})
 
     assert world.noted == ["tenant-conflict"]
