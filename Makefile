@@ -1,5 +1,5 @@
 # run: the sidecar in front of the demo portal    test: everything    check: lint, types, layers, shipped rules
-# soak: faults, limits and the long run of docs/reliability.md, an hour (ARGS=--short: three)
+# soak: faults, limits and the long run of docs/reliability.md, 40 minutes (ARGS=--short: three)
 # image: with Docker    image-check: the steps of its Dockerfile without Docker (as root), its size and how fast it starts
 # mutants: safeguards taken out one by one, the tests must notice; sbom: what is inside, as CycloneDX
 # bench: the figures of docs/benchmarks.md, bench-full: with all workloads, half an hour    lock: pin the dependencies anew

@@ -1,6 +1,6 @@
 """Does it hold what it promises when things go wrong? Each scenario by real processes: a table, JSON in soak/results.
 
-make soak                    all of them, about an hour on two cores that have nothing else to do
+make soak                    all of them, about 40 minutes on two cores that have nothing else to do
 make soak ARGS=--short       all of them for a moment each, about three minutes
 make soak ARGS="store clock"  these
 
