@@ -140,6 +140,7 @@ class Cache:
                 )
         else:
             stamp = await self._epochs.current(key.space, bound(held, key), strict=strict)
+            held = self._memory.get(key.full) or held  # it may have been fetched meanwhile
             loaded = None
         if stamp.local and (strict or critical):
             return Missing(Reason.STORE_UNAVAILABLE, None)

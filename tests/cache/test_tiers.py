@@ -143,6 +143,25 @@ async def test_what_was_fetched_here_while_the_store_was_asked_is_not_replaced_b
     assert body_of(await world.find(cache)) == b"newer"
 
 
+async def test_what_is_fetched_here_while_epochs_are_read_is_what_is_found(world):
+    """An answer from what was there before would be fetched once more where that had ended."""
+    await world.fill(body=b"older")
+    stamp = (await world.find()).stamp
+    world.clock.advance(TRUSTED_SECONDS)
+    world.store.held = {"epochs"}
+    finding = asyncio.ensure_future(world.find())
+    await settle()
+    newer = builders.entry(
+        key=KEY, tags=TAGS, body=b"newer", stored_at=NOW + 1, epochs_hard=stamp.hard, epochs_soft=stamp.soft,
+    )  # fmt: skip
+    assert world.cache.put(newer, quota=None) is None
+    world.store.held = set()
+    while world.store.gates:
+        world.store.open_gate()
+        await settle()
+    assert body_of(await finding) == b"newer"
+
+
 async def test_the_short_way_is_not_taken_when_copies_are_not_trusted(world):
     await world.fill()
     world.clock.advance(0.9)
